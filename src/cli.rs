@@ -1,0 +1,144 @@
+//! What was asked for: argv to [`Command`]. Pure.
+
+/// A stage or tool to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    /// Load what is needed and not built in.
+    Modules,
+    /// Media, then network.
+    Fetch,
+    /// Media only.
+    FetchOffline,
+    /// Network only.
+    FetchOnline,
+    /// The root partition.
+    Grow,
+    /// Seed to the mounted root.
+    Persist,
+    /// All initrd stages in order.
+    Initrd,
+    /// Seed to system.
+    Apply,
+    /// Tell the platform.
+    Report,
+    /// What happened.
+    Status,
+    /// How long it took.
+    Timeline,
+    /// Which facts the seed holds.
+    Show,
+    /// Version and build.
+    Version,
+    /// How to use this.
+    Help,
+}
+
+/// A verb and its options.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Command {
+    /// What to do.
+    pub verb: Verb,
+    /// Say what would be done, do nothing.
+    pub dry_run: bool,
+    /// The root to provision: `/` unless `--root`.
+    pub root: &'static str,
+    /// Our directory below /run: `/run/preroot` unless `--run`.
+    pub run: &'static str,
+    /// `report --failed REASON`.
+    pub failed: Option<&'static str>,
+    /// `report --early`: one try on our own stack, before the OS network.
+    pub early: bool,
+    /// `status --wait`.
+    pub wait: bool,
+    /// `status --json`.
+    pub json: bool,
+}
+
+/// Why argv was not understood.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Usage {
+    /// No command.
+    Missing,
+    /// Not a command of ours.
+    UnknownCommand,
+    /// Not an option of ours.
+    UnknownOption,
+    /// An option without its value.
+    MissingValue,
+    /// Not UTF-8.
+    NotText,
+}
+
+/// Reads the words after the program's name.
+///
+/// # Errors
+/// [`Usage`], for exit code 2.
+pub fn parse(words: &mut dyn Iterator<Item = Option<&'static str>>) -> Result<Command, Usage> {
+    let verb = words.next().ok_or(Usage::Missing)?.ok_or(Usage::NotText)?;
+    let mut command = Command {
+        verb: verb_of(verb).ok_or(Usage::UnknownCommand)?,
+        dry_run: false,
+        root: "/",
+        run: "/run/preroot",
+        failed: None,
+        early: false,
+        wait: false,
+        json: false,
+    };
+    while let Some(word) = words.next() {
+        let word = word.ok_or(Usage::NotText)?;
+        let mut value = || words.next().flatten().ok_or(Usage::MissingValue);
+        match (word, command.verb) {
+            ("--dry-run", _) => command.dry_run = true,
+            ("--root", _) => command.root = value()?,
+            ("--run", _) => command.run = value()?,
+            ("--offline", Verb::Fetch) => command.verb = Verb::FetchOffline,
+            ("--online", Verb::Fetch) => command.verb = Verb::FetchOnline,
+            ("--failed", Verb::Report) => command.failed = Some(value()?),
+            ("--early", Verb::Report) => command.early = true,
+            ("--wait", Verb::Status) => command.wait = true,
+            ("--json", Verb::Status) => command.json = true,
+            _ => return Err(Usage::UnknownOption),
+        }
+    }
+    Ok(command)
+}
+
+fn verb_of(word: &str) -> Option<Verb> {
+    Some(match word {
+        "modules" => Verb::Modules,
+        "fetch" => Verb::Fetch,
+        "grow" => Verb::Grow,
+        "persist" => Verb::Persist,
+        "initrd" => Verb::Initrd,
+        "apply" => Verb::Apply,
+        "report" => Verb::Report,
+        "status" => Verb::Status,
+        "timeline" => Verb::Timeline,
+        "show" => Verb::Show,
+        "version" | "--version" | "-V" => Verb::Version,
+        "help" | "--help" | "-h" => Verb::Help,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Command, Usage, Verb, parse};
+
+    fn of(words: &[&'static str]) -> Result<Command, Usage> {
+        parse(&mut words.iter().map(|w| Some(*w)))
+    }
+
+    #[test]
+    fn options_belong_to_their_command() {
+        assert_eq!(of(&["fetch", "--offline"]).unwrap().verb, Verb::FetchOffline);
+        assert_eq!(of(&["persist", "--root", "/sysroot"]).unwrap().root, "/sysroot");
+        assert_eq!(of(&["report", "--failed", "x"]).unwrap().failed, Some("x"));
+        assert_eq!(of(&["grow", "--offline"]), Err(Usage::UnknownOption));
+        assert_eq!(of(&["persist", "--root"]), Err(Usage::MissingValue));
+        assert_eq!(of(&[]), Err(Usage::Missing));
+        assert_eq!(of(&["frobnicate"]), Err(Usage::UnknownCommand));
+        assert_eq!(parse(&mut [None].into_iter()), Err(Usage::NotText));
+    }
+}

@@ -1,0 +1,66 @@
+//! Every capacity and every deadline, with where it comes from. Reaching a capacity is
+//! [`Error::TooMany`](crate::error::Error::TooMany), never a cut.
+
+// Deadlines, milliseconds.
+
+/// For a provisioning medium to become readable; waagent allows 25 s, ignition waits for ever.
+pub const MEDIUM_MS: u64 = 30_000;
+/// For an optical drive to appear at all once drivers are loaded; IMDS is asked meanwhile after that.
+pub const DRIVE_MS: u64 = 5_000;
+/// A drive that says "no disc" this long has no disc.
+pub const NO_DISC_MS: u64 = 2_000;
+/// Longest sleep while waiting for hardware.
+pub const POLL_MS: u64 = 250;
+/// For the root device before the mount (initramfs-tools only; dracut orders us after it).
+pub const ROOT_DEVICE_MS: u64 = 5_000;
+/// For a raised link to get its carrier; hv_netvsc needs up to 1 s.
+pub const CARRIER_MS: u64 = 5_000;
+/// For a DHCP lease.
+pub const DHCP_MS: u64 = 10_000;
+/// For IMDS, all tries together, in the initrd.
+pub const IMDS_MS: u64 = 5_000;
+/// `persist` joins a running fetch for at most this long.
+pub const JOIN_MS: u64 = 10_000;
+/// For the one early report before the OS network.
+pub const REPORT_EARLY_MS: u64 = 3_000;
+/// For one apply module.
+pub const APPLY_MODULE_MS: u64 = 60_000;
+/// For the late report: the platform restarts a silent VM after about 20 minutes.
+pub const REPORT_LATE_MS: u64 = 20 * 60_000;
+
+// Capacities.
+
+/// A path we build, bytes. Ours are short; the kernel's limit is 4096.
+pub const PATH: usize = 256;
+/// Linux host names end at 64 (`__NEW_UTS_LEN`), Azure's computerName too.
+pub const HOSTNAME: usize = 64;
+/// User name: useradd's limit is 32; Azure's adminUsername 64, of which useradd would refuse half.
+pub const USER_NAME: usize = 32;
+/// Clear password, bytes (the platform documents 6 to 72 characters, up to 4 UTF-8 bytes each).
+pub const PASSWORD: usize = 72 * 4;
+/// Characters of a clear password the platform accepts.
+pub const PASSWORD_CHARS: usize = 72;
+/// A crypt(3) hash; libxcrypt's CRYPT_OUTPUT_SIZE is 384.
+pub const PASSWORD_HASH: usize = 384;
+/// One SSH public key line; sshd reads lines up to 8 KiB, an RSA-16384 key is 2.8 KB.
+pub const SSH_KEY: usize = 4096;
+/// All SSH public key lines of the user together.
+pub const SSH_KEYS: usize = 32 * 1024;
+/// customData and userData, decoded: documented 64 KiB (87,384 base64 characters).
+pub const CUSTOM_DATA: usize = 64 * 1024;
+/// ovf-env.xml; customData is nearly all of a large one.
+pub const OVF_DOCUMENT: u64 = 256 * 1024;
+/// An IMDS reply; the theoretical maximum (50 tags, certificates, 64 KB userData) is above 150 KB.
+pub const IMDS_DOCUMENT: u64 = 256 * 1024;
+/// Health description: the wireserver answers 500 above 4096 characters; waagent cuts at 3686.
+pub const DESCRIPTION: usize = 512;
+/// Network interfaces looked at.
+pub const LINKS: usize = 64;
+/// Routes of a lease (option 121).
+pub const ROUTES: usize = 16;
+/// Block devices looked at.
+pub const DISKS: usize = 128;
+/// Receive buffer: GRO hands over frames far above the MTU (13,194 bytes were seen).
+pub const FRAME_RX: usize = 65_536 + 64;
+/// Longest Ethernet frame we send (IP MTU 1500).
+pub const FRAME_TX: usize = 1514;

@@ -1,0 +1,23 @@
+//! The freestanding program: arguments in, exit code out. Everything else is the library.
+#![no_std]
+#![no_main]
+
+#[path = "sys/start.rs"]
+mod start;
+
+use preroot::{cli, stage};
+use start::Argument;
+
+/// Called once by `_start`.
+fn run(arguments: &[Argument]) -> u8 {
+    let mut words = arguments.iter().skip(1).map(Argument::text);
+    match cli::parse(&mut words) {
+        Ok(command) => stage::run(&command),
+        Err(usage) => stage::usage(usage),
+    }
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    preroot::sys::linux::panicked(info)
+}

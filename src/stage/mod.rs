@@ -1,0 +1,15 @@
+//! The stories. The only layer that prints or picks exit codes.
+
+use crate::cli::{Command, Usage};
+
+/// Runs a command; returns the exit code.
+#[must_use]
+pub fn run(_command: &Command) -> u8 {
+    0
+}
+
+/// Explains a usage error; returns exit code 2.
+#[must_use]
+pub fn usage(_error: Usage) -> u8 {
+    2
+}

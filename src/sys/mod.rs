@@ -1,0 +1,465 @@
+//! The kernel, as traits. Everything above sees only these; `linux` talks to the real kernel,
+//! `fake` (tests) is an in-memory world that can fail, delay or lose power at operation n.
+//!
+//! Paths are relative to the directory a [`Dir`] stands for, without a leading `/`. They are UTF-8:
+//! every path we build is; foreign names that are not are skipped by [`Dir::list`].
+
+use crate::error::Result;
+use crate::event::Event;
+
+pub mod linux;
+
+#[cfg(test)]
+pub mod fake;
+
+/// Type of a directory entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileType {
+    /// Regular file.
+    File,
+    /// Directory.
+    Directory,
+    /// Symbolic link.
+    Symlink,
+    /// Block device node.
+    BlockDevice,
+    /// Anything else.
+    Other,
+}
+
+/// What `stat` says, as far as anybody here asks. Never follows a final symbolic link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stat {
+    /// Type of the entry.
+    pub file_type: FileType,
+    /// Permission bits (07777).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Device the file system is on.
+    pub device: DeviceNumber,
+    /// Device the node names, for device nodes.
+    pub node: DeviceNumber,
+    /// Last modification, seconds since the epoch.
+    pub modified: i64,
+}
+
+/// Major and minor number of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DeviceNumber {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+/// Owner, group and mode of something to be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// Permission bits (07777), exactly: the umask does not apply.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// root:root with this mode.
+    #[must_use]
+    pub const fn root(mode: u32) -> Self {
+        Self { mode, uid: 0, gid: 0 }
+    }
+}
+
+/// How the directories on the way to a path may be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Symlinks {
+    /// Symbolic links resolve inside the tree, as chroot would (`RESOLVE_IN_ROOT`).
+    Inside,
+    /// Any symbolic link is an error (`RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH`): for trees a user owns.
+    Refuse,
+}
+
+/// A directory and what lies below it. The last component of a path is never followed if it is a link,
+/// except by `read`, `read_at` and `list` under [`Symlinks::Inside`].
+pub trait Dir {
+    /// Reads a whole file into `buf`, returns its length.
+    ///
+    /// # Errors
+    /// `TooMany` when it does not fit; `Os` as the kernel says.
+    fn read(&mut self, path: &str, buf: &mut [u8]) -> Result<usize>;
+    /// Reads from `offset`; fewer bytes than asked for only at the end of the file.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn read_at(&mut self, path: &str, offset: u64, buf: &mut [u8]) -> Result<usize>;
+    /// Makes a file that must not exist yet (`O_CREAT|O_EXCL|O_NOFOLLOW`), with its content, and fsyncs it.
+    ///
+    /// # Errors
+    /// `Os(EXIST)` when something has that name.
+    fn create(&mut self, path: &str, owner: Owner, content: &[u8]) -> Result<()>;
+    /// Appends to a regular file that exists (no fsync).
+    ///
+    /// # Errors
+    /// `Os`.
+    fn append(&mut self, path: &str, content: &[u8]) -> Result<()>;
+    /// Writes to an existing file or kernel attribute in one `write`, without creating or truncating.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn write_attribute(&mut self, path: &str, content: &[u8]) -> Result<()>;
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// `Os(EXIST)` when something has that name.
+    fn make_dir(&mut self, path: &str, owner: Owner) -> Result<()>;
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// `Os(EXIST)` when something has that name.
+    fn make_symlink(&mut self, path: &str, target: &str) -> Result<()>;
+    /// Reads a symbolic link into `buf`, returns its length.
+    ///
+    /// # Errors
+    /// `Os(INVAL)` when it is none.
+    fn read_link(&mut self, path: &str, buf: &mut [u8]) -> Result<usize>;
+    /// Renames over whatever has the new name.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn rename(&mut self, from: &str, to: &str) -> Result<()>;
+    /// Swaps two names atomically (`RENAME_EXCHANGE`).
+    ///
+    /// # Errors
+    /// `Os(INVAL)` where the file system cannot.
+    fn exchange(&mut self, a: &str, b: &str) -> Result<()>;
+    /// Removes a file or link.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn remove(&mut self, path: &str) -> Result<()>;
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn remove_dir(&mut self, path: &str) -> Result<()>;
+    /// What is there. Does not follow a final link.
+    ///
+    /// # Errors
+    /// `Os(NOENT)` when nothing is.
+    fn stat(&mut self, path: &str) -> Result<Stat>;
+    /// Sets owner, group and mode of a file or directory.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn set_owner(&mut self, path: &str, owner: Owner) -> Result<()>;
+    /// Calls `each` with every entry (no `.` or `..`) until it returns `false`; order is the kernel's.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn list(&mut self, path: &str, each: &mut dyn FnMut(&str, FileType) -> bool) -> Result<()>;
+    /// Works below a subdirectory through its own descriptor: nothing outside it can be reached then.
+    ///
+    /// # Errors
+    /// `Os`, and whatever `work` returns.
+    fn enter(
+        &mut self,
+        path: &str,
+        symlinks: Symlinks,
+        work: &mut dyn FnMut(&mut dyn Dir) -> Result<()>,
+    ) -> Result<()>;
+    /// Copies `security.selinux` from one file to another; nothing where there is none.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn copy_label(&mut self, from: &str, to: &str) -> Result<()>;
+    /// fsync of a directory, so that names made in it are durable ("" is this directory).
+    ///
+    /// # Errors
+    /// `Os`.
+    fn sync_dir(&mut self, path: &str) -> Result<()>;
+    /// Flushes the whole file system.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn sync_all(&mut self) -> Result<()>;
+    /// True on tmpfs or ramfs, the only places where a secret may be put before it is applied.
+    fn is_in_memory(&mut self) -> bool;
+}
+
+/// Bytes at offsets: a block device, a partition of it, or an image in a test.
+pub trait ReadAt {
+    /// Size in bytes.
+    fn size_bytes(&self) -> u64;
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// `Os(IO)` past the end or when the device fails.
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()>;
+}
+
+/// A block device that may be written.
+pub trait Block: ReadAt {
+    /// Logical sector size in bytes (512 or 4096).
+    fn sector_bytes(&self) -> u32;
+    /// Writes all of `buf` at `offset`.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn write_at(&mut self, offset: u64, buf: &[u8]) -> Result<()>;
+    /// Everything written is on the medium when this returns.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn flush(&mut self) -> Result<()>;
+}
+
+/// What CDROM_DRIVE_STATUS answers (include/uapi/linux/cdrom.h).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DriveStatus {
+    /// 0: the driver cannot tell.
+    NoInfo,
+    /// 1.
+    NoDisc,
+    /// 2.
+    TrayOpen,
+    /// 3.
+    NotReady,
+    /// 4.
+    DiscOk,
+}
+
+/// A partition as the kernel's BLKPG wants it, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KernelPartition {
+    /// Partition number, from 1.
+    pub number: u32,
+    /// First byte.
+    pub start_bytes: u64,
+    /// Length.
+    pub length_bytes: u64,
+}
+
+/// Block devices by kernel name (`sda`, `nvme0n1`, `sr0`), opened through a node of our own: closing a
+/// `/dev` node that was open for writing makes udev re-read the partition table under us.
+pub trait Disks {
+    /// Opens for reading.
+    ///
+    /// # Errors
+    /// `Os(NOENT)` when there is no such device, `Os(NOMEDIUM)` when the drive is empty.
+    fn open_read(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn ReadAt) -> Result<()>) -> Result<()>;
+    /// Opens for writing.
+    ///
+    /// # Errors
+    /// As `open_read`.
+    fn open_write(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Block) -> Result<()>) -> Result<()>;
+    /// BLKPG_RESIZE_PARTITION on the whole disk.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn resize_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()>;
+    /// BLKPG_ADD_PARTITION on the whole disk.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn add_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()>;
+    /// CDROM_DRIVE_STATUS.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn drive_status(&mut self, name: &str) -> Result<DriveStatus>;
+    /// Unlocks the door and ejects.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn eject(&mut self, name: &str) -> Result<()>;
+}
+
+/// One Ethernet interface, opened for raw frames.
+pub trait Link {
+    /// Its address.
+    fn mac(&self) -> [u8; 6];
+    /// Sends a frame; a full queue looks like loss.
+    ///
+    /// # Errors
+    /// `Os` when the link is gone.
+    fn send(&mut self, frame: &[u8]) -> Result<()>;
+    /// The next frame, if one is there. Never waits.
+    ///
+    /// # Errors
+    /// `Os` when the link is gone.
+    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>>;
+    /// Waits until a frame is there, `until_us` has passed, or the process was asked to stop.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn wait(&mut self, until_us: u64) -> Result<()>;
+}
+
+/// State of an interface as the kernel has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkState {
+    /// IFF_UP.
+    pub is_up: bool,
+    /// It has a carrier (`/sys/class/net/X/carrier`; readable only while up).
+    pub has_carrier: bool,
+    /// The kernel has an IPv4 address on it: our own TCP would be reset, use kernel sockets.
+    pub has_address: bool,
+}
+
+/// Network interfaces by name.
+pub trait Links {
+    /// What the kernel says of it.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn state(&mut self, name: &str) -> Result<LinkState>;
+    /// Raises or lowers it. Before a link is raised `disable_ipv6` is set, so that the kernel makes no
+    /// address, route or neighbour of its own; after it was lowered the old value is put back.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn set_up(&mut self, name: &str, up: bool) -> Result<()>;
+    /// Opens it for raw frames; only ARP and IPv4 are received.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn open(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Link) -> Result<()>) -> Result<()>;
+    /// A TCP connection of the kernel's own stack.
+    ///
+    /// # Errors
+    /// `Os(NETUNREACH)`, `Os(CONNREFUSED)`, `Os(TIMEDOUT)` ...
+    fn connect(
+        &mut self,
+        address: [u8; 4],
+        port: u16,
+        until_us: u64,
+        work: &mut dyn FnMut(&mut dyn Stream) -> Result<()>,
+    ) -> Result<()>;
+}
+
+/// A connected byte stream.
+pub trait Stream {
+    /// Sends some of `bytes`, returns how many; waits until `until_us` at most.
+    ///
+    /// # Errors
+    /// `Os`, `Deadline`.
+    fn send(&mut self, bytes: &[u8], until_us: u64) -> Result<usize>;
+    /// Receives some bytes, 0 at the end; waits until `until_us` at most.
+    ///
+    /// # Errors
+    /// `Os`, `Deadline`.
+    fn receive(&mut self, bytes: &mut [u8], until_us: u64) -> Result<usize>;
+}
+
+/// Time. Only `stage` holds one; everything below takes a time as an argument.
+pub trait Clock {
+    /// Microseconds since boot (CLOCK_BOOTTIME would jump with a frozen VM; this is CLOCK_MONOTONIC).
+    fn now_us(&mut self) -> u64;
+    /// Seconds since the epoch; may be wrong before the host has set it.
+    fn wall_s(&mut self) -> i64;
+    /// Sleeps, or returns early when the process was asked to stop.
+    fn sleep_ms(&mut self, ms: u64);
+    /// True once SIGTERM came or `/run/preroot/cancel` exists.
+    fn is_cancelled(&mut self) -> bool;
+}
+
+/// Where events go.
+pub trait Log {
+    /// Says it.
+    fn event(&mut self, event: &Event<'_>);
+}
+
+/// How a module's loading ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loaded {
+    /// It is there now.
+    Now,
+    /// It was there already.
+    Before,
+    /// The driver said ENODEV: its hardware is absent.
+    NoHardware,
+}
+
+/// The rest of the kernel.
+pub trait System {
+    /// finit_module(2). `compressed` asks the kernel to decompress (MODULE_INIT_COMPRESSED_FILE).
+    ///
+    /// # Errors
+    /// `Os`.
+    fn load_module(&mut self, path: &str, compressed: bool) -> Result<Loaded>;
+    /// The release of the running kernel (uname), into `buf`.
+    fn kernel_release<'b>(&mut self, buf: &'b mut [u8]) -> &'b str;
+    /// The host name of the running kernel.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn set_hostname(&mut self, name: &str) -> Result<()>;
+    /// Fills `buf` from the kernel's generator without waiting.
+    ///
+    /// # Errors
+    /// `Os(AGAIN)` while it is not seeded.
+    fn random(&mut self, buf: &mut [u8]) -> Result<()>;
+    /// Bytes mixed into the kernel's generator, without credit.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn add_entropy(&mut self, bytes: &[u8]) -> Result<()>;
+    /// True when the CPUID hypervisor leaf says "Microsoft Hv".
+    fn is_hyperv(&mut self) -> bool;
+    /// Remounts the file system that holds `path` (absolute) read-write or read-only, keeping its other
+    /// flags; returns whether it was read-only before.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn remount(&mut self, path: &str, read_only: bool) -> Result<bool>;
+    /// Grows the mounted ext4 at `path` (absolute) to `blocks` file system blocks (EXT4_IOC_RESIZE_FS).
+    ///
+    /// # Errors
+    /// `Os`.
+    fn resize_ext4(&mut self, path: &str, blocks: u64) -> Result<()>;
+    /// Runs a program of the image in `root` (apply only; never in the initrd) with a clean environment
+    /// and no standard input; its output goes to /dev/null. Returns the exit status.
+    ///
+    /// # Errors
+    /// `Os`, `Deadline` (the program is killed then).
+    fn run(&mut self, root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32>;
+}
+
+/// All of it, lent to a stage.
+pub struct Kernel<'k> {
+    /// Time.
+    pub clock: &'k mut dyn Clock,
+    /// Messages.
+    pub log: &'k mut dyn Log,
+    /// `/` of the running system: `sys/`, `proc/`, `dev/`, `lib/modules/`.
+    pub host: &'k mut dyn Dir,
+    /// The root being provisioned (`--root`).
+    pub root: &'k mut dyn Dir,
+    /// `/run/preroot` (`--run`).
+    pub run: &'k mut dyn Dir,
+    /// Block devices.
+    pub disks: &'k mut dyn Disks,
+    /// Network interfaces.
+    pub links: &'k mut dyn Links,
+    /// The rest.
+    pub system: &'k mut dyn System,
+}
+
+impl Kernel<'_> {
+    /// Says something.
+    pub fn say(
+        &mut self,
+        level: crate::event::Level,
+        stage: &'static str,
+        text: &'static str,
+        values: &[crate::event::Value<'_>],
+    ) {
+        self.log.event(&Event { level, stage, text, values });
+    }
+}
