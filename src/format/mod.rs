@@ -1,3 +1,16 @@
 //! Bytes to meaning and back. Pure: no I/O, no clock, no unsafe; every file here is fuzzed.
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use crate::error::Result;
+
+/// Bytes at offsets: a block device, a partition of it, or an image in a test.
+pub trait ReadAt {
+    /// Size in bytes.
+    fn size_bytes(&self) -> u64;
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// `Os(IO)` past the end or when the device fails.
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()>;
+}

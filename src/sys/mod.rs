@@ -7,6 +7,8 @@
 use crate::error::Result;
 use crate::event::Event;
 
+pub use crate::format::ReadAt;
+
 pub mod linux;
 
 #[cfg(test)]
@@ -190,17 +192,6 @@ pub trait Dir {
     fn sync_all(&mut self) -> Result<()>;
     /// True on tmpfs or ramfs, the only places where a secret may be put before it is applied.
     fn is_in_memory(&mut self) -> bool;
-}
-
-/// Bytes at offsets: a block device, a partition of it, or an image in a test.
-pub trait ReadAt {
-    /// Size in bytes.
-    fn size_bytes(&self) -> u64;
-    /// Fills `buf` from `offset`.
-    ///
-    /// # Errors
-    /// `Os(IO)` past the end or when the device fails.
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()>;
 }
 
 /// A block device that may be written.
