@@ -1,0 +1,298 @@
+//! Clock, log, disks, links and the rest of the fake kernel.
+
+use crate::error::{Errno, Error, Result};
+use crate::event::{Event, Level};
+use crate::sys::{
+    Block, Clock, Disks, DriveStatus, KernelPartition, Link, LinkState, Links, Loaded, Log, ReadAt, Stream,
+    System,
+};
+use std::borrow::ToOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::string::String;
+use std::vec::Vec;
+
+/// Time that passes only when somebody sleeps, plus `tick_us` per look.
+#[derive(Default)]
+pub struct FakeClock {
+    /// Now, microseconds.
+    pub us: u64,
+    /// Added at each look.
+    pub tick_us: u64,
+    /// Wall clock, seconds.
+    pub wall: i64,
+    /// What `is_cancelled` answers.
+    pub cancelled: bool,
+    /// Every sleep, milliseconds.
+    pub sleeps: Vec<u64>,
+}
+
+impl Clock for FakeClock {
+    fn now_us(&mut self) -> u64 {
+        self.us += self.tick_us;
+        self.us
+    }
+    fn wall_s(&mut self) -> i64 {
+        self.wall
+    }
+    fn sleep_ms(&mut self, ms: u64) {
+        self.sleeps.push(ms);
+        self.us += ms * 1000;
+    }
+    fn is_cancelled(&mut self) -> bool {
+        self.cancelled
+    }
+}
+
+/// Keeps what was said.
+#[derive(Default)]
+pub struct FakeLog {
+    /// One line per event: `grow: text`.
+    pub lines: Vec<String>,
+    /// The loudest level so far.
+    pub worst: Option<Level>,
+}
+
+impl Log for FakeLog {
+    fn event(&mut self, event: &Event<'_>) {
+        self.lines.push(std::format!("{}: {}", event.stage, event));
+        self.worst = Some(self.worst.map_or(event.level, |worst| worst.min(event.level)));
+    }
+}
+
+/// A disk in memory.
+#[derive(Clone, Default, Debug)]
+pub struct FakeDisk {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Logical sector size.
+    pub sector: u32,
+    /// For optical drives.
+    pub status: Option<DriveStatus>,
+    /// Every write since the start: offset and bytes; `None` is a flush.
+    pub journal: Vec<Option<(u64, Vec<u8>)>>,
+    /// The n-th write or flush from the start fails (and all after it).
+    pub fail_at: Option<usize>,
+    /// Partitions told to the kernel.
+    pub partitions: BTreeMap<u32, KernelPartition>,
+}
+
+impl FakeDisk {
+    /// A disk with this content and 512-byte sectors.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, sector: 512, ..Self::default() }
+    }
+
+    fn record(&mut self, what: Option<(u64, Vec<u8>)>) -> Result<()> {
+        if self.fail_at.is_some_and(|at| self.journal.len() >= at) {
+            return Err(Error::os("write disk", Errno::IO));
+        }
+        self.journal.push(what);
+        Ok(())
+    }
+}
+
+impl ReadAt for FakeDisk {
+    fn size_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        let from = self.bytes.get(start..).and_then(|b| b.get(..buf.len()));
+        buf.copy_from_slice(from.ok_or(Error::os("read disk", Errno::IO))?);
+        Ok(())
+    }
+}
+
+impl Block for FakeDisk {
+    fn sector_bytes(&self) -> u32 {
+        self.sector
+    }
+    fn write_at(&mut self, offset: u64, buf: &[u8]) -> Result<()> {
+        self.record(Some((offset, buf.to_vec())))?;
+        let start = usize::try_from(offset).unwrap();
+        let to = self.bytes.get_mut(start..).and_then(|b| b.get_mut(..buf.len()));
+        to.ok_or(Error::os("write disk", Errno::NOSPC))?.copy_from_slice(buf);
+        Ok(())
+    }
+    fn flush(&mut self) -> Result<()> {
+        self.record(None)
+    }
+}
+
+/// Disks by name.
+#[derive(Default)]
+pub struct FakeDisks {
+    /// Whole disks, partitions and optical drives.
+    pub disks: BTreeMap<String, FakeDisk>,
+    /// Drives that were ejected.
+    pub ejected: Vec<String>,
+    /// Devices opened, in order, `r:sda` or `w:sda`.
+    pub opened: Vec<String>,
+}
+
+impl FakeDisks {
+    fn get(&mut self, name: &str) -> Result<&mut FakeDisk> {
+        self.disks.get_mut(name).ok_or(Error::os("open disk", Errno::NOENT))
+    }
+}
+
+impl Disks for FakeDisks {
+    fn open_read(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn ReadAt) -> Result<()>) -> Result<()> {
+        self.opened.push(std::format!("r:{name}"));
+        let disk = self.get(name)?;
+        if disk.status.is_some_and(|status| status != DriveStatus::DiscOk) {
+            return Err(Error::os("open disk", Errno::NOMEDIUM));
+        }
+        work(disk)
+    }
+    fn open_write(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Block) -> Result<()>) -> Result<()> {
+        self.opened.push(std::format!("w:{name}"));
+        work(self.get(name)?)
+    }
+    fn resize_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()> {
+        let known = &mut self.get(disk)?.partitions;
+        let old = known.get_mut(&partition.number).ok_or(Error::os("BLKPG", Errno::NOENT))?;
+        if old.start_bytes != partition.start_bytes {
+            return Err(Error::os("BLKPG", Errno::INVAL));
+        }
+        *old = partition;
+        Ok(())
+    }
+    fn add_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()> {
+        let known = &mut self.get(disk)?.partitions;
+        if known.contains_key(&partition.number) {
+            return Err(Error::os("BLKPG", Errno::BUSY));
+        }
+        known.insert(partition.number, partition);
+        Ok(())
+    }
+    fn drive_status(&mut self, name: &str) -> Result<DriveStatus> {
+        Ok(self.get(name)?.status.unwrap_or(DriveStatus::NoInfo))
+    }
+    fn eject(&mut self, name: &str) -> Result<()> {
+        self.get(name)?.status = Some(DriveStatus::NoDisc);
+        self.ejected.push(name.to_owned());
+        Ok(())
+    }
+}
+
+/// Interfaces; `state` by name. Frames are `net`'s own test concern.
+#[derive(Default)]
+pub struct FakeLinks {
+    /// State by name.
+    pub states: BTreeMap<String, LinkState>,
+    /// `up eth0`, `down eth0` in order.
+    pub changes: Vec<String>,
+}
+
+impl Links for FakeLinks {
+    fn state(&mut self, name: &str) -> Result<LinkState> {
+        self.states.get(name).copied().ok_or(Error::os("link state", Errno::NODEV))
+    }
+    fn set_up(&mut self, name: &str, up: bool) -> Result<()> {
+        let state = self.states.get_mut(name).ok_or(Error::os("set link", Errno::NODEV))?;
+        state.is_up = up;
+        self.changes.push(std::format!("{} {name}", if up { "up" } else { "down" }));
+        Ok(())
+    }
+    fn open(&mut self, _: &str, _: &mut dyn FnMut(&mut dyn Link) -> Result<()>) -> Result<()> {
+        Err(Error::os("open link", Errno::NODEV))
+    }
+    fn connect(
+        &mut self,
+        _: [u8; 4],
+        _: u16,
+        _: u64,
+        _: &mut dyn FnMut(&mut dyn Stream) -> Result<()>,
+    ) -> Result<()> {
+        Err(Error::os("connect", Errno::NETUNREACH))
+    }
+}
+
+/// The rest.
+pub struct FakeSystem {
+    /// What uname says.
+    pub release: String,
+    /// Modules that load, by path.
+    pub modules: BTreeMap<String, core::result::Result<Loaded, Errno>>,
+    /// Paths given to `load_module`, in order.
+    pub loads: Vec<String>,
+    /// The host name that was set.
+    pub hostname: Option<String>,
+    /// What `random` returns, repeated; `None`: not seeded.
+    pub random: Option<u8>,
+    /// CPUID says Hyper-V.
+    pub hyperv: bool,
+    /// Mount points that are read-only.
+    pub read_only: BTreeSet<String>,
+    /// Blocks asked of `resize_ext4`.
+    pub resized: Vec<(String, u64)>,
+    /// Programs run; argv joined by blanks.
+    pub runs: Vec<String>,
+    /// Exit status by argv[0].
+    pub programs: BTreeMap<String, i32>,
+}
+
+impl Default for FakeSystem {
+    fn default() -> Self {
+        Self {
+            release: "6.1.0-test".to_owned(),
+            modules: BTreeMap::new(),
+            loads: Vec::new(),
+            hostname: None,
+            random: Some(7),
+            hyperv: false,
+            read_only: BTreeSet::new(),
+            resized: Vec::new(),
+            runs: Vec::new(),
+            programs: BTreeMap::new(),
+        }
+    }
+}
+
+impl System for FakeSystem {
+    fn load_module(&mut self, path: &str, _compressed: bool) -> Result<Loaded> {
+        self.loads.push(path.to_owned());
+        match self.modules.get(path) {
+            Some(Ok(loaded)) => Ok(*loaded),
+            Some(Err(errno)) => Err(Error::os("load module", *errno)),
+            None => Err(Error::os("load module", Errno::NOENT)),
+        }
+    }
+    fn kernel_release<'b>(&mut self, buf: &'b mut [u8]) -> &'b str {
+        let n = self.release.len().min(buf.len());
+        buf[..n].copy_from_slice(&self.release.as_bytes()[..n]);
+        core::str::from_utf8(&buf[..n]).unwrap()
+    }
+    fn set_hostname(&mut self, name: &str) -> Result<()> {
+        self.hostname = Some(name.to_owned());
+        Ok(())
+    }
+    fn random(&mut self, buf: &mut [u8]) -> Result<()> {
+        buf.fill(self.random.ok_or(Error::os("getrandom", Errno::AGAIN))?);
+        Ok(())
+    }
+    fn add_entropy(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+    fn is_hyperv(&mut self) -> bool {
+        self.hyperv
+    }
+    fn remount(&mut self, path: &str, read_only: bool) -> Result<bool> {
+        let was = self.read_only.remove(path);
+        if read_only {
+            self.read_only.insert(path.to_owned());
+        }
+        Ok(was)
+    }
+    fn resize_ext4(&mut self, path: &str, blocks: u64) -> Result<()> {
+        self.resized.push((path.to_owned(), blocks));
+        Ok(())
+    }
+    fn run(&mut self, _root: &str, argv: &[&str], _timeout_ms: u64) -> Result<i32> {
+        self.runs.push(argv.join(" "));
+        let name = argv.first().copied().unwrap_or_default();
+        self.programs.get(name).copied().ok_or(Error::os("run program", Errno::NOENT))
+    }
+}
