@@ -64,3 +64,7 @@ pub const DISKS: usize = 128;
 pub const FRAME_RX: usize = 65_536 + 64;
 /// Longest Ethernet frame we send (IP MTU 1500).
 pub const FRAME_TX: usize = 1514;
+/// Head of an HTTP response: status line and headers.
+pub const HTTP_HEAD: usize = 8192;
+/// Headers of an HTTP response.
+pub const HTTP_HEADERS: usize = 64;

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub mod http;
+
 use crate::error::Result;
 
 /// Bytes at offsets: a block device, a partition of it, or an image in a test.
