@@ -27,6 +27,12 @@ impl Provenance {
             Self::Dmi => "dmi",
         }
     }
+
+    /// The source a word stands for.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Imds, Self::OvfMedium, Self::Lease, Self::Dmi].into_iter().find(|from| from.word() == word)
+    }
 }
 
 /// A value and where it came from.
@@ -277,6 +283,31 @@ impl InstanceId {
     #[must_use]
     pub fn is_same_vm(&self, other: &Self) -> bool {
         self == other || self.swapped().is_some_and(|swapped| swapped == *other)
+    }
+}
+
+/// A kernel name of a network link or block device: `[A-Za-z0-9._:!-]`, at most 31 bytes, no `/`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceName(heapless::String<31>);
+
+impl DeviceName {
+    /// Validates.
+    ///
+    /// # Errors
+    /// `Malformed`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = Error::malformed("device name", "device name", 0);
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._:!-".contains(&b);
+        if text.is_empty() || text.starts_with('.') || !text.bytes().all(is_plain) {
+            return Err(bad);
+        }
+        heapless::String::try_from(text).map(Self).map_err(|_| bad)
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

@@ -24,5 +24,6 @@ pub mod format;
 pub mod limits;
 pub mod net;
 pub mod secret;
+pub mod seed;
 pub mod stage;
 pub mod sys;

@@ -284,6 +284,15 @@ impl FakeDir {
         } else {
             tree.live = tree.durable.clone();
         }
+        // A name is reached through its directory: without that it is lost too.
+        let live = core::mem::take(&mut tree.live);
+        for (path, index) in live {
+            let above = parent(&path);
+            if above.is_empty() || tree.live.contains_key(above) {
+                tree.live.insert(path, index);
+            }
+        }
+        tree.durable = tree.live.clone();
         for node in &mut tree.nodes {
             if let Kind::File { content, synced } = &mut node.kind {
                 *content = synced.clone().unwrap_or_default();
