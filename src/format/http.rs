@@ -333,7 +333,7 @@ mod tests {
     use crate::error::Error;
     use proptest::prelude::{any, prop};
     use proptest::{prop_assert, prop_assert_eq, proptest};
-    use std::string::{String, ToString};
+    use std::string::String;
     use std::vec::Vec;
     use std::{format, vec};
 
@@ -448,7 +448,7 @@ mod tests {
             let request = Request { method: Method::Post, path: "/", host: "h", headers: &[], body: &body };
             let mut out = vec![0; length + 200];
             let written = request.emit(&mut out).unwrap();
-            let line = format!("Content-Length: {}\r\n\r\n", length.to_string());
+            let line = format!("Content-Length: {length}\r\n\r\n");
             let text = &out[..written - length];
             prop_assert!(text.ends_with(line.as_bytes()));
             prop_assert_eq!(&out[written - length..written], &body[..]);

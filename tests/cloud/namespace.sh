@@ -1,0 +1,105 @@
+#!/bin/sh
+# A cloud network without uplink: a namespace that plays the platform's side (gateway, DHCP server and the
+# addresses of IMDS and wireserver), joined to a second namespace (veth) or to a VM (tap).
+#
+#   namespace.sh up NAME veth|tap [azure|secondary|silent]   default azure
+#   namespace.sh cloud NAME COMMAND...      run on the platform's side
+#   namespace.sh vm NAME COMMAND...         run on the VM's side (veth only)
+#   namespace.sh down NAME
+#
+#   azure       DHCP as Azure's: options 3, 6, 26, 121 (default, wireserver, IMDS), 245, infinite lease
+#   secondary   DHCP as on an Azure NIC that is not primary: no option 121, no 245
+#   silent      no DHCP server
+#
+# veth: the VM's side is `eth0` (00:0d:3a:12:34:56), down. tap: run QEMU through `cloud NAME`, with
+# `-netdev tap,id=n,ifname=tap0,script=no,downscript=no`. Nothing can leave: no namespace has a way out.
+# State (pids, dnsmasq.log with every DHCP message, leases) is in $PREROOT_LAB/NAME, /run/preroot-lab by default.
+set -eu
+
+usage() { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+
+[ $# -ge 2 ] || usage
+command=$1 name=$2
+shift 2
+case $name in *[!a-z0-9-]* | '') echo "namespace.sh: NAME is [a-z0-9-]" >&2; exit 2 ;; esac
+cloud=$name-cloud vm=$name-vm state=${PREROOT_LAB:-/run/preroot-lab}/$name
+gateway=10.0.0.1 wireserver=168.63.129.16 imds=169.254.169.254
+
+in_cloud() { ip netns exec "$cloud" "$@"; }
+
+join_veth() {
+    ip netns add "$vm"
+    ip link add cloud0 netns "$cloud" type veth peer name eth0 netns "$vm"
+    ip -n "$vm" link set eth0 address 00:0d:3a:12:34:56
+    ip -n "$vm" link set lo up
+}
+
+join_tap() {
+    ip -n "$cloud" link add cloud0 type bridge
+    ip -n "$cloud" tuntap add dev tap0 mode tap
+    ip -n "$cloud" link set tap0 master cloud0
+    ip -n "$cloud" link set tap0 up
+}
+
+start_dhcp() { # options of the DHCP server
+    in_cloud dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --no-ping --port=0 --user=root \
+        --interface=cloud0 --except-interface=lo --bind-interfaces --dhcp-authoritative --log-dhcp \
+        --dhcp-range=10.0.0.4,10.0.0.20,255.255.255.0,infinite --dhcp-leasefile="$state/leases" \
+        --log-facility="$state/dnsmasq.log" --pid-file="$state/dnsmasq.pid" \
+        --dhcp-option=3,$gateway --dhcp-option=6,$wireserver "$@" >"$state/dnsmasq.out" 2>&1 &
+    tries=0
+    until [ -s "$state/dnsmasq.pid" ]; do
+        tries=$((tries + 1))
+        [ $tries -le 50 ] || { echo "namespace.sh: dnsmasq does not start:" >&2; cat "$state/dnsmasq.out" >&2; exit 1; }
+        sleep 0.1
+    done
+}
+
+up() { # veth|tap azure|secondary|silent
+    case $1 in veth | tap) ;; *) usage ;; esac
+    case $2 in azure | secondary | silent) ;; *) usage ;; esac
+    [ ! -e "$state" ] || { echo "namespace.sh: $name is up already" >&2; exit 1; }
+    mkdir -p "$state"
+    ip netns add "$cloud"
+    # No router solicitations and no MLD from the platform's side: the traffic of a test is the test's.
+    in_cloud sysctl -qw net.ipv6.conf.default.disable_ipv6=1 2>/dev/null || :
+    "join_$1"
+    in_cloud ip link set lo up
+    in_cloud ip address add $gateway/24 dev cloud0
+    in_cloud ip address add $wireserver/32 dev lo
+    in_cloud ip address add $imds/32 dev lo
+    in_cloud ip link set cloud0 up
+    case $2 in
+    azure)
+        start_dhcp --dhcp-option=26,1500 --dhcp-option=245,a8:3f:81:10 \
+            --dhcp-option=121,0.0.0.0/0,$gateway,$wireserver/32,$gateway,$imds/32,$gateway
+        ;;
+    secondary) start_dhcp ;;
+    silent) ;;
+    esac
+}
+
+# Ends what was started here, and only that: a pid may belong to somebody else by now.
+stop() {
+    for file in "$state"/*.pid; do
+        [ -e "$file" ] || continue
+        pid=$(cat "$file")
+        if ip netns pids "$cloud" 2>/dev/null | grep -qx "$pid"; then kill "$pid" || :; fi
+    done
+}
+
+down() {
+    stop
+    for space in "$vm" "$cloud"; do
+        if ip netns list | grep -q "^$space\b"; then ip netns delete "$space"; fi
+    done
+    rm -rf "$state"
+}
+
+case $command in
+up) [ $# -ge 1 ] || usage; up "$1" "${2:-azure}" ;;
+cloud) in_cloud "$@" ;;
+vm) ip netns exec "$vm" "$@" ;;
+down) down ;;
+*) usage ;;
+esac
