@@ -15,6 +15,8 @@ pub enum Level {
     Warning = 4,
     /// Progress (6).
     Info = 6,
+    /// Detail for the timeline; on the console only with `rd.preroot.debug` (7).
+    Debug = 7,
 }
 
 /// One typed value of a message.

@@ -379,11 +379,13 @@ pub enum Loaded {
 
 /// The rest of the kernel.
 pub trait System {
-    /// finit_module(2). `compressed` asks the kernel to decompress (MODULE_INIT_COMPRESSED_FILE).
+    /// finit_module(2) of the file at `path` (absolute). `parameters` are the module's, `name=value` joined by
+    /// blanks: the kernel leaves those of its own command line to whoever loads. `compressed` asks the kernel
+    /// to decompress (MODULE_INIT_COMPRESSED_FILE).
     ///
     /// # Errors
-    /// `Os`.
-    fn load_module(&mut self, path: &str, compressed: bool) -> Result<Loaded>;
+    /// `Os`; `Unsupported` when the kernel cannot decompress it.
+    fn load_module(&mut self, path: &str, parameters: &str, compressed: bool) -> Result<Loaded>;
     /// The release of the running kernel (uname), into `buf`.
     fn kernel_release<'b>(&mut self, buf: &'b mut [u8]) -> &'b str;
     /// The host name of the running kernel.

@@ -216,7 +216,7 @@ pub struct FakeSystem {
     pub release: String,
     /// Modules that load, by path.
     pub modules: BTreeMap<String, core::result::Result<Loaded, Errno>>,
-    /// Paths given to `load_module`, in order.
+    /// Paths given to `load_module`, in order, each with its parameters behind a blank.
     pub loads: Vec<String>,
     /// The host name that was set.
     pub hostname: Option<String>,
@@ -252,8 +252,8 @@ impl Default for FakeSystem {
 }
 
 impl System for FakeSystem {
-    fn load_module(&mut self, path: &str, _compressed: bool) -> Result<Loaded> {
-        self.loads.push(path.to_owned());
+    fn load_module(&mut self, path: &str, parameters: &str, _compressed: bool) -> Result<Loaded> {
+        self.loads.push(std::format!("{path} {parameters}").trim_end().to_owned());
         match self.modules.get(path) {
             Some(Ok(loaded)) => Ok(*loaded),
             Some(Err(errno)) => Err(Error::os("load module", *errno)),

@@ -3,22 +3,30 @@
 use super::process;
 use crate::error::{Errno, Error, Result};
 use crate::sys::{Loaded, System};
+use core::ffi::CStr;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno as Code;
 
 /// `MODULE_INIT_COMPRESSED_FILE` (include/uapi/linux/module.h, 5.17).
 const COMPRESSED_FILE: i32 = 4;
+/// Bytes of a module's parameters; the whole x86 command line has 2048.
+const PARAMETERS: usize = 1024;
 
 /// The running kernel.
 #[derive(Clone, Copy, Default)]
 pub struct LinuxSystem;
 
 impl System for LinuxSystem {
-    fn load_module(&mut self, path: &str, compressed: bool) -> Result<Loaded> {
+    fn load_module(&mut self, path: &str, parameters: &str, compressed: bool) -> Result<Loaded> {
         let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|code| os("open module file", code))?;
         let flags = if compressed { COMPRESSED_FILE } else { 0 };
-        match rustix::system::finit_module(&file, c"", flags) {
+        let mut text = [0; PARAMETERS];
+        let place = text.get_mut(..parameters.len()).filter(|place| place.len() < PARAMETERS);
+        let full = Error::TooMany { what: "module parameters", limit: PARAMETERS };
+        place.ok_or(full)?.copy_from_slice(parameters.as_bytes());
+        let words = CStr::from_bytes_until_nul(&text).unwrap_or_default();
+        match rustix::system::finit_module(&file, words, flags) {
             Ok(()) => Ok(Loaded::Now),
             Err(Code::EXIST) => Ok(Loaded::Before),
             Err(Code::NODEV) => Ok(Loaded::NoHardware),
@@ -165,6 +173,6 @@ mod tests {
 
     #[test]
     fn no_file_is_no_module() {
-        assert!(LinuxSystem.load_module("/nonexistent.ko", false).unwrap_err().is_not_found());
+        assert!(LinuxSystem.load_module("/nonexistent.ko", "", false).unwrap_err().is_not_found());
     }
 }
