@@ -329,7 +329,6 @@ pub enum PreProvisioning {
 /// Everything the sources said, merged. The rules of the merge: IMDS wins over the medium for host name,
 /// user name, password login and keys (keys only if all of them are OpenSSH); password and customData come
 /// from the medium only; userData (IMDS) stands in when there is no customData.
-#[derive(Default)]
 pub struct Facts {
     /// Which VM this is.
     pub instance_id: Option<Fact<InstanceId>>,
@@ -355,6 +354,33 @@ pub struct Facts {
     pub pre_provisioning: Option<Fact<PreProvisioning>>,
     /// IMDS has an `osProfile`: false there and no medium means a specialised disk, which is left alone.
     pub has_os_profile: Option<Fact<bool>>,
+}
+
+impl Facts {
+    /// Nothing known yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            instance_id: None,
+            hostname: None,
+            user: None,
+            password: None,
+            password_login: None,
+            keys: None,
+            custom_data: None,
+            has_custom_data: None,
+            wants_guest_agent: None,
+            wants_proxy_agent: None,
+            pre_provisioning: None,
+            has_os_profile: None,
+        }
+    }
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[cfg(test)]

@@ -105,6 +105,11 @@ pub trait Dir {
     /// # Errors
     /// `Os(EXIST)` when something has that name.
     fn create(&mut self, path: &str, owner: Owner, content: &[u8]) -> Result<()>;
+    /// As [`Dir::create`] without the fsync, for files that a later [`Dir::sync_all`] covers.
+    ///
+    /// # Errors
+    /// `Os(EXIST)` when something has that name.
+    fn create_unsynced(&mut self, path: &str, owner: Owner, content: &[u8]) -> Result<()>;
     /// Appends to a regular file that exists (no fsync).
     ///
     /// # Errors

@@ -381,6 +381,13 @@ impl Dir for FakeDir {
         Ok(())
     }
 
+    fn create_unsynced(&mut self, path: &str, owner: Owner, content: &[u8]) -> Result<()> {
+        let full = self.resolve(path, false)?;
+        let mut tree = self.tree.borrow_mut();
+        tree.changing()?;
+        tree.insert(full, Kind::File { content: content.to_vec(), synced: None }, owner)
+    }
+
     fn append(&mut self, path: &str, more: &[u8]) -> Result<()> {
         let full = self.resolve(path, false)?;
         let mut tree = self.tree.borrow_mut();

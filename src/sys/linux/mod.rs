@@ -1,9 +1,28 @@
 //! The real kernel. The only place that names rustix, linux_raw_sys or unsafe.
 
+mod clock;
+mod console;
+mod dir;
 mod process;
 mod raw;
+mod scratch;
 mod system;
 
+pub use clock::LinuxClock;
+pub use console::Console;
+pub use console::panicked;
+pub use dir::{LinuxDir, open_or_make};
 pub use process::{Child, Ended, fork, fork_stage, print};
-pub use raw::{exit, panicked};
+pub use raw::exit;
+pub use scratch::{Scratch, take as take_scratch};
 pub use system::LinuxSystem;
+
+use crate::error::{Errno, Error};
+
+fn errno(code: rustix::io::Errno) -> Errno {
+    Errno(u16::try_from(code.raw_os_error()).unwrap_or(u16::MAX))
+}
+
+fn os(what: &'static str, code: rustix::io::Errno) -> Error {
+    Error::os(what, errno(code))
+}

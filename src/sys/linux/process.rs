@@ -1,6 +1,7 @@
 //! How does work get its own process? `fork` for our stages (no execve), `run` for a program of the image.
 #![expect(unsafe_code, reason = "clone, execve and signal masks have no safe form without libc")]
 
+use super::os;
 use super::raw::{checked, exit, syscall};
 use crate::error::{Errno, Error, Result};
 use core::ffi::c_char;
@@ -213,10 +214,6 @@ fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or_default())
-}
-
-fn os(what: &'static str, code: Code) -> Error {
-    Error::os(what, Errno(u16::try_from(code.raw_os_error()).unwrap_or(u16::MAX)))
 }
 
 /// Writes to standard output, for commands people type. A reader that went away is not our problem.

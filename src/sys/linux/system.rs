@@ -1,7 +1,8 @@
 //! What does the kernel do for us beyond files, disks and links? Modules, names, randomness, mounts.
 
+use super::os;
 use super::process;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Error, Result};
 use crate::sys::{Loaded, System};
 use core::ffi::CStr;
 use rustix::fs::{Mode, OFlags};
@@ -130,10 +131,6 @@ fn hypervisor_name() -> [u8; 12] {
         }
     }
     name
-}
-
-fn os(what: &'static str, code: Code) -> Error {
-    Error::os(what, Errno(u16::try_from(code.raw_os_error()).unwrap_or(u16::MAX)))
 }
 
 #[cfg(test)]

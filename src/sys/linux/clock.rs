@@ -1,0 +1,43 @@
+//! Time and the wish to stop.
+
+use crate::limits;
+use crate::sys::Clock;
+use rustix::fs::{AtFlags, CWD};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The kernel's clocks. Cancelled by a file, which works in every initrd, or by SIGTERM.
+pub struct LinuxClock {
+    cancel: heapless::String<{ limits::PATH }>,
+}
+
+impl LinuxClock {
+    /// `cancel` is the absolute path whose existence asks this process to stop; "" for none.
+    #[must_use]
+    pub fn new(cancel: &str) -> Self {
+        Self { cancel: heapless::String::try_from(cancel).unwrap_or_default() }
+    }
+}
+
+impl Clock for LinuxClock {
+    fn now_us(&mut self) -> u64 {
+        let now = clock_gettime(ClockId::Monotonic);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0) / 1000)
+    }
+
+    fn wall_s(&mut self) -> i64 {
+        clock_gettime(ClockId::Realtime).tv_sec
+    }
+
+    fn sleep_ms(&mut self, ms: u64) {
+        let time = rustix::time::Timespec {
+            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(ms % 1000 * 1_000_000).unwrap_or(0),
+        };
+        let _ = rustix::thread::nanosleep(&time);
+    }
+
+    fn is_cancelled(&mut self) -> bool {
+        !self.cancel.is_empty() && rustix::fs::statat(CWD, self.cancel.as_str(), AtFlags::empty()).is_ok()
+    }
+}

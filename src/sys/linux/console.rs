@@ -1,0 +1,119 @@
+//! Where events go: the kernel log (and so the serial console and the journal), a person's terminal,
+//! and the timeline file.
+#![expect(unsafe_code, reason = "borrowing descriptor 2")]
+
+use crate::event::Event;
+use crate::limits;
+use crate::sys::Log;
+use core::fmt::{self, Write};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, open};
+
+/// Room for one line: the kernel cuts a /dev/kmsg record near 1 KiB.
+type Line = Clipped<512>;
+
+/// Text that is clipped, never refused: a log line may lose its end, not its stage.
+#[derive(Default)]
+struct Clipped<const N: usize>(heapless::String<N>);
+
+impl<const N: usize> Write for Clipped<N> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if self.0.push(c).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<const N: usize> Clipped<N> {
+    fn end_line(&mut self) -> &[u8] {
+        if self.0.push('\n').is_err() {
+            self.0.pop();
+            let _ = self.0.push('\n');
+        }
+        self.0.as_bytes()
+    }
+}
+
+/// The sinks of this process.
+pub struct Console {
+    to_kernel: bool,
+    timeline: heapless::String<{ limits::PATH }>,
+}
+
+impl Console {
+    /// With `to_kernel` events go to /dev/kmsg, else to standard error; `timeline` is the absolute path of
+    /// the file that keeps them, "" for none.
+    #[must_use]
+    pub fn new(to_kernel: bool, timeline: &str) -> Self {
+        Self { to_kernel, timeline: heapless::String::try_from(timeline).unwrap_or_default() }
+    }
+}
+
+impl Log for Console {
+    fn event(&mut self, event: &Event<'_>) {
+        if self.to_kernel {
+            to_kmsg(event);
+        }
+        if !self.to_kernel {
+            let mut line = Line::default();
+            let _ = write!(line, "preroot {}: {event}", event.stage);
+            let _ = rustix::io::write(stderr(), line.end_line());
+        }
+        if !self.timeline.is_empty() {
+            append_timeline(&self.timeline, event);
+        }
+    }
+}
+
+/// One record a message. The descriptor is new each time: a kernel without `printk_devkmsg=on` drops all
+/// but ten lines in five seconds, counted per open file (drivers/char/../printk.c, devkmsg_write).
+fn to_kmsg(event: &Event<'_>) {
+    let Some(fd) = open_kmsg() else { return };
+    let mut line = Line::default();
+    // LOG_DAEMON (3 << 3) | level
+    let _ = write!(line, "<{}>preroot {}: {event}", 24 | event.level as u8, event.stage);
+    let _ = rustix::io::write(&fd, line.end_line());
+}
+
+fn open_kmsg() -> Option<OwnedFd> {
+    open(c"/dev/kmsg", OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty()).ok()
+}
+
+fn append_timeline(path: &str, event: &Event<'_>) {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(fd) = open(path, flags, Mode::from_raw_mode(0o644)) else { return };
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let mut line = Line::default();
+    let us = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1000);
+    let _ = write!(line, "{us} {} {}: {event}", event.level as u8, event.stage);
+    let _ = rustix::io::write(&fd, line.end_line());
+}
+
+fn stderr() -> rustix::fd::BorrowedFd<'static> {
+    // SAFETY: descriptor 2 is never closed by us; if the caller closed it, writes fail.
+    unsafe { rustix::stdio::stderr() }
+}
+
+/// Says where a panic was, on /dev/kmsg or standard error, and ends with 101. The message of the panic is
+/// left out: it may quote input.
+pub fn panicked(info: &core::panic::PanicInfo<'_>) -> ! {
+    let mut line = Line::default();
+    let _ = line.write_str("<27>preroot: bug: panic at ");
+    if let Some(place) = info.location() {
+        let _ = write!(line, "{}:{}", place.file(), place.line());
+    }
+    let _ = line.write_str("; this stage's work is lost, the boot goes on");
+    let bytes = line.end_line();
+    match open_kmsg() {
+        Some(fd) => {
+            let _ = rustix::io::write(fd.as_fd(), bytes);
+        }
+        None => {
+            let _ = rustix::io::write(stderr(), bytes.get(4..).unwrap_or_default());
+        }
+    }
+    super::exit(101)
+}
