@@ -4,6 +4,8 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod http;
+pub mod utf8;
+pub mod xml;
 
 use crate::error::Result;
 
