@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# Where does the laboratory keep its things, and how do its scripts speak? (sourced by all of them)
+#
+#   VM_DIR   roots, images, logs                      (default: .vm in the repository)
+#   SUITE    bookworm | trixie                         INITRD   dracut | initramfs-tools
+#   ACCEL    QEMU's accelerator (default tcg)
+
+REPO=${REPO:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
+VM_DIR=${VM_DIR:-$REPO/.vm}
+SUITE=${SUITE:-bookworm}
+INITRD=${INITRD:-dracut}
+ACCEL=${ACCEL:-tcg}
+export REPO VM_DIR SUITE INITRD ACCEL
+mkdir -p "$VM_DIR"
+
+# One line for people, on standard error: standard output is for answers.
+say() { printf '%s\n' "$*" >&2; }
+die() { say "$(basename "$0"): $*"; exit 1; }
+
+# require PROGRAM=PACKAGE ...: installs the Debian packages of programs that are missing.
+require() {
+    local pair missing=()
+    for pair in "$@"; do command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}"); done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    [ "$(id -u)" -eq 0 ] || die "missing packages: ${missing[*]} (root would install them)"
+    say "installing ${missing[*]}"
+    apt-get update -qq >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# digest TEXT...: the first 12 digits of a hash, to key the caches.
+digest() { printf '%s\n' "$@" | sha256sum | cut -c1-12; }
