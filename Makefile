@@ -1,0 +1,69 @@
+# preroot: every way to build, look at, test and install it. `make demo` and `make test` need nothing but a
+# Debian 12 or later with cargo; as root they install what they lack.
+#
+#   SUITE=bookworm|trixie    INITRD=dracut|initramfs-tools    ACCEL=tcg|kvm    (demo, vm-test)
+#   DESTDIR= PREFIX=/usr                                                        (install)
+
+SUITE  ?= bookworm
+INITRD ?= dracut
+ACCEL  ?= tcg
+PREFIX ?= /usr
+DESTDIR ?=
+CARGO  ?= cargo
+export SUITE INITRD ACCEL CARGO
+
+BINARY    = target/release/preroot
+UNITDIR   = $(PREFIX)/lib/systemd/system
+PRESETDIR = $(PREFIX)/lib/systemd/system-preset
+DRACUTDIR = $(PREFIX)/lib/dracut/modules.d
+ITOOLSDIR = $(PREFIX)/share/initramfs-tools
+
+.PHONY: all build toolchain demo test check vm-test test-full fuzz bench install clean
+
+all: build
+
+# Rust 1.95 is not in Debian 12: say so instead of failing somewhere inside a crate.
+toolchain:
+	@sh tests/toolchain.sh
+
+build: toolchain
+	$(CARGO) build --release --locked
+
+demo: build
+	tests/vm/demo.sh
+
+test: check
+	$(CARGO) test --locked
+	tests/scripts.sh
+
+check: toolchain
+	tests/check.sh
+
+vm-test: build
+	tests/vm/scenarios.sh fast
+
+test-full: test
+	tests/vm/scenarios.sh full
+
+fuzz: toolchain
+	tests/fuzz.sh
+
+bench: build
+	bench/run.sh
+
+# Files only: the package's own scripts enable the units and have the initrds made again.
+install: build
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/preroot
+	install -d $(DESTDIR)$(DRACUTDIR)/50preroot $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PRESETDIR)
+	install -m 644 dracut-module/50preroot/* $(DESTDIR)$(DRACUTDIR)/50preroot/
+	chmod 755 $(DESTDIR)$(DRACUTDIR)/50preroot/module-setup.sh
+	install -D -m 755 initramfs-tools-hook/hooks/preroot $(DESTDIR)$(ITOOLSDIR)/hooks/preroot
+	for stage in init-premount local-premount local-bottom; do \
+	    install -D -m 755 initramfs-tools-hook/scripts/$$stage/preroot $(DESTDIR)$(ITOOLSDIR)/scripts/$$stage/preroot || exit 1; \
+	done
+	install -m 644 packaging/systemd/*.service $(DESTDIR)$(UNITDIR)/
+	install -m 644 packaging/systemd/90-preroot.preset $(DESTDIR)$(PRESETDIR)/
+
+clean:
+	$(CARGO) clean
+	rm -rf .vm

@@ -1,0 +1,103 @@
+#!/bin/bash
+# What does the laboratory boot? A disk image, a kernel and an initrd with preroot installed as a package would.
+#
+# usage: build-image.sh       with SUITE and INITRD in the environment; prints a directory that holds
+#   disk.img  8 GiB sparse; its GPT still ends at 2 GiB: p14 BIOS boot, p15 ESP, p1 root (last by place), as on Azure
+#   vmlinuz  initrd.img      what is booted
+#   plain.img                the same initrd without preroot (a link): the difference is what preroot costs
+# Rebuilt when the root tree, the binary, a hook, a unit or the laboratory's own files change.
+set -euo pipefail
+. "$(dirname "$0")/lab.sh"
+
+require mke2fs=e2fsprogs sgdisk=gdisk cpio=cpio
+[ "$(id -u)" -eq 0 ] || die "root is needed to build an image"
+[ -x "$REPO/target/release/preroot" ] || die "build first: cargo build --release"
+
+tree=$("$REPO/tests/vm/build-root.sh")
+installed=$(cd "$REPO" && find dracut-module initramfs-tools-hook packaging/systemd tests/vm/root tests/vm/build-image.sh \
+    target/release/preroot -type f -print0 | sort -z | xargs -0 sha256sum)
+image=$VM_DIR/image-$SUITE-$INITRD-$(digest "$(basename "$tree")" "$installed")
+plain=$VM_DIR/plain-$(basename "$tree").img
+release=$(basename "$(find "$tree/usr/lib/modules" -mindepth 1 -maxdepth 1 | sort -V | tail -n 1)")
+
+# UUIDs are fixed, so that root= can be written down; every machine of the laboratory has the same.
+root_uuid=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c001
+root_partuuid=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa
+
+# make_initrd TREE OUT: runs the distribution's own tool inside the tree. Bind mounts stay in a private namespace.
+make_initrd() {
+    local command
+    case $INITRD in
+        dracut) command="dracut --quiet --force --no-hostonly /tmp/initrd.img $release" ;;
+        initramfs-tools) command="mkinitramfs -o /tmp/initrd.img $release" ;;
+    esac
+    # shellcheck disable=SC2016 # the inner shell's
+    nice unshare --mount --propagation private bash -euc '
+        for m in proc sys dev; do mount --rbind "/$m" "$0/$m"; done
+        exec chroot "$0" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C '"$command" "$1" \
+        >"$2.log" 2>&1 || { tail -n 20 "$2.log" >&2; die "the initrd was not built"; }
+    mv "$1/tmp/initrd.img" "$2"
+    chmod 644 "$2"
+}
+
+# write_disk TREE OUT: neither loop device nor mount; mke2fs fills the file system from a directory.
+write_disk() {
+    local root_mib=2048 start
+    rm -f "$2" "$2.root"
+    truncate -s "${root_mib}M" "$2.root"
+    nice mke2fs -q -F -t ext4 -L cloudimg-rootfs -U "$root_uuid" -d "$1" "$2.root"
+    truncate -s "$((root_mib + 130))M" "$2"
+    sgdisk -a 2048 -n 14:2048:+4M -t 14:ef02 -n 15:0:+106M -t 15:ef00 -n "1:0:+${root_mib}M" -t 1:8304 -c 1:root \
+        -u "1:$root_partuuid" "$2" >/dev/null
+    start=$(sgdisk -i 1 "$2" | sed -n 's/First sector: \([0-9]*\).*/\1/p')
+    dd if="$2.root" of="$2" bs=1M seek="$((start / 2048))" conv=notrunc,sparse status=none
+    rm -f "$2.root"
+    truncate -s 8G "$2"
+}
+
+build() {
+    local work=$VM_DIR/work-$SUITE-$INITRD
+    rm -rf "$work" "$image.part"
+    mkdir -p "$image.part"
+    say "installing preroot into a copy of the root tree"
+    cp -a "$tree" "$work"
+    make --no-print-directory -s -C "$REPO" -o build install DESTDIR="$work" PREFIX=/usr
+    cp -a --no-preserve=ownership "$REPO/tests/vm/root/." "$work/"
+    echo localhost >"$work/etc/hostname" # an image's placeholder
+    printf '127.0.0.1\tlocalhost\n' >"$work/etc/hosts"
+    rm -f "$work/etc/resolv.conf"
+    : >"$work/etc/resolv.conf"
+    systemctl --root="$work" preset preroot-apply.service preroot-report-early.service preroot-report.service 2>/dev/null
+    systemctl --root="$work" enable --quiet systemd-networkd.service 2>/dev/null
+    # networkd only: nothing else waits for, or configures, the network
+    systemctl --root="$work" disable --quiet systemd-networkd-wait-online.service 2>/dev/null || true
+    mkdir -p "$work/etc/systemd/system/multi-user.target.wants"
+    ln -sf ../vm-check.service "$work/etc/systemd/system/multi-user.target.wants/vm-check.service"
+    ln -sf /usr/lib/systemd/system/multi-user.target "$work/etc/systemd/system/default.target"
+    systemctl --root="$work" mask --quiet apt-daily.timer apt-daily-upgrade.timer systemd-timesyncd.service 2>/dev/null || true
+
+    say "building the initrd with $INITRD for $release"
+    make_initrd "$work" "$image.part/initrd.img"
+    cp "$work/boot/vmlinuz-$release" "$image.part/vmlinuz"
+    say "writing the disk: 2 GiB root on an 8 GiB disk"
+    write_disk "$work" "$image.part/disk.img"
+    ln -s "$plain" "$image.part/plain.img"
+    rm -rf "$work"
+    # one image per suite and tool is enough: older ones only fill the disk
+    rm -rf "$VM_DIR/image-$SUITE-$INITRD"-????????????
+    mv "$image.part" "$image"
+}
+
+build_plain() {
+    local work=$VM_DIR/work-plain-$SUITE-$INITRD
+    say "building the same initrd without preroot, to compare (once)"
+    rm -rf "$work"
+    cp -a "$tree" "$work"
+    make_initrd "$work" "$plain.part"
+    rm -rf "$work"
+    mv "$plain.part" "$plain"
+}
+
+[ -d "$image" ] || build
+[ -f "$plain" ] || [ -n "${WITHOUT_PLAIN:-}" ] || build_plain
+echo "$image"
