@@ -67,14 +67,14 @@ build() {
     printf '127.0.0.1\tlocalhost\n' >"$work/etc/hosts"
     rm -f "$work/etc/resolv.conf"
     : >"$work/etc/resolv.conf"
-    systemctl --root="$work" preset preroot-apply.service preroot-report-early.service preroot-report.service 2>/dev/null
-    systemctl --root="$work" enable --quiet systemd-networkd.service 2>/dev/null
+    chroot "$work" systemctl preset preroot-apply.service preroot-report-early.service preroot-report.service 2>/dev/null
+    chroot "$work" systemctl enable --quiet systemd-networkd.service 2>/dev/null
     # networkd only: nothing else waits for, or configures, the network
-    systemctl --root="$work" disable --quiet systemd-networkd-wait-online.service 2>/dev/null || true
+    chroot "$work" systemctl disable --quiet systemd-networkd-wait-online.service 2>/dev/null || true
     mkdir -p "$work/etc/systemd/system/multi-user.target.wants"
     ln -sf ../vm-check.service "$work/etc/systemd/system/multi-user.target.wants/vm-check.service"
     ln -sf /usr/lib/systemd/system/multi-user.target "$work/etc/systemd/system/default.target"
-    systemctl --root="$work" mask --quiet apt-daily.timer apt-daily-upgrade.timer systemd-timesyncd.service 2>/dev/null || true
+    chroot "$work" systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer systemd-timesyncd.service 2>/dev/null || true
 
     say "building the initrd with $INITRD for $release"
     make_initrd "$work" "$image.part/initrd.img"
