@@ -3,7 +3,14 @@
 #![deny(clippy::indexing_slicing)]
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod authorized_keys;
+pub mod hosts;
 pub mod http;
+pub mod login_defs;
+pub mod passwd;
+pub mod sshd_config;
+pub mod sudoers;
+pub mod text;
 pub mod utf8;
 pub mod xml;
 

@@ -1,0 +1,95 @@
+//! login.defs(5): the numbers useradd takes from it.
+
+use super::passwd::IdRange;
+use super::text::{lines, words};
+
+/// The settings we follow; [`Default`] is what shadow uses when the file says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LoginDefsRepr {
+    /// UID_MIN, UID_MAX.
+    pub uids: IdRange,
+    /// GID_MIN, GID_MAX.
+    pub gids: IdRange,
+    /// Mode of a new home: HOME_MODE, else what UMASK leaves of 0777.
+    pub home_mode: u32,
+    /// PASS_MIN_DAYS.
+    pub min_days: u32,
+    /// PASS_MAX_DAYS.
+    pub max_days: u32,
+    /// PASS_WARN_AGE.
+    pub warn_days: u32,
+}
+
+impl Default for LoginDefsRepr {
+    fn default() -> Self {
+        let people = IdRange { min: 1000, max: 60_000 };
+        Self { uids: people, gids: people, home_mode: 0o755, min_days: 0, max_days: 99_999, warn_days: 7 }
+    }
+}
+
+impl LoginDefsRepr {
+    /// Reads the file. What is not a number is passed over, as shadow does; the last setting wins.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Self {
+        let mut defs = Self::default();
+        let (mut umask, mut home_mode) = (None, None);
+        for line in lines(text) {
+            let mut words = words(line);
+            let (Some(key), Some(value)) = (words.next(), words.next().and_then(number)) else { continue };
+            match key {
+                b"UID_MIN" => defs.uids.min = value,
+                b"UID_MAX" => defs.uids.max = value,
+                b"GID_MIN" => defs.gids.min = value,
+                b"GID_MAX" => defs.gids.max = value,
+                b"UMASK" => umask = Some(value),
+                b"HOME_MODE" => home_mode = Some(value),
+                b"PASS_MIN_DAYS" => defs.min_days = value,
+                b"PASS_MAX_DAYS" => defs.max_days = value,
+                b"PASS_WARN_AGE" => defs.warn_days = value,
+                _ => {}
+            }
+        }
+        defs.home_mode = home_mode.unwrap_or(0o777 & !umask.unwrap_or(0o022)) & 0o777;
+        defs
+    }
+}
+
+/// A number as C's strtol reads it with base 0: `0750` is octal, `0x1f` hexadecimal.
+fn number(word: &[u8]) -> Option<u32> {
+    let text = core::str::from_utf8(word).ok()?.trim_matches('"');
+    if text.starts_with('+') {
+        return None;
+    }
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        return u32::from_str_radix(digits, 16).ok();
+    }
+    match text.strip_prefix('0').filter(|digits| !digits.is_empty()) {
+        Some(digits) => u32::from_str_radix(digits, 8).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LoginDefsRepr;
+    use proptest::prelude::{any, proptest};
+    use std::vec::Vec;
+
+    #[test]
+    fn octal_is_octal_and_comments_say_nothing() {
+        let text = b"#UID_MIN 5\nUID_MIN\t\t  500\nUMASK 077\nPASS_MAX_DAYS 90 # x\nGID_MAX x\n";
+        let defs = LoginDefsRepr::parse(text);
+        assert_eq!((defs.uids.min, defs.uids.max, defs.gids.max), (500, 60_000, 60_000));
+        assert_eq!((defs.home_mode, defs.max_days), (0o700, 90));
+        assert_eq!(LoginDefsRepr::parse(b"UMASK 022\nHOME_MODE 0750\n").home_mode, 0o750);
+        assert_eq!(LoginDefsRepr::parse(b""), LoginDefsRepr::default());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_is_read(text in any::<Vec<u8>>()) {
+            let defs = LoginDefsRepr::parse(&text);
+            assert!(defs.home_mode <= 0o777);
+        }
+    }
+}
