@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn another_comment_is_the_same_key_but_a_restriction_is_not() {
         assert!(has_key(b"ssh-ed25519  AAAAC3Nz\n", KEY));
-        for line in ["#ssh-ed25519 AAAAC3Nz", "command=\"x\" ssh-ed25519 AAAAC3Nz", "ssh-ed25519 AAAAC3N", ""] {
+        for line in ["#ssh-ed25519 AAAAC3Nz", "command=\"x\" ssh-ed25519 AAAAC3Nz", "ssh-ed25519 AAAAC3N", ""]
+        {
             assert!(!has_key(line.as_bytes(), KEY), "{line}");
         }
         let restricted = "from=\"10.0.0.1\" ssh-rsa AAAAB3 a";

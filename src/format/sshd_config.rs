@@ -121,9 +121,15 @@ mod tests {
 
     #[test]
     fn a_setting_is_edited_in_place_or_put_on_top() {
-        assert_eq!(edited("Port 22\npasswordauthentication yes # x\nMatch all\n"), std::format!("Port 22\n{KEY} no\nMatch all\n"));
+        assert_eq!(
+            edited("Port 22\npasswordauthentication yes # x\nMatch all\n"),
+            std::format!("Port 22\n{KEY} no\nMatch all\n")
+        );
         assert_eq!(edited("#PasswordAuthentication yes\n"), std::format!("{KEY} no\n#{KEY} yes\n"));
-        assert_eq!(edited("Match all\n PasswordAuthentication yes"), std::format!("{KEY} no\nMatch all\n {KEY} yes"));
+        assert_eq!(
+            edited("Match all\n PasswordAuthentication yes"),
+            std::format!("{KEY} no\nMatch all\n {KEY} yes")
+        );
         assert_eq!(edited(""), std::format!("{KEY} no\n"));
     }
 
