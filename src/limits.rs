@@ -68,3 +68,7 @@ pub const FRAME_TX: usize = 1514;
 pub const HTTP_HEAD: usize = 8192;
 /// Headers of an HTTP response.
 pub const HTTP_HEADERS: usize = 64;
+/// An HTTP request, head and body; the largest is the health report in XML, every character escaped.
+pub const HTTP_REQUEST: usize = 8192;
+/// TCP's receive window; IMDS replies are mostly below it.
+pub const TCP_RX: usize = 16_384;

@@ -1,3 +1,40 @@
 //! Talks to the platform without the kernel's network: DHCP, TCP and HTTP over raw frames.
 
+use crate::limits;
+
 pub mod http_client;
+pub mod lease;
+
+/// What an exchange needs in memory; a static, because it is far too big for a stack.
+pub struct Buffers {
+    /// A received frame; over kernel sockets, a received piece.
+    pub frame_rx: [u8; limits::FRAME_RX],
+    /// The frame being sent.
+    pub frame_tx: [u8; limits::FRAME_TX],
+    /// TCP's receive window.
+    pub tcp_rx: [u8; limits::TCP_RX],
+    /// The request: head and body.
+    pub tcp_tx: [u8; limits::HTTP_REQUEST],
+    /// The head of the response.
+    pub head: [u8; limits::HTTP_HEAD],
+}
+
+impl Buffers {
+    /// All zero, so that it lies in .bss.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            frame_rx: [0; limits::FRAME_RX],
+            frame_tx: [0; limits::FRAME_TX],
+            tcp_rx: [0; limits::TCP_RX],
+            tcp_tx: [0; limits::HTTP_REQUEST],
+            head: [0; limits::HTTP_HEAD],
+        }
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}

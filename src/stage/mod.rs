@@ -1,5 +1,7 @@
 //! The stories. The only layer that prints or picks exit codes.
 
+pub mod online;
+
 use crate::cli::{Command, Usage};
 
 /// Runs a command; returns the exit code.

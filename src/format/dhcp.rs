@@ -1,0 +1,611 @@
+//! What does a DHCP message say? Own codec: smoltcp's joins no split options and keeps neither 121 nor 245.
+//!
+//! Sources: RFC 2131 (message), RFC 2132 (options), RFC 3396 (split options, overload), RFC 3442 (option 121);
+//! option 245 is Azure's wireserver address, 249 is Microsoft's older number for 121.
+
+use crate::error::{Error, Result};
+use crate::facts::Hostname;
+use crate::limits::ROUTES;
+
+const WHAT: &str = "DHCP message";
+/// RFC 2131, figure 1: fixed part, then the magic cookie, then options.
+const FIXED: usize = 236;
+const COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// BOOTP's smallest message; relays and servers may drop shorter ones (RFC 1542, 2.1).
+const SHORTEST: usize = 300;
+/// Longest option we join. One unsplit option always fits, and so do `ROUTES` routes of nine bytes.
+const OPTION: usize = 256;
+
+const PAD: u8 = 0;
+const SUBNET_MASK: u8 = 1;
+const ROUTER: u8 = 3;
+const DNS: u8 = 6;
+const HOST_NAME: u8 = 12;
+const DOMAIN_NAME: u8 = 15;
+const MTU: u8 = 26;
+const REQUESTED_ADDRESS: u8 = 50;
+const LEASE_TIME: u8 = 51;
+const OVERLOAD: u8 = 52;
+const MESSAGE_TYPE: u8 = 53;
+const SERVER_ID: u8 = 54;
+const PARAMETER_LIST: u8 = 55;
+const MAXIMUM_SIZE: u8 = 57;
+const RENEWAL_TIME: u8 = 58;
+const REBINDING_TIME: u8 = 59;
+const CLASSLESS_ROUTES: u8 = 121;
+const WIRESERVER: u8 = 245;
+const MICROSOFT_ROUTES: u8 = 249;
+const END: u8 = 255;
+
+/// What a client wants to know. 121 comes before 3 (RFC 3442: MUST); a server sends only what is named here.
+const WANTED: [u8; 13] = [
+    SUBNET_MASK,
+    CLASSLESS_ROUTES,
+    MICROSOFT_ROUTES,
+    ROUTER,
+    DNS,
+    HOST_NAME,
+    DOMAIN_NAME,
+    MTU,
+    LEASE_TIME,
+    SERVER_ID,
+    RENEWAL_TIME,
+    REBINDING_TIME,
+    WIRESERVER,
+];
+
+/// Message types (option 53) that a client sends or understands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Who is there?
+    Discover = 1,
+    /// A server's proposal.
+    Offer = 2,
+    /// The client takes it.
+    Request = 3,
+    /// The server agrees.
+    Ack = 5,
+    /// The server does not.
+    Nak = 6,
+}
+
+/// An IPv4 address in network order.
+pub type Ipv4 = [u8; 4];
+
+/// A route of option 121.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// Destination network.
+    pub network: Ipv4,
+    /// Its prefix length, 0 to 32.
+    pub prefix: u8,
+    /// Next hop; 0.0.0.0 means on the link itself (RFC 3442).
+    pub gateway: Ipv4,
+}
+
+impl Route {
+    /// True when `address` lies in its network.
+    #[must_use]
+    pub fn contains(&self, address: Ipv4) -> bool {
+        let differing = u32::from_be_bytes(self.network) ^ u32::from_be_bytes(address);
+        differing.checked_shr(32_u32.saturating_sub(self.prefix.into())).unwrap_or_default() == 0
+    }
+}
+
+/// What a server gives: our address and how to reach others from it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// The interface it was given to.
+    pub mac: [u8; 6],
+    /// Our address.
+    pub address: Ipv4,
+    /// Its prefix length.
+    pub prefix: u8,
+    /// First of option 3; to be ignored when `routes` is not empty (RFC 3442).
+    pub router: Option<Ipv4>,
+    /// Who gave it (option 54).
+    pub server: Ipv4,
+    /// The first four name servers.
+    pub dns: heapless::Vec<Ipv4, 4>,
+    /// Option 121, else 249.
+    pub routes: heapless::Vec<Route, ROUTES>,
+    /// Option 245: Azure's wireserver.
+    pub wireserver: Option<Ipv4>,
+    /// Option 26.
+    pub mtu: Option<u16>,
+    /// Seconds it lasts; `None` is for ever (Azure sends 4294967295).
+    pub lease_s: Option<u32>,
+    /// Option 12, where it is a valid name.
+    pub hostname: Option<Hostname>,
+}
+
+/// A server's message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reply {
+    /// Offer, Ack or Nak.
+    pub kind: Kind,
+    /// The transaction.
+    pub transaction: u32,
+    /// The client it is for.
+    pub mac: [u8; 6],
+    /// Option 54.
+    pub server: Ipv4,
+    /// What is given; nothing in a Nak.
+    pub lease: Option<Lease>,
+}
+
+/// A client's message.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// The transaction.
+    pub transaction: u32,
+    /// Who asks.
+    pub mac: [u8; 6],
+    /// Seconds since the first try.
+    pub elapsed_s: u16,
+    /// Asks for answers by broadcast.
+    pub broadcast: bool,
+    /// Option 12; the platform's DNS registers it.
+    pub hostname: Option<&'a str>,
+    /// Address and server of the offer that is taken: makes this a Request. `None`: a Discover.
+    pub take: Option<(Ipv4, Ipv4)>,
+}
+
+impl Query<'_> {
+    /// Writes the message (the payload of UDP), returns its length.
+    ///
+    /// # Errors
+    /// `TooMany` when `out` is too small; 576 bytes always suffice.
+    pub fn emit(&self, out: &mut [u8]) -> Result<usize> {
+        let mut out = Writer { out, at: 0 };
+        let flags = if self.broadcast { 0x80 } else { 0 };
+        let [s0, s1] = self.elapsed_s.to_be_bytes();
+        out.bytes(&[1, 1, 6, 0])?; // BOOTREQUEST, Ethernet
+        out.bytes(&self.transaction.to_be_bytes())?;
+        out.bytes(&[s0, s1, flags, 0])?;
+        out.bytes(&[0; 16])?; // ciaddr yiaddr siaddr giaddr
+        out.bytes(&self.mac)?;
+        out.bytes(&[0; 10 + 64 + 128])?; // rest of chaddr, sname, file
+        out.bytes(&COOKIE)?;
+        match self.take {
+            None => out.option(MESSAGE_TYPE, &[Kind::Discover as u8])?,
+            Some((address, server)) => {
+                out.option(MESSAGE_TYPE, &[Kind::Request as u8])?;
+                out.option(REQUESTED_ADDRESS, &address)?;
+                out.option(SERVER_ID, &server)?;
+            }
+        }
+        if let Some(name) = self.hostname {
+            out.option(HOST_NAME, name.as_bytes())?;
+        }
+        out.option(MAXIMUM_SIZE, &1500_u16.to_be_bytes())?;
+        out.option(PARAMETER_LIST, &WANTED)?;
+        out.bytes(&[END])?;
+        while out.at < SHORTEST {
+            out.bytes(&[PAD])?;
+        }
+        Ok(out.at)
+    }
+}
+
+struct Writer<'a> {
+    out: &'a mut [u8],
+    at: usize,
+}
+
+impl Writer<'_> {
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        let full = Error::TooMany { what: WHAT, limit: self.out.len() };
+        let end = self.at.checked_add(bytes.len()).ok_or(full)?;
+        self.out.get_mut(self.at..end).ok_or(full)?.copy_from_slice(bytes);
+        self.at = end;
+        Ok(())
+    }
+
+    fn option(&mut self, code: u8, value: &[u8]) -> Result<()> {
+        let length = u8::try_from(value.len()).map_err(|_| Error::TooMany { what: WHAT, limit: 255 })?;
+        self.bytes(&[code, length])?;
+        self.bytes(value)
+    }
+}
+
+impl Reply {
+    /// Reads the payload of UDP.
+    ///
+    /// # Errors
+    /// `Malformed`, naming the rule; `TooMany` routes.
+    pub fn parse(message: &[u8]) -> Result<Self> {
+        let view = View::new_checked(message)?;
+        let mut buffer = [0; OPTION];
+        let kind = match view.option(MESSAGE_TYPE, &mut buffer)? {
+            [2, ..] => Kind::Offer,
+            [5, ..] => Kind::Ack,
+            [6, ..] => Kind::Nak,
+            _ => return Err(Error::malformed(WHAT, "DHCP message type", 0)),
+        };
+        let server = first(view.option(SERVER_ID, &mut buffer)?);
+        let server = server.ok_or(Error::malformed(WHAT, "DHCP server identifier", 0))?;
+        let lease = if kind == Kind::Nak { None } else { Some(view.lease(server, &mut buffer)?) };
+        Ok(Self { kind, transaction: view.transaction()?, mac: view.mac()?, server, lease })
+    }
+}
+
+/// A message whose fixed part is there.
+struct View<'a> {
+    message: &'a [u8],
+    /// The areas that hold options, in the order of RFC 3396: options, file, sname.
+    areas: [&'a [u8]; 3],
+}
+
+impl<'a> View<'a> {
+    fn new_checked(message: &'a [u8]) -> Result<Self> {
+        let bad = |rule| Error::malformed(WHAT, rule, 0);
+        let (fixed, rest) = message.split_at_checked(FIXED).ok_or(bad("DHCP message too short"))?;
+        let options = rest.strip_prefix(&COOKIE).ok_or(bad("DHCP magic cookie"))?;
+        if !fixed.starts_with(&[2, 1, 6]) {
+            return Err(bad("DHCP reply to an Ethernet client"));
+        }
+        let mut view = Self { message, areas: [options, &[], &[]] };
+        let overload = view.option(OVERLOAD, &mut [0; OPTION])?.first().copied().unwrap_or_default();
+        let [_, file, sname] = &mut view.areas;
+        if overload & 1 != 0 {
+            *file = fixed.get(108..236).unwrap_or_default();
+        }
+        if overload & 2 != 0 {
+            *sname = fixed.get(44..108).unwrap_or_default();
+        }
+        Ok(view)
+    }
+
+    fn field<const N: usize>(&self, at: usize) -> Result<[u8; N]> {
+        let field = self.message.get(at..).and_then(|bytes| bytes.first_chunk());
+        field.copied().ok_or(Error::malformed(WHAT, "DHCP message too short", 0))
+    }
+
+    fn transaction(&self) -> Result<u32> {
+        self.field(4).map(u32::from_be_bytes)
+    }
+
+    fn mac(&self) -> Result<[u8; 6]> {
+        self.field(28)
+    }
+
+    /// The value of an option, its parts joined; empty when it is absent.
+    fn option<'b>(&self, code: u8, joined: &'b mut [u8; OPTION]) -> Result<&'b [u8]> {
+        let mut length = 0_usize;
+        for area in self.areas {
+            let mut rest = area;
+            while let Some((part, next)) = next_option(rest)? {
+                rest = next;
+                if part.code == code {
+                    let full = Error::TooMany { what: "DHCP option bytes", limit: OPTION };
+                    let end = length.checked_add(part.value.len()).ok_or(full)?;
+                    joined.get_mut(length..end).ok_or(full)?.copy_from_slice(part.value);
+                    length = end;
+                }
+            }
+        }
+        Ok(joined.get(..length).unwrap_or_default())
+    }
+
+    fn lease(&self, server: Ipv4, buffer: &mut [u8; OPTION]) -> Result<Lease> {
+        let bad = |rule| Error::malformed(WHAT, rule, 0);
+        let address: Ipv4 = self.field(16)?;
+        if !is_unicast(address) {
+            return Err(bad("DHCP address"));
+        }
+        let mask = first(self.option(SUBNET_MASK, buffer)?).ok_or(bad("DHCP subnet mask"))?;
+        let mask = u32::from_be_bytes(mask);
+        if mask.leading_ones().saturating_add(mask.trailing_zeros()) != 32 {
+            return Err(bad("DHCP subnet mask"));
+        }
+        let mut routes = routes(self.option(CLASSLESS_ROUTES, buffer)?)?;
+        if routes.is_empty() {
+            routes = self::routes(self.option(MICROSOFT_ROUTES, buffer)?)?;
+        }
+        let dns = self.option(DNS, buffer)?.chunks_exact(4).filter_map(first).take(4).collect();
+        let lease_s = first(self.option(LEASE_TIME, buffer)?).map(u32::from_be_bytes);
+        let hostname = core::str::from_utf8(self.option(HOST_NAME, buffer)?).ok();
+        let hostname = hostname.and_then(|name| Hostname::parse(name.trim_end_matches('\0')).ok());
+        Ok(Lease {
+            mac: self.mac()?,
+            address,
+            prefix: u8::try_from(mask.leading_ones()).unwrap_or(32),
+            router: first(self.option(ROUTER, buffer)?).filter(|a| is_unicast(*a)),
+            server,
+            dns,
+            routes,
+            wireserver: first(self.option(WIRESERVER, buffer)?).filter(|a| is_unicast(*a)),
+            mtu: first(self.option(MTU, buffer)?).map(u16::from_be_bytes),
+            lease_s: lease_s.filter(|s| *s != u32::MAX),
+            hostname,
+        })
+    }
+}
+
+struct Part<'a> {
+    code: u8,
+    value: &'a [u8],
+}
+
+/// Splits the first option off; `None` at END, or where the area ends without one.
+fn next_option(mut area: &[u8]) -> Result<Option<(Part<'_>, &[u8])>> {
+    let bad = Error::malformed(WHAT, "DHCP option longer than its message", 0);
+    while let [PAD, rest @ ..] = area {
+        area = rest;
+    }
+    let Some((code, rest)) = area.split_first().filter(|(code, _)| **code != END) else {
+        return Ok(None);
+    };
+    let (length, rest) = rest.split_first().ok_or(bad)?;
+    let (value, rest) = rest.split_at_checked(usize::from(*length)).ok_or(bad)?;
+    Ok(Some((Part { code: *code, value }, rest)))
+}
+
+/// The first bytes of an option; a server that sends an option twice means the first.
+fn first<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
+    value.first_chunk().copied()
+}
+
+/// RFC 3442: width, as many bytes of the network as it needs, gateway; repeated.
+fn routes(mut value: &[u8]) -> Result<heapless::Vec<Route, ROUTES>> {
+    let bad = Error::malformed(WHAT, "DHCP classless routes", 0);
+    let mut routes = heapless::Vec::new();
+    while let Some((prefix, rest)) = value.split_first() {
+        if *prefix > 32 {
+            return Err(bad);
+        }
+        let (significant, rest) = rest.split_at_checked(usize::from(prefix.div_ceil(8))).ok_or(bad)?;
+        let mut network = [0; 4];
+        network.iter_mut().zip(significant).for_each(|(to, from)| *to = *from);
+        let (gateway, rest) = rest.split_first_chunk().ok_or(bad)?;
+        let route = Route { network, prefix: *prefix, gateway: *gateway };
+        routes.push(route).map_err(|_| Error::TooMany { what: "DHCP routes", limit: ROUTES })?;
+        value = rest;
+    }
+    Ok(routes)
+}
+
+/// Neither "this network", loopback, multicast nor reserved.
+const fn is_unicast(address: Ipv4) -> bool {
+    !matches!(address, [0 | 127 | 224.., ..])
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::{
+        CLASSLESS_ROUTES, COOKIE, DNS, END, HOST_NAME, Ipv4, LEASE_TIME, MESSAGE_TYPE, MICROSOFT_ROUTES, MTU,
+        OVERLOAD, PAD, Query, ROUTER, Reply, Route, SERVER_ID, SUBNET_MASK, WIRESERVER, routes,
+    };
+    use crate::error::Error;
+    use proptest::prelude::{any, prop};
+    use proptest::{prop_assert_eq, proptest};
+    use std::vec::Vec;
+
+    pub(crate) const MAC: [u8; 6] = [0x00, 0x0d, 0x3a, 0x12, 0x34, 0x56];
+    pub(crate) const AZURE: Ipv4 = [168, 63, 129, 16];
+    /// Option 121 of a real Azure lease (cloud-init PR 4560): default, wireserver and IMDS via the gateway.
+    const ROUTES_121: [u8; 23] =
+        [0, 10, 0, 0, 1, 32, 168, 63, 129, 16, 10, 0, 0, 1, 32, 169, 254, 169, 254, 10, 0, 0, 1];
+
+    /// A server's message with these options, in this order.
+    pub(crate) fn message(transaction: u32, options: &[(u8, &[u8])]) -> Vec<u8> {
+        let mut bytes = std::vec![0; 236];
+        bytes[..3].copy_from_slice(&[2, 1, 6]);
+        bytes[4..8].copy_from_slice(&transaction.to_be_bytes());
+        bytes[16..20].copy_from_slice(&[10, 0, 0, 4]);
+        bytes[28..34].copy_from_slice(&MAC);
+        bytes.extend(COOKIE);
+        for (code, value) in options {
+            bytes.extend([*code, u8::try_from(value.len()).unwrap()]);
+            bytes.extend(*value);
+        }
+        bytes.push(END);
+        bytes
+    }
+
+    /// Offer (2) or acknowledgement (5) as Azure sends it to the primary interface.
+    pub(crate) fn azure(kind: u8, transaction: u32) -> Vec<u8> {
+        message(
+            transaction,
+            &[
+                (MESSAGE_TYPE, &[kind]),
+                (SERVER_ID, &AZURE),
+                (LEASE_TIME, &[255; 4]),
+                (58, &[255; 4]),
+                (SUBNET_MASK, &[255, 255, 255, 0]),
+                (ROUTER, &[10, 0, 0, 1]),
+                (DNS, &AZURE),
+                (15, b"abcdefghijklmnopqrstuvwxyz.internal.cloudapp.net"),
+                (CLASSLESS_ROUTES, &ROUTES_121),
+                (WIRESERVER, &AZURE),
+            ],
+        )
+    }
+
+    /// The same for an interface that is not primary: no 121, no 245, another server.
+    pub(crate) fn plain(kind: u8, transaction: u32, server: Ipv4) -> Vec<u8> {
+        let options: [(u8, &[u8]); 4] = [
+            (MESSAGE_TYPE, &[kind]),
+            (SERVER_ID, &server),
+            (SUBNET_MASK, &[255, 255, 255, 0]),
+            (ROUTER, &[10, 0, 0, 1]),
+        ];
+        message(transaction, &options)
+    }
+
+    #[test]
+    fn an_azure_lease_is_understood() {
+        let reply = Reply::parse(&azure(5, 7)).unwrap();
+        let lease = reply.lease.unwrap();
+        assert_eq!((reply.kind, reply.transaction, reply.server), (super::Kind::Ack, 7, AZURE));
+        assert_eq!((lease.address, lease.prefix, lease.router), ([10, 0, 0, 4], 24, Some([10, 0, 0, 1])));
+        assert_eq!((lease.wireserver, lease.lease_s, lease.mtu), (Some(AZURE), None, None));
+        assert_eq!(&lease.dns[..], &[AZURE]);
+        let gateway = [10, 0, 0, 1];
+        assert_eq!(
+            &lease.routes[..],
+            &[
+                Route { network: [0; 4], prefix: 0, gateway },
+                Route { network: AZURE, prefix: 32, gateway },
+                Route { network: [169, 254, 169, 254], prefix: 32, gateway },
+            ]
+        );
+    }
+
+    #[test]
+    fn option_249_stands_in_for_121() {
+        let base: [(u8, &[u8]); 3] =
+            [(MESSAGE_TYPE, &[2]), (SERVER_ID, &AZURE), (SUBNET_MASK, &[255, 255, 0, 0])];
+        let only_249 = [&base[..], &[(MICROSOFT_ROUTES, &ROUTES_121[..])]].concat();
+        assert_eq!(Reply::parse(&message(1, &only_249)).unwrap().lease.unwrap().routes.len(), 3);
+        let both = [&only_249[..], &[(CLASSLESS_ROUTES, &[0, 10, 0, 0, 9][..])]].concat();
+        assert_eq!(Reply::parse(&message(1, &both)).unwrap().lease.unwrap().routes.len(), 1);
+    }
+
+    #[test]
+    fn split_options_are_joined_in_the_order_of_rfc_3396() {
+        let mut bytes = message(
+            1,
+            &[
+                (CLASSLESS_ROUTES, &ROUTES_121[..7]),
+                (MESSAGE_TYPE, &[2]),
+                (PAD, &[]), // its length byte is another pad
+                (OVERLOAD, &[3]),
+                (SERVER_ID, &AZURE),
+                (SUBNET_MASK, &[255; 4]),
+                (CLASSLESS_ROUTES, &ROUTES_121[7..12]),
+            ],
+        );
+        let file = [&[CLASSLESS_ROUTES, 6], &ROUTES_121[12..18], &[END]].concat();
+        bytes[108..108 + file.len()].copy_from_slice(&file);
+        let sname = [&[CLASSLESS_ROUTES, 5], &ROUTES_121[18..]].concat();
+        bytes[44..44 + sname.len()].copy_from_slice(&sname);
+        assert_eq!(Reply::parse(&bytes).unwrap().lease.unwrap().routes, routes(&ROUTES_121).unwrap());
+    }
+
+    #[test]
+    fn sname_and_file_are_not_options_unless_the_server_says_so() {
+        let mut bytes = azure(2, 1);
+        bytes[44..54].copy_from_slice(b"RD00155D\xff\xff"); // Azure puts a host id here
+        bytes[108..111].copy_from_slice(&[CLASSLESS_ROUTES, 200, 1]);
+        assert_eq!(Reply::parse(&bytes).unwrap().lease.unwrap().routes.len(), 3);
+    }
+
+    #[test]
+    fn a_message_that_breaks_a_rule_is_refused() {
+        let base: [(u8, &[u8]); 3] =
+            [(MESSAGE_TYPE, &[2]), (SERVER_ID, &AZURE), (SUBNET_MASK, &[255, 255, 0, 0])];
+        assert!(Reply::parse(&message(1, &base)).is_ok());
+        for missing in 0..3 {
+            let mut options = base.to_vec();
+            options.remove(missing);
+            assert!(Reply::parse(&message(1, &options)).is_err());
+        }
+        let wrong: [(u8, &[u8]); 7] = [
+            (SUBNET_MASK, &[255, 0, 255, 0]),
+            (MESSAGE_TYPE, &[1]),
+            (CLASSLESS_ROUTES, &[33, 1, 2, 3, 4, 5, 10, 0, 0, 1]),
+            (CLASSLESS_ROUTES, &[32, 1, 2, 3]),
+            (CLASSLESS_ROUTES, &[0, 1, 2, 3]),
+            (CLASSLESS_ROUTES, &[0; 17 * 5]),
+            (CLASSLESS_ROUTES, &[0; 255]),
+        ];
+        for option in wrong {
+            let options = [&[option], &base[..]].concat();
+            assert!(Reply::parse(&message(1, &options)).is_err(), "{option:?}");
+        }
+        let good = message(1, &base);
+        for end in 0..good.len() - 1 {
+            assert!(Reply::parse(&good[..end]).is_err(), "{end}");
+        }
+        for (at, value) in [(0, 1), (1, 6), (2, 16), (16, 0), (16, 127), (16, 224), (16, 255), (239, 0)] {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            assert!(Reply::parse(&bytes).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_name_from_the_server_is_validated() {
+        for (name, valid) in
+            [(&b"edge-vm-01"[..], true), (b"edge-vm-01\0", true), (b"a\nb", false), (b"", false)]
+        {
+            let options: [(u8, &[u8]); 4] =
+                [(MESSAGE_TYPE, &[2]), (SERVER_ID, &AZURE), (SUBNET_MASK, &[255; 4]), (HOST_NAME, name)];
+            let lease = Reply::parse(&message(1, &options)).unwrap().lease.unwrap();
+            assert_eq!(lease.hostname.is_some(), valid, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_says_who_asks_and_what_is_wanted() {
+        let mut out = [0; 576];
+        let query = Query {
+            transaction: 0x0102_0304,
+            mac: MAC,
+            elapsed_s: 3,
+            broadcast: true,
+            hostname: Some("edge-vm-01"),
+            take: Some(([10, 0, 0, 4], AZURE)),
+        };
+        let length = query.emit(&mut out).unwrap();
+        assert_eq!(length, 300);
+        assert_eq!(out[..12], [1, 1, 6, 0, 1, 2, 3, 4, 0, 3, 0x80, 0]);
+        assert_eq!(out[28..34], MAC);
+        let options = &out[240..length];
+        assert!(options.starts_with(&[53, 1, 3, 50, 4, 10, 0, 0, 4, 54, 4, 168, 63, 129, 16, 12, 10, b'e']));
+        let place = |code: u8| super::WANTED.iter().position(|wanted| *wanted == code).unwrap();
+        assert!(place(CLASSLESS_ROUTES) < place(ROUTER), "RFC 3442");
+        for code in [1, 3, 6, 12, 15, 26, 51, 54, 58, 59, 121, 245, 249] {
+            place(code);
+        }
+        assert!(matches!(query.emit(&mut out[..299]), Err(Error::TooMany { .. })));
+    }
+
+    #[test]
+    fn a_route_contains_what_its_prefix_says() {
+        let route = |prefix| Route { network: [10, 1, 2, 128], prefix, gateway: [0; 4] };
+        assert!(route(0).contains([1, 2, 3, 4]));
+        assert!(route(25).contains([10, 1, 2, 255]) && !route(25).contains([10, 1, 2, 127]));
+        assert!(route(32).contains([10, 1, 2, 128]) && !route(32).contains([10, 1, 2, 129]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..600), cut in any::<bool>()) {
+            let _ = Reply::parse(&bytes);
+            if bytes.len() > 240 && cut {
+                bytes[..3].copy_from_slice(&[2, 1, 6]);
+                bytes[236..240].copy_from_slice(&COOKIE);
+            }
+            let _ = Reply::parse(&bytes);
+        }
+
+        #[test]
+        fn no_options_panic(options in prop::collection::vec(
+            (prop::sample::select(std::vec![0, 1, 3, 6, 12, 26, 51, 52, 53, 54, 121, 245, 249, 255]), prop::collection::vec(any::<u8>(), 0..40)), 0..12))
+        {
+            let base: [(u8, &[u8]); 3] = [(MESSAGE_TYPE, &[2]), (SERVER_ID, &AZURE), (SUBNET_MASK, &[255, 255, 0, 0])];
+            let mut all = base.to_vec();
+            all.extend(options.iter().map(|(code, value)| (*code, &value[..])));
+            let _ = Reply::parse(&message(1, &all));
+        }
+
+        #[test]
+        fn an_option_split_anywhere_reads_the_same(cuts in prop::collection::vec(0usize..24, 0..6), mtu in any::<u16>()) {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| (*cut).min(23)).collect();
+            cuts.extend([0, 23]);
+            cuts.sort_unstable();
+            let mtu = mtu.to_be_bytes();
+            let mut options: Vec<(u8, &[u8])> = std::vec![(MESSAGE_TYPE, &[2][..]), (SERVER_ID, &AZURE), (SUBNET_MASK, &[255; 4])];
+            for pair in cuts.windows(2) {
+                options.push((CLASSLESS_ROUTES, &ROUTES_121[pair[0]..pair[1]]));
+                options.push((MTU, &mtu));
+            }
+            let lease = Reply::parse(&message(1, &options)).unwrap().lease.unwrap();
+            prop_assert_eq!(lease.routes, routes(&ROUTES_121).unwrap());
+            prop_assert_eq!(lease.mtu, Some(u16::from_be_bytes(mtu)));
+        }
+    }
+}
