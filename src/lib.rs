@@ -22,6 +22,7 @@ pub mod event;
 pub mod facts;
 pub mod format;
 pub mod limits;
+pub mod machine;
 pub mod net;
 pub mod secret;
 pub mod seed;

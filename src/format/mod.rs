@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod authorized_keys;
+pub mod cmdline;
 pub mod dhcp;
 pub mod hosts;
 pub mod http;
