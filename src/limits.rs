@@ -25,6 +25,8 @@ pub const JOIN_MS: u64 = 10_000;
 pub const REPORT_EARLY_MS: u64 = 3_000;
 /// For one apply module.
 pub const APPLY_MODULE_MS: u64 = 60_000;
+/// For one try of a report: the wireserver may be slow, but the next try must come.
+pub const REPORT_TRY_MS: u64 = 20_000;
 /// For the late report: the platform restarts a silent VM after about 20 minutes.
 pub const REPORT_LATE_MS: u64 = 20 * 60_000;
 
@@ -54,6 +56,10 @@ pub const OVF_DOCUMENT: u64 = 256 * 1024;
 pub const IMDS_DOCUMENT: u64 = 256 * 1024;
 /// Health description: the wireserver answers 500 above 4096 characters; waagent cuts at 3686.
 pub const DESCRIPTION: usize = 512;
+/// The reason in it; the other fields take up to 180.
+pub const REASON: usize = 256;
+/// Body of a health report: both ids and a description of which every byte is escaped.
+pub const HEALTH_BODY: usize = 6 * 1024;
 /// Network interfaces looked at.
 pub const LINKS: usize = 64;
 /// Routes of a lease (option 121).

@@ -6,6 +6,7 @@
 pub mod authorized_keys;
 pub mod cmdline;
 pub mod dhcp;
+pub mod goalstate;
 pub mod hosts;
 pub mod http;
 pub mod login_defs;

@@ -1,0 +1,8 @@
+//! How is the platform told how provisioning went? Everything here is pure but [`kvp::publish`].
+
+pub mod azure;
+pub mod health;
+pub mod kvp;
+
+/// Our name and version, as the platform sees it.
+pub const AGENT: &str = concat!("preroot/", env!("CARGO_PKG_VERSION"));
