@@ -1,0 +1,162 @@
+//! What do these base64 characters stand for? A push decoder: text in, bytes out, in constant memory.
+//!
+//! RFC 4648 section 4: the standard alphabet, padding required, unused bits zero, nothing behind the padding.
+//! White space anywhere is skipped, because writers fold the lines. Stricter than cloud-init, which skips every
+//! character outside the alphabet: a payload that lost characters must not be run.
+
+use crate::error::{Error, Result};
+use base64ct::{Base64, Encoding};
+use zeroize::Zeroize;
+
+/// Characters decoded at a time; a multiple of 4.
+const BLOCK: usize = 64;
+
+/// Where decoded bytes go.
+pub type Output<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
+
+/// Decodes one text.
+pub struct Decoder {
+    what: &'static str,
+    limit: usize,
+    block: [u8; BLOCK],
+    length: usize,
+    decoded: usize,
+    has_ended: bool,
+}
+
+impl Decoder {
+    /// `what` names the text in errors; more than `limit` decoded bytes are refused.
+    #[must_use]
+    pub const fn new(what: &'static str, limit: usize) -> Self {
+        Self { what, limit, block: [0; BLOCK], length: 0, decoded: 0, has_ended: false }
+    }
+
+    /// Decodes the next characters into `output`.
+    ///
+    /// # Errors
+    /// `Malformed` when they are not base64, `TooMany` above the limit, `output`'s own.
+    pub fn push(&mut self, text: &[u8], output: &mut Output<'_>) -> Result<()> {
+        for byte in text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()) {
+            if self.has_ended {
+                return Err(self.bad("base64 goes on behind its padding"));
+            }
+            let length = self.length.saturating_add(1);
+            if let Some(place) = self.block.get_mut(self.length) {
+                *place = byte;
+            }
+            self.length = length;
+            self.has_ended = byte == b'=' && length.is_multiple_of(4);
+            if self.has_ended || length == BLOCK {
+                self.flush(output)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The text ends. Returns how many bytes it stood for; the decoder can be used again.
+    ///
+    /// # Errors
+    /// `Malformed` when characters are missing; otherwise as [`push`](Self::push).
+    pub fn finish(&mut self, output: &mut Output<'_>) -> Result<usize> {
+        self.flush(output)?;
+        let decoded = self.decoded;
+        self.reset();
+        Ok(decoded)
+    }
+
+    /// Forgets everything; the bytes are overwritten.
+    pub fn reset(&mut self) {
+        self.block.zeroize();
+        (self.length, self.decoded, self.has_ended) = (0, 0, false);
+    }
+
+    fn flush(&mut self, output: &mut Output<'_>) -> Result<()> {
+        let mut bytes = [0; BLOCK];
+        let text = self.block.get(..self.length).unwrap_or_default();
+        let Ok(decoded) = Base64::decode(text, &mut bytes) else { return Err(self.bad("not base64")) };
+        self.length = 0;
+        self.decoded = self.decoded.saturating_add(decoded.len());
+        if self.decoded > self.limit {
+            return Err(Error::TooMany { what: self.what, limit: self.limit });
+        }
+        let result = if decoded.is_empty() { Ok(()) } else { output(decoded) };
+        bytes.zeroize();
+        result
+    }
+
+    fn bad(&self, rule: &'static str) -> Error {
+        Error::malformed(self.what, rule, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Decoder;
+    use crate::error::{Error, Result};
+    use base64ct::{Base64, Encoding};
+    use proptest::prelude::{any, prop, prop_assert_eq, proptest};
+    use std::vec::Vec;
+
+    fn decode(text: &[u8], step: usize) -> (Vec<u8>, Result<usize>) {
+        let (mut bytes, mut decoder) = (Vec::new(), Decoder::new("test", 5000));
+        let mut output = |chunk: &[u8]| {
+            bytes.extend(chunk);
+            Ok(())
+        };
+        let mut result = Ok(());
+        for chunk in text.chunks(step) {
+            result = result.and_then(|()| decoder.push(chunk, &mut output));
+        }
+        let result = result.and_then(|()| decoder.finish(&mut output));
+        (bytes, result)
+    }
+
+    #[test]
+    fn white_space_is_skipped_and_nothing_else() {
+        for (text, bytes) in [
+            (" I2Nsb3Vk\r\n\tLWNvbmZp\n Zwo= \n", "#cloud-config\n"),
+            ("", ""),
+            (" \n", ""),
+            ("Zg==", "f"),
+            ("Z g = =", "f"),
+        ] {
+            assert_eq!(decode(text.as_bytes(), 3), (bytes.into(), Ok(bytes.len())), "{text}");
+        }
+        for text in
+            ["***", "Zg", "Zg=", "Z===", "====", "Zh==", "Zg==Zg==", "Zg==x", "Zg=a", "Z-_=", "Zm8é", "Zm9v="]
+        {
+            assert!(matches!(decode(text.as_bytes(), 2).1, Err(Error::Malformed { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_byte_above_the_limit_is_refused() {
+        let mut buffer = [0; 8000];
+        for (size, ok) in [(5000, true), (5001, false)] {
+            let text = Base64::encode(&std::vec![7; size], &mut buffer).unwrap();
+            let (bytes, result) = decode(text.as_bytes(), 100);
+            assert_eq!(result.is_ok(), ok);
+            assert!(bytes.len() <= 5000);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_comes_back(bytes in prop::collection::vec(any::<u8>(), 0..200), step in 1_usize..90) {
+            let mut buffer = [0; 400];
+            let text = Base64::encode(&bytes, &mut buffer).unwrap();
+            let length = bytes.len();
+            prop_assert_eq!(decode(text.as_bytes(), step), (bytes, Ok(length)));
+        }
+
+        #[test]
+        fn no_cut_changes_the_outcome(text in "[A-Za-d+/= ]{0,200}", step in 1_usize..90) {
+            prop_assert_eq!(decode(text.as_bytes(), step), decode(text.as_bytes(), 1000));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(text in any::<Vec<u8>>()) {
+            let _ = decode(&text, 7);
+        }
+    }
+}
