@@ -10,6 +10,7 @@ pub mod goalstate;
 pub mod hosts;
 pub mod http;
 pub mod login_defs;
+pub mod modules;
 pub mod passwd;
 pub mod sha512_crypt;
 pub mod sshd_config;
