@@ -8,6 +8,7 @@ use crate::facts::{
     DeviceName, Fact, Facts, Hostname, InstanceId, PasswordHash, PreProvisioning, Provenance, SshKey,
     SshKeys, UserName,
 };
+use crate::format::dhcp::{Lease, Route};
 use crate::limits;
 use crate::sys::{Dir, FileType, Owner};
 use core::fmt::Write;
@@ -36,6 +37,7 @@ const NAMES: &[&str] = &[
     "hostname",
     "medium",
     "failure",
+    "verdict",
     "user/name",
     "user/password-hash",
     "user/password-login",
@@ -46,45 +48,33 @@ const NAMES: &[&str] = &[
     "azure/wants-proxy-agent",
     "azure/pre-provisioning",
     "azure/has-os-profile",
-    "lease/link",
     "lease/mac",
     "lease/address",
     "lease/router",
+    "lease/routes",
     "wireserver/address",
 ];
 const DIRECTORIES: &[&str] = &["user", "azure", "lease", "wireserver"];
+/// In `verdict`: report it, apply nothing.
+const FAIL: &str = "fail";
 const PRIVATE_DIR: Owner = Owner::root(0o700);
 const PRIVATE_FILE: Owner = Owner::root(0o600);
 
 type PathText = heapless::String<{ limits::PATH }>;
 type Line = heapless::String<128>;
 
-/// The part of a DHCP lease that a later stage needs to speak again without asking for a new one.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SavedLease {
-    /// The link's name when the lease was taken; it may be renamed since, the MAC is not.
-    pub link: DeviceName,
-    /// Its address.
-    pub mac: [u8; 6],
-    /// Our address.
-    pub address: [u8; 4],
-    /// Length of the subnet's prefix.
-    pub prefix: u8,
-    /// Gateway, if there is one.
-    pub router: Option<[u8; 4]>,
-    /// Option 245, else the constant.
-    pub wireserver: [u8; 4],
-}
-
 /// What a seed holds beside the facts.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Context {
     /// The optical drive the medium was read from, to be ejected after the report.
     pub medium: Option<DeviceName>,
-    /// The lease of the primary NIC.
-    pub lease: Option<SavedLease>,
-    /// A fatal verdict of the initrd that could not be reported there ([`Error::reason`] text).
+    /// The lease of the primary NIC: `report` speaks over it again before the OS has a network. Of it the
+    /// seed keeps the interface's address, ours, the router, the routes and the wireserver.
+    pub lease: Option<Lease>,
+    /// What went wrong on the way ([`Error::reason`] text): a fault beside a usable seed, or why it is not usable.
     pub failure: Option<heapless::String<128>>,
+    /// The seed must not be applied: [`Context::failure`] says why.
+    pub is_fatal: bool,
 }
 
 fn path(base: &str, name: &str) -> Result<PathText> {
@@ -203,21 +193,34 @@ fn write_context(run: &mut dyn Dir, context: &Context) -> Result<()> {
     if let Some(failure) = &context.failure {
         write_value(run, "failure", failure)?;
     }
+    write_value(run, "verdict", if context.is_fatal { FAIL } else { "provision" })?;
     let Some(lease) = &context.lease else { return Ok(()) };
+    write_lease(run, lease)
+}
+
+fn write_lease(run: &mut dyn Dir, lease: &Lease) -> Result<()> {
+    let mut text = heapless::String::<{ 48 * limits::ROUTES }>::new();
+    let full = |_| Error::TooMany { what: "lease value", limit: 48 * limits::ROUTES };
     let [a, b, c, d, e, f] = lease.mac;
-    let mut line = Line::new();
-    let mut put = |name: &str, text: core::fmt::Arguments<'_>| -> Result<()> {
-        line.clear();
-        line.write_fmt(text).map_err(|_| Error::TooMany { what: "lease value", limit: 128 })?;
-        write_value(run, name, &line)
-    };
-    put("lease/link", format_args!("{}", lease.link.as_str()))?;
-    put("lease/mac", format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"))?;
-    put("lease/address", format_args!("{}/{}", Quad(lease.address), lease.prefix))?;
+    write!(text, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}").map_err(full)?;
+    write_value(run, "lease/mac", &text)?;
+    text.clear();
+    write!(text, "{}/{}", Quad(lease.address), lease.prefix).map_err(full)?;
+    write_value(run, "lease/address", &text)?;
     if let Some(router) = lease.router {
-        put("lease/router", format_args!("{}", Quad(router)))?;
+        text.clear();
+        write!(text, "{}", Quad(router)).map_err(full)?;
+        write_value(run, "lease/router", &text)?;
     }
-    put("wireserver/address", format_args!("{}", Quad(lease.wireserver)))
+    text.clear();
+    for route in &lease.routes {
+        writeln!(text, "{}/{} {}", Quad(route.network), route.prefix, Quad(route.gateway)).map_err(full)?;
+    }
+    write_value(run, "lease/routes", &text)?;
+    let Some(wireserver) = lease.wireserver else { return Ok(()) };
+    text.clear();
+    write!(text, "{}", Quad(wireserver)).map_err(full)?;
+    write_value(run, "wireserver/address", &text)
 }
 
 fn write_value(run: &mut dyn Dir, name: &str, text: &str) -> Result<()> {
@@ -334,22 +337,22 @@ pub fn load_context(dir: &mut dyn Dir, base: &str) -> Result<Context> {
     let medium = read_value(dir, base, "medium", &mut buf)?.and_then(|text| DeviceName::parse(text).ok());
     let failure =
         read_value(dir, base, "failure", &mut buf)?.and_then(|text| heapless::String::try_from(text).ok());
-    Ok(Context { medium, failure, lease: load_lease(dir, base)? })
+    let is_fatal = read_value(dir, base, "verdict", &mut buf)? == Some(FAIL);
+    Ok(Context { medium, failure, is_fatal, lease: load_lease(dir, base)? })
 }
 
-fn load_lease(dir: &mut dyn Dir, base: &str) -> Result<Option<SavedLease>> {
-    let (mut a, mut b, mut c, mut d, mut e) = ([0; 64], [0; 64], [0; 64], [0; 64], [0; 64]);
-    let link = read_value(dir, base, "lease/link", &mut a)?.and_then(|text| DeviceName::parse(text).ok());
-    let mac = read_value(dir, base, "lease/mac", &mut b)?.and_then(parse_mac);
-    let address = read_value(dir, base, "lease/address", &mut c)?.and_then(parse_cidr);
-    let router = read_value(dir, base, "lease/router", &mut d)?.and_then(parse_quad);
-    let wireserver = read_value(dir, base, "wireserver/address", &mut e)?.and_then(parse_quad);
-    Ok(match (link, mac, address, wireserver) {
-        (Some(link), Some(mac), Some((address, prefix)), Some(wireserver)) => {
-            Some(SavedLease { link, mac, address, prefix, router, wireserver })
-        }
-        _ => None,
-    })
+fn load_lease(dir: &mut dyn Dir, base: &str) -> Result<Option<Lease>> {
+    let mut buf = [0; 48 * limits::ROUTES];
+    let mac = read_value(dir, base, "lease/mac", &mut buf)?.and_then(parse_mac);
+    let address = read_value(dir, base, "lease/address", &mut buf)?.and_then(parse_cidr);
+    let (Some(mac), Some((address, prefix))) = (mac, address) else { return Ok(None) };
+    let router = read_value(dir, base, "lease/router", &mut buf)?.and_then(parse_quad);
+    let wireserver = read_value(dir, base, "wireserver/address", &mut buf)?.and_then(parse_quad);
+    let lines = read_value(dir, base, "lease/routes", &mut buf)?.unwrap_or_default().lines();
+    let routes = lines.filter_map(parse_route).take(limits::ROUTES).collect();
+    let (dns, server) = (heapless::Vec::new(), [0; 4]);
+    let (mtu, lease_s, hostname) = (None, None, None);
+    Ok(Some(Lease { mac, address, prefix, router, server, dns, routes, wireserver, mtu, lease_s, hostname }))
 }
 
 /// Copies the published seed to `pending-<id>` on the mounted root; the rename is the commit.
@@ -514,6 +517,12 @@ fn parse_cidr(text: &str) -> Option<([u8; 4], u8)> {
     Some((parse_quad(address)?, prefix.parse().ok().filter(|p| *p <= 32)?))
 }
 
+fn parse_route(line: &str) -> Option<Route> {
+    let (destination, gateway) = line.split_once(' ')?;
+    let ((network, prefix), gateway) = (parse_cidr(destination)?, parse_quad(gateway)?);
+    Some(Route { network, prefix, gateway })
+}
+
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');
@@ -526,7 +535,7 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
 #[cfg(test)]
 mod tests {
     use super::{
-        Context, SEED, SavedLease, begin, is_marked, load, load_context, mark, pending, persist, publish,
+        Context, Lease, Route, SEED, begin, is_marked, load, load_context, mark, pending, persist, publish,
     };
     use crate::facts::{
         DeviceName, Fact, Facts, Hostname, InstanceId, PasswordHash, Provenance, SshKey, SshKeys, UserName,
@@ -555,16 +564,22 @@ mod tests {
             keys: fact(keys, Provenance::Imds),
             ..Facts::default()
         };
-        let lease = SavedLease {
-            link: DeviceName::parse("eth0").unwrap(),
+        let route = |network, prefix| Route { network, prefix, gateway: [10, 0, 0, 1] };
+        let lease = Lease {
             mac: [0, 13, 58, 1, 2, 255],
             address: [10, 0, 0, 4],
             prefix: 24,
             router: Some([10, 0, 0, 1]),
-            wireserver: [168, 63, 129, 16],
+            server: [0; 4],
+            dns: heapless::Vec::new(),
+            routes: [route([0; 4], 0), route([168, 63, 129, 16], 32)].into_iter().collect(),
+            wireserver: Some([168, 63, 129, 16]),
+            mtu: None,
+            lease_s: None,
+            hostname: None,
         };
         let medium = Some(DeviceName::parse("sr0").unwrap());
-        (Box::new(facts), Context { medium, lease: Some(lease), failure: None })
+        (Box::new(facts), Context { medium, lease: Some(lease), ..Context::default() })
     }
 
     fn run() -> FakeDir {

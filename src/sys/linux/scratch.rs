@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "a static that is lent once")]
 
 use crate::facts::Facts;
-use crate::limits;
+use crate::net::Buffers;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,14 +10,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 pub struct Scratch {
     /// The facts being gathered.
     pub facts: Facts,
-    /// Frames received.
-    pub frame_rx: [u8; limits::FRAME_RX],
-    /// Frames to send.
-    pub frame_tx: [u8; limits::FRAME_TX],
-    /// TCP window towards us.
-    pub tcp_rx: [u8; 16 * 1024],
-    /// TCP data from us.
-    pub tcp_tx: [u8; 4 * 1024],
+    /// What an exchange over the network needs.
+    pub net: Buffers,
     /// Whole small files and disk structures.
     pub bytes: [u8; 256 * 1024],
 }
@@ -32,14 +26,7 @@ unsafe impl Sync for Once {}
 
 static ONCE: Once = Once {
     is_taken: AtomicBool::new(false),
-    scratch: UnsafeCell::new(Scratch {
-        facts: Facts::new(),
-        frame_rx: [0; limits::FRAME_RX],
-        frame_tx: [0; limits::FRAME_TX],
-        tcp_rx: [0; 16 * 1024],
-        tcp_tx: [0; 4 * 1024],
-        bytes: [0; 256 * 1024],
-    }),
+    scratch: UnsafeCell::new(Scratch { facts: Facts::new(), net: Buffers::new(), bytes: [0; 256 * 1024] }),
 };
 
 /// Lends the buffers, once per process.
