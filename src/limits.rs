@@ -27,6 +27,8 @@ pub const REPORT_EARLY_MS: u64 = 3_000;
 pub const APPLY_MODULE_MS: u64 = 60_000;
 /// For one try of a report: the wireserver may be slow, but the next try must come.
 pub const REPORT_TRY_MS: u64 = 20_000;
+/// For /etc/.pwd.lock; glibc's lckpwdf waits 15 s.
+pub const PASSWORD_LOCK_MS: u64 = 15_000;
 /// For the late report: the platform restarts a silent VM after about 20 minutes.
 pub const REPORT_LATE_MS: u64 = 20 * 60_000;
 

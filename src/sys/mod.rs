@@ -180,6 +180,17 @@ pub trait Dir {
         symlinks: Symlinks,
         work: &mut dyn FnMut(&mut dyn Dir) -> Result<()>,
     ) -> Result<()>;
+    /// Runs `work` while this process alone holds the lock file `path` (made 0600 if missing): an exclusive
+    /// fcntl lock on all of it, as lckpwdf(3) takes on /etc/.pwd.lock.
+    ///
+    /// # Errors
+    /// `Deadline` when somebody else keeps it; `Os`; whatever `work` returns.
+    fn lock(
+        &mut self,
+        path: &str,
+        timeout_ms: u64,
+        work: &mut dyn FnMut(&mut dyn Dir) -> Result<()>,
+    ) -> Result<()>;
     /// Copies `security.selinux` from one file to another; nothing where there is none.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use crate::error::{Errno, Error, Result};
 use crate::sys::{DeviceNumber, Dir, FileType, Owner, Stat, Symlinks};
 use std::borrow::ToOwned;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::string::String;
 use std::vec::Vec;
@@ -37,6 +37,7 @@ pub struct Tree {
     fail_at: Option<(u64, Errno)>,
     cut_at: Option<u64>,
     is_off: bool,
+    locks: BTreeSet<String>,
 }
 
 /// A view of a [`Tree`] from one of its directories.
@@ -271,6 +272,11 @@ impl FakeDir {
     pub fn fail_at(&mut self, n: u64, errno: Errno) {
         let mut tree = self.tree.borrow_mut();
         tree.fail_at = Some((tree.changes + n, errno));
+    }
+
+    /// Somebody else takes the lock file and keeps it.
+    pub fn hold_lock(&mut self, path: &str) {
+        self.tree.borrow_mut().locks.insert(join(&self.base, path));
     }
 
     /// Power is back: unsynced content is lost, and unsynced names too unless `keep_names`.
@@ -572,6 +578,30 @@ impl Dir for FakeDir {
         work(&mut Self { base, refuse_symlinks: symlinks == Symlinks::Refuse, ..self.clone() })
     }
 
+    fn lock(
+        &mut self,
+        path: &str,
+        timeout_ms: u64,
+        work: &mut dyn FnMut(&mut dyn Dir) -> Result<()>,
+    ) -> Result<()> {
+        let full = self.resolve(path, false)?;
+        {
+            let mut tree = self.tree.borrow_mut();
+            if tree.locks.contains(&full) {
+                return Err(Error::Deadline { what: "lock held by another program", after_ms: timeout_ms });
+            }
+            if !tree.live.contains_key(&full) {
+                tree.changing()?;
+                let kind = Kind::File { content: Vec::new(), synced: Some(Vec::new()) };
+                tree.insert(full.clone(), kind, Owner::root(0o600))?;
+            }
+            tree.locks.insert(full.clone());
+        }
+        let outcome = work(self);
+        self.tree.borrow_mut().locks.remove(&full);
+        outcome
+    }
+
     fn copy_label(&mut self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (self.resolve(from, false)?, self.resolve(to, false)?);
         let mut tree = self.tree.borrow_mut();
@@ -637,6 +667,20 @@ mod tests {
         dir.power_on(false);
         assert_eq!(dir.text("var/done/a").unwrap(), "1");
         assert!(dir.text("var/tmp/a").is_none());
+    }
+
+    #[test]
+    fn a_lock_is_given_back_and_not_taken_twice() {
+        let mut dir = FakeDir::default();
+        for _ in 0..2 {
+            dir.lock("l", 10, &mut |dir| {
+                assert!(dir.lock("l", 10, &mut |_| Ok(())).is_err());
+                Ok(())
+            })
+            .unwrap();
+        }
+        dir.hold_lock("l");
+        assert!(dir.lock("l", 10, &mut |_| Ok(())).is_err());
     }
 
     #[test]

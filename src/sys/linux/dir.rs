@@ -9,6 +9,8 @@ use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, XattrFl
 
 /// `openat2` answers EAGAIN when a rename raced with `..`; more tries than this means an attack.
 const RACES: usize = 8;
+const LOCK_POLL_MS: u64 = 50;
+const LOCK_POLL_NS: i64 = 50_000_000;
 const LABEL: &core::ffi::CStr = c"security.selinux";
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
@@ -102,6 +104,20 @@ fn read_full(fd: &OwnedFd, offset: u64, buf: &mut [u8]) -> Result<usize> {
         }
     }
     Ok(n)
+}
+
+/// Tries every [`LOCK_POLL_MS`]: F_SETLKW would need a signal to be bounded.
+fn wait_for_lock(fd: &OwnedFd, timeout_ms: u64) -> Result<()> {
+    for _ in 0..=timeout_ms / LOCK_POLL_MS {
+        match fs::fcntl_lock(fd, fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS | rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(os("take lock", e)),
+        }
+        let nap = rustix::thread::Timespec { tv_sec: 0, tv_nsec: LOCK_POLL_NS };
+        let _ = rustix::thread::nanosleep(&nap);
+    }
+    Err(Error::Deadline { what: "lock held by another program", after_ms: timeout_ms })
 }
 
 fn file_type(raw: fs::FileType) -> FileType {
@@ -253,6 +269,21 @@ impl Dir for LinuxDir {
         work(&mut Self { fd, resolve })
     }
 
+    fn lock(
+        &mut self,
+        path: &str,
+        timeout_ms: u64,
+        work: &mut dyn FnMut(&mut dyn Dir) -> Result<()>,
+    ) -> Result<()> {
+        let (parent, name) = self.parent_of(path, "open lock file")?;
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))
+            .map_err(|e| os("open lock file", e))?;
+        wait_for_lock(&fd, timeout_ms)?;
+        // Closing the descriptor gives the lock back.
+        work(self)
+    }
+
     fn copy_label(&mut self, from: &str, to: &str) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let mut label = [0; 256];
@@ -304,4 +335,25 @@ pub fn open_or_make(path: &str) -> Result<LinuxDir> {
         }
     }
     LinuxDir::open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LinuxDir;
+    use crate::sys::Dir;
+
+    #[test]
+    fn a_lock_file_is_private_and_given_back() {
+        let at = std::env::temp_dir().join(std::format!("preroot-lock-{}", std::process::id()));
+        std::fs::create_dir(&at).unwrap();
+        let mut dir = LinuxDir::open(at.to_str().unwrap()).unwrap();
+        for _ in 0..2 {
+            dir.lock(".pwd.lock", 100, &mut |dir| {
+                assert_eq!(dir.stat(".pwd.lock").unwrap().mode, 0o600);
+                Ok(())
+            })
+            .unwrap();
+        }
+        std::fs::remove_dir_all(at).unwrap();
+    }
 }
