@@ -80,3 +80,13 @@ pub const HTTP_HEADERS: usize = 64;
 pub const HTTP_REQUEST: usize = 8192;
 /// TCP's receive window; IMDS replies are mostly below it.
 pub const TCP_RX: usize = 16_384;
+/// A GPT entry array: sgdisk's 128 entries are 16 KiB, 256 of them are the most seen.
+pub const GPT_ARRAY: usize = 32 * 1024;
+/// Lent to `grow`: three blocks of 4096, an entry array, one more window, and the names of the block devices.
+pub const GROW_SCRATCH: usize = GPT_ARRAY + 4 * 4096 + 8 * 1024;
+/// The kernel command line; x86 cuts at 2048, others at 4096.
+pub const KERNEL_COMMAND_LINE: usize = 4096;
+/// A block device's kernel name: `BDEVNAME_SIZE`.
+pub const DEVICE_NAME: usize = 32;
+/// A file system's or partition's label: btrfs has the longest.
+pub const LABEL: usize = 256;
