@@ -1,10 +1,10 @@
 //! Which device does `root=` on the kernel command line name?
 //!
-//! Words are split as the kernel does (`lib/cmdline.c` next_arg): white space outside double quotes; `--`
-//! ends the kernel's words; the last `root=` wins. The forms are those of initramfs-tools
+//! `--` ends the kernel's words; the last `root=` wins. The forms are those of initramfs-tools
 //! (`scripts/functions` resolve_device), dracut (`man dracut.cmdline`) and the kernel
 //! (`block/early-lookup.c`).
 
+use super::cmdline;
 use super::guid::Guid;
 use crate::error::{Error, Result};
 use crate::limits;
@@ -43,43 +43,22 @@ pub enum RootArg {
 /// # Errors
 /// `Unsupported` when it names what no plain partition can be (`/dev/mapper/...`, `nfs`, `ZFS=` ...);
 /// `TooMany` when it is longer than any label.
-pub fn parse(command_line: &[u8]) -> Result<Option<RootArg>> {
-    let mut value = None;
-    let mut rest = command_line.trim_ascii();
-    while !rest.is_empty() {
-        let (word, behind) = split_word(rest);
-        if word == b"--" {
-            break;
-        }
-        rest = behind;
-        // A quote before the name quotes the whole word.
-        let name_and_value = word.strip_prefix(b"\"").unwrap_or(word);
-        value = name_and_value.strip_prefix(b"root=").or(value);
+pub fn parse(command_line: &str) -> Result<Option<RootArg>> {
+    let kernels_own = cmdline::arguments(command_line).take_while(|argument| argument.name != "--");
+    let last = kernels_own.filter(|argument| argument.name == "root").last();
+    match last.and_then(|argument| argument.value).filter(|value| !value.is_empty()) {
+        Some(value) => device(&unquoted(value)?).map(Some),
+        None => Ok(None),
     }
-    let Some(text) = value.map(unquoted).transpose()?.filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    device(&text).map(Some)
-}
-
-/// The first word and what follows it.
-fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
-    let mut is_quoted = false;
-    let end = text.iter().position(|byte| {
-        is_quoted ^= *byte == b'"';
-        !is_quoted && byte.is_ascii_whitespace()
-    });
-    let (word, rest) = text.split_at_checked(end.unwrap_or(text.len())).unwrap_or((text, &[]));
-    (word, rest.trim_ascii_start())
 }
 
 /// Without double quotes; room for the longest form around the longest label, each byte escaped.
 type Unquoted = heapless::String<{ limits::LABEL * 4 + 32 }>;
 
-fn unquoted(value: &[u8]) -> Result<Unquoted> {
-    let text = core::str::from_utf8(value).map_err(|_| Error::malformed(WHAT, "not UTF-8", 0))?;
+/// systemd and dracut drop quotes inside a value too: `root=LABEL="my root"`.
+fn unquoted(value: &str) -> Result<Unquoted> {
     let mut out = Unquoted::new();
-    for part in text.split('"') {
+    for part in value.split('"') {
         out.push_str(part).map_err(|_| Error::TooMany { what: WHAT, limit: out.capacity() })?;
     }
     Ok(out)
@@ -191,7 +170,7 @@ mod tests {
     const UUID: &str = "0a1b2c3d-0000-4000-8000-00000000beef";
 
     fn of(text: &str) -> Result<Option<RootArg>> {
-        parse(text.as_bytes())
+        parse(text)
     }
 
     fn label(text: &str) -> Label {
@@ -277,13 +256,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
-            let _ = parse(&bytes);
+        fn no_text_panics(text in any::<String>()) {
+            let _ = parse(&text);
         }
 
         #[test]
-        fn no_text_panics(text in "(root=|\"|UUID=|LABEL=|/dev/|disk/by-|label/|partuuid/|\\\\x|[0-9a-f]{2}| |-){0,12}") {
-            let _ = parse(text.as_bytes());
+        fn no_mixture_of_its_words_panics(text in "(root=|\"|UUID=|LABEL=|/dev/|disk/by-|label/|partuuid/|\\\\x|[0-9a-f]{2}| |-){0,12}") {
+            let _ = parse(&text);
         }
     }
 }
