@@ -1,6 +1,7 @@
 //! Bytes to meaning and back. Pure: no I/O, no clock, no unsafe; every file here is fuzzed.
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod authorized_keys;
 pub mod base64;
