@@ -10,6 +10,8 @@ pub struct Errno(pub u16);
 impl Errno {
     /// No such file or directory.
     pub const NOENT: Self = Self(2);
+    /// Interrupted.
+    pub const INTR: Self = Self(4);
     /// I/O error.
     pub const IO: Self = Self(5);
     /// Try again.
@@ -38,6 +40,8 @@ impl Errno {
     pub const NOTEMPTY: Self = Self(39);
     /// A symbolic link where none is allowed.
     pub const LOOP: Self = Self(40);
+    /// No such address on the link.
+    pub const ADDRNOTAVAIL: Self = Self(99);
     /// Network is unreachable.
     pub const NETUNREACH: Self = Self(101);
     /// Connection reset by peer.
@@ -103,6 +107,9 @@ pub enum Error {
 }
 
 impl Error {
+    /// This process was asked to stop.
+    pub const STOPPED: Self = Self::Os { what: "asked to stop", errno: Errno::INTR };
+
     /// Shorthand for [`Error::Malformed`].
     #[must_use]
     pub const fn malformed(what: &'static str, rule: &'static str, at: u64) -> Self {

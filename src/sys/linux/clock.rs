@@ -1,5 +1,6 @@
 //! Time and the wish to stop.
 
+use super::signal::{StopSignal, timespec};
 use crate::limits;
 use crate::sys::Clock;
 use rustix::fs::{AtFlags, CWD};
@@ -8,13 +9,15 @@ use rustix::time::{ClockId, clock_gettime};
 /// The kernel's clocks. Cancelled by a file, which works in every initrd, or by SIGTERM.
 pub struct LinuxClock {
     cancel: heapless::String<{ limits::PATH }>,
+    stop: Option<StopSignal>,
 }
 
 impl LinuxClock {
-    /// `cancel` is the absolute path whose existence asks this process to stop; "" for none.
+    /// `cancel` is the absolute path whose existence asks this process to stop; "" for none. SIGTERM asks the
+    /// same from now on, and no longer ends the process by itself.
     #[must_use]
     pub fn new(cancel: &str) -> Self {
-        Self { cancel: heapless::String::try_from(cancel).unwrap_or_default() }
+        Self { cancel: heapless::String::try_from(cancel).unwrap_or_default(), stop: StopSignal::new().ok() }
     }
 }
 
@@ -30,14 +33,17 @@ impl Clock for LinuxClock {
     }
 
     fn sleep_ms(&mut self, ms: u64) {
-        let time = rustix::time::Timespec {
-            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(ms % 1000 * 1_000_000).unwrap_or(0),
-        };
-        let _ = rustix::thread::nanosleep(&time);
+        let us = ms.saturating_mul(1000);
+        match &self.stop {
+            Some(stop) => _ = stop.waits_for(us),
+            None => _ = rustix::thread::nanosleep(&timespec(us)),
+        }
     }
 
     fn is_cancelled(&mut self) -> bool {
+        if self.stop.as_ref().is_some_and(StopSignal::is_set) {
+            return true;
+        }
         !self.cancel.is_empty() && rustix::fs::statat(CWD, self.cancel.as_str(), AtFlags::empty()).is_ok()
     }
 }

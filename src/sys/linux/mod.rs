@@ -3,18 +3,23 @@
 mod clock;
 mod console;
 mod dir;
+mod link;
 mod process;
 mod raw;
 mod scratch;
+mod signal;
+mod stream;
 mod system;
 
 pub use clock::LinuxClock;
 pub use console::Console;
 pub use console::panicked;
 pub use dir::{LinuxDir, open_or_make};
+pub use link::LinuxLinks;
 pub use process::{Child, Ended, fork, fork_stage, print};
 pub use raw::exit;
 pub use scratch::{Scratch, take as take_scratch};
+pub use signal::StopSignal;
 pub use system::LinuxSystem;
 
 use crate::error::{Errno, Error};
