@@ -38,7 +38,7 @@ machine=(-accel "$ACCEL" -cpu 'max,cx16=off' -smp 1 -m "$memory" -M pc
     -smbios 'type=3,asset=7783-7084-3265-9085-8269-3286-77'
     -device virtio-rng-pci)
 
-[ -z "$disk" ] || machine+=(-drive "if=none,id=root,file=$disk,format=raw,cache=unsafe,snapshot=${snapshot/yes/on}"
+[ -z "$disk" ] || machine+=(-drive "if=none,id=root,file=$disk,format=raw,cache=unsafe,snapshot=$([ "$snapshot" = yes ] && echo on || echo off)"
     -device virtio-blk-pci,drive=root)
 case $drive in
     ide) cd=(-device ide-cd,bus=ide.1,unit=0) ;;

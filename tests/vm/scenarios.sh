@@ -1,0 +1,141 @@
+#!/bin/bash
+# What becomes of a machine in each of these worlds? Boots one after the other and compares.
+#
+# usage: scenarios.sh fast|full [NAME...]       `full`: the real images too (root trees are built when missing)
+# One line per scenario, the reasons and the console log below a failed one, `N passed, N failed` at the end.
+set -uo pipefail
+. "$(dirname "$0")/lab.sh"
+. "$REPO/tests/vm/azure.sh"
+
+set_name=${1:-fast}
+shift || true
+only=" $* "
+case $set_name in fast | full) ;; *) die "usage: scenarios.sh fast|full [NAME...]" ;; esac
+[ "$(id -u)" -eq 0 ] || die "root is needed for network namespaces"
+require ip=iproute2 dnsmasq=dnsmasq-base python3=python3 ssh-keygen=openssh-client genisoimage=genisoimage
+trap azure_down EXIT
+
+passed=0 failed=0 reasons=()
+NEVER_READY='{"health-json": ["never"], "goalstate": ["never"], "health-xml": ["never"], "versions": ["never"]}'
+ROOT='root=PARTUUID=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa ro'
+
+# --- the world of one scenario ----------------------------------------------------------------------------
+
+# world: everything as on Azure; a scenario then changes what it is about.
+world() {
+    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance
+    suite=bookworm tool=dracut
+}
+
+image_dir() {
+    case $guest in
+        appliance) SUITE=$suite "$REPO/tests/vm/appliance.sh" ;;
+        *) SUITE=$suite INITRD=$tool WITHOUT_PLAIN=yes "$REPO/tests/vm/build-image.sh" ;;
+    esac
+}
+
+# boot NAME: one boot of this world. The console is in $console afterwards.
+boot() {
+    local name=$1 nic=$NAMESPACE disc=$medium snapshot=yes
+    image=$(image_dir) || { problem 'the image was not built'; return 1; }
+    console=$VM_DIR/console-$name.log
+    case $medium in none | empty) ;; *)
+        disc=$LAB/medium.img
+        "$REPO/tests/vm/medium.sh" "$medium" "$disc" ;;
+    esac
+    if [ -n "$script" ]; then
+        printf '%s\n' "$script" >"$LAB/script.json"
+        platform+=(--script "$LAB/script.json")
+    fi
+    if [ "$network" = none ]; then nic=none; : >"$LAB/platform.jsonl"; : >"$LAB/ready"
+    else azure_up "$network" ${platform[@]+"${platform[@]}"}; fi
+    [ "$keep_disk" = no ] || snapshot=no
+    "$REPO/tests/vm/boot.sh" "$name" kernel="$image/vmlinuz" initrd="$image/initrd.img" disk="${disk:-$image/disk.img}" \
+        snapshot="$snapshot" medium="$disc" drive="$drive" network="$nic" deadline="$deadline" console="$console" \
+        append="$ROOT vm.check vm.poweroff vm.canaries=$(printf '%s' "$CANARY_PASSWORD" | rev),$(printf '%s' "$CANARY_KEY" | rev),$(printf '%s' "$CANARY_DATA" | rev) $append" \
+        2>"$LAB/boot.err" || problem "$(cat "$LAB/boot.err")"
+    [ "$network" = none ] || azure_down
+}
+
+# --- what is expected of it -------------------------------------------------------------------------------
+
+problem() { reasons+=("$*"); }
+value() { sed -n "s/^ *[0-9.]* VM $1=\(.*\)$/\1/p" "$console" | tail -n 1; }
+
+expect() { # KEY PATTERN (extended, whole value)
+    local is
+    is=$(value "$1")
+    printf '%s\n' "$is" | grep -qxE -- "$2" || problem "$1 is '$is', expected $2"
+}
+console_says() { grep -aqE -- "$1" "$console" || problem "the console does not say: $1"; }
+console_lacks() { ! grep -aqE -- "$1" "$console" || problem "the console says: $(grep -aE -- "$1" "$console" | head -n 1)"; }
+expect_reports() { # STATE COUNT
+    local is
+    is=$(reported "$1")
+    [ "$is" = "$2" ] || problem "$1 was reported $is times, expected $2"
+}
+# Nobody who is asked correctly finds a fault in our requests.
+requests_are_clean() {
+    local faults
+    faults=$(grep '"event": "request"' "$LAB/platform.jsonl" | grep -v '"verdict": "ok"' | grep -o '"verdict": "[^"]*"' | sort -u)
+    [ -z "$faults" ] || problem "the platform finds: $faults"
+}
+no_panic() { console_lacks 'panicked|Kernel panic|exit-[a-z-]*=(101|137) '; }
+root_grown() { # BYTES at least
+    local is
+    is=$(value partition-bytes)
+    [ "${is:-0}" -ge "$1" ] || problem "the root partition has ${is:-no} bytes, expected at least $1"
+    is=$(value root-bytes)
+    [ "${is:-0}" -ge "$(($1 * 9 / 10))" ] || problem "the root file system has ${is:-no} bytes, expected about $1"
+}
+person_is_complete() { person_from_imds; expect hash-kind '[$]6[$]'; }
+person_from_imds() {
+    expect hostname "$VM_HOST"
+    expect hostname-file "$VM_HOST"
+    expect user "$VM_USER"
+    expect keys 1
+}
+nobody_was_made() { expect user ''; expect hostname-file localhost; }
+kernel_network_untouched() {
+    expect monitor-address 0
+    expect monitor-route 0
+    expect monitor-neighbour 0
+}
+no_canary() {
+    local places
+    places=$(grep -a ' VM canary-at=' "$console" | grep -v '/home/[a-z]*/.ssh/authorized_keys$' | sed 's/^ *[0-9.]* VM canary-at=//' | sort -u)
+    [ -z "$places" ] || problem "canaries remain: $(printf '%s' "$places" | tr '\n' ';')"
+    for canary in "$CANARY_PASSWORD" "$CANARY_KEY" "$CANARY_DATA"; do
+        ! grep -aq -- "$canary" "$console" || problem "a canary is on the console"
+        ! grep -aq -- "$canary" "$LAB/platform.jsonl" || problem "a canary reached the platform"
+    done
+}
+
+# scenario NAME SET FUNCTION: runs it if it is wanted.
+scenario() {
+    local name=$1
+    [ "$only" != '  ' ] || [ "$2" = fast ] || [ "$set_name" = full ] || return 0
+    [ "$only" = '  ' ] || case $only in *" $name "*) ;; *) return 0 ;; esac
+    local start=$SECONDS
+    reasons=()
+    console=''
+    world
+    new_person
+    "$3"
+    [ -z "$console" ] || no_panic
+    if [ ${#reasons[@]} -eq 0 ]; then
+        passed=$((passed + 1))
+        printf 'ok      %-28s %4d s\n' "$name" $((SECONDS - start))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED  %-28s %4d s   console: %s\n' "$name" $((SECONDS - start)) "$console"
+        printf '        %s\n' "${reasons[@]}"
+        cp "$LAB/platform.jsonl" "${console%.log}.platform" 2>/dev/null
+    fi
+    rm -rf "$LAB"
+}
+
+. "$REPO/tests/vm/table.sh"
+
+printf 'vm: %s passed, %s failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,154 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # the worlds' variables are scenarios.sh's
+# Which worlds are tried? Each function changes what its scenario is about, boots, and says what must have become of the machine.
+# (sourced by scenarios.sh)
+
+# --- all is well ------------------------------------------------------------------------------------------
+
+complete() {
+    boot complete
+    person_is_complete
+    root_grown 450000000
+    expect_reports Ready 1
+    expect_reports NotReady 0
+    requests_are_clean
+    kernel_network_untouched
+    no_canary
+    expect sudoers '[1-9]'
+}
+scenario complete fast complete
+
+one_call() {
+    append=vm.one
+    boot one-call
+    person_is_complete
+    root_grown 450000000
+    expect_reports Ready 1
+}
+scenario one-call fast one_call
+
+disc_bridge() { medium=bridge; boot disc-bridge; person_is_complete; expect_reports Ready 1; }
+scenario disc-bridge fast disc_bridge
+
+disc_iso() { medium=iso; boot disc-iso; person_is_complete; expect_reports Ready 1; }
+scenario disc-iso fast disc_iso
+
+drive_scsi() { drive=scsi; boot drive-scsi; person_is_complete; expect_reports Ready 1; }
+scenario drive-scsi fast drive_scsi
+
+# --- boots that must go on --------------------------------------------------------------------------------
+
+# Name, keys and user come from IMDS then; there is no password.
+no_drive() { medium=none; boot no-drive; person_from_imds; expect_reports Ready 1; console_says 'preroot fetch: .*drive'; }
+scenario no-drive fast no_drive
+
+no_medium() { medium=empty; boot no-medium; person_from_imds; expect_reports Ready 1; console_says 'preroot fetch: .*(medium|disc)'; }
+scenario no-medium fast no_medium
+
+not_ovf() { medium=not-ovf; boot not-ovf; person_from_imds; expect_reports Ready 1; console_says 'preroot fetch: .*ovf-env'; }
+scenario not-ovf fast not_ovf
+
+malformed() { medium=malformed; boot malformed; person_from_imds; expect_reports Ready 1; console_says 'preroot fetch: .*malformed'; }
+scenario malformed fast malformed
+
+no_nic() { network=none; boot no-nic; person_is_complete; root_grown 450000000; console_says 'preroot fetch: .*(interface|network|link)'; }
+scenario no-nic fast no_nic
+
+no_dhcp() { network=silent; boot no-dhcp; person_is_complete; expect_reports Ready 0; console_says 'preroot fetch: .*(DHCP|lease)'; }
+scenario no-dhcp fast no_dhcp
+
+imds_silent() { script='{"imds": ["never"]}'; boot imds-silent; person_is_complete; expect_reports Ready 1; console_says 'preroot fetch: .*IMDS'; }
+scenario imds-silent fast imds_silent
+
+imds_500_twice() { script='{"imds": ["500", "500", "good"]}'; medium=empty; boot imds-500; person_from_imds; expect_reports Ready 1; }
+scenario imds-500 fast imds_500_twice
+
+wireserver_xml() { script='{"health-json": ["refuse-json"]}'; boot wireserver-xml; person_is_complete; expect_reports Ready 1; requests_are_clean_but_json; }
+requests_are_clean_but_json() { grep -q '"endpoint": "health-xml"' "$LAB/platform.jsonl" || problem 'no XML health report arrived'; }
+scenario wireserver-xml fast wireserver_xml
+
+wireserver_silent() { script=$NEVER_READY; boot wireserver-silent; person_is_complete; console_says 'preroot report: .*wireserver'; }
+scenario wireserver-silent fast wireserver_silent
+
+nothing_known() { medium=none; script='{"imds": ["never"]}'; boot nothing-known; nobody_was_made; expect_reports Ready 0; root_grown 450000000; }
+scenario nothing-known fast nothing_known
+
+full_size() {
+    image=$(image_dir)
+    disk=$LAB/full.img keep_disk=yes
+    cp --sparse=always "$image/disk.img" "$disk"
+    sgdisk -e "$disk" >/dev/null
+    start=$(sgdisk -i 1 "$disk" | sed -n 's/First sector: \([0-9]*\).*/\1/p')
+    sgdisk -d 1 -n "1:$start:0" -t 1:8304 -c 1:root -u 1:7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa "$disk" >/dev/null
+    before=$(dd if="$disk" bs=1M count=1 status=none | sha256sum)
+    boot full-size
+    [ "$before" = "$(dd if="$disk" bs=1M count=1 status=none | sha256sum)" ] || problem 'a table that is right already was written'
+    person_is_complete
+    expect_reports Ready 1
+}
+scenario full-size fast full_size
+
+# --- the same disk again ----------------------------------------------------------------------------------
+
+second_boot() {
+    image=$(image_dir)
+    disk=$LAB/disk.img keep_disk=yes
+    cp --sparse=always "$image/disk.img" "$disk"
+    boot second-boot-1
+    person_is_complete
+    expect_reports Ready 1
+    digest_before=$(value etc-digest)
+    medium=empty
+    boot second-boot
+    person_is_complete
+    expect etc-digest "$digest_before"
+    expect_reports Ready 0
+    if [ -s "$LAB/platform.jsonl" ] && grep -q '"event": "request"' "$LAB/platform.jsonl"; then problem 'the platform was asked again'; fi
+}
+scenario second-boot fast second_boot
+
+# --- real images ------------------------------------------------------------------------------------------
+
+real() { guest=image deadline=420; append="$append vm.wait=30"; }
+real_complete() {
+    boot "$1"
+    person_is_complete
+    root_grown 8000000000
+    expect_reports Ready 1
+    expect_reports NotReady 0
+    expect sshd-password yes
+    expect host-keys '[1-9]'
+    expect failed-units ' *'
+    no_canary
+    requests_are_clean
+}
+real_dracut() { real; tool=dracut; real_complete real-dracut; }
+real_itools() { real; tool=initramfs-tools; real_complete real-initramfs-tools; }
+real_trixie_dracut() { real; suite=trixie tool=dracut; real_complete real-trixie-dracut; }
+real_trixie_itools() { real; suite=trixie tool=initramfs-tools; real_complete real-trixie-initramfs-tools; }
+real_blacklisted() { real; append="$append module_blacklist=udf,isofs"; real_complete real-blacklisted; }
+real_no_nic() { real; network=none; boot real-no-nic; person_is_complete; root_grown 8000000000; }
+real_wireserver_silent() { real; script=$NEVER_READY; boot real-wireserver-silent; person_is_complete; expect_reports Ready 0; }
+real_second_boot() {
+    real
+    image=$(image_dir)
+    disk=$LAB/disk.img keep_disk=yes
+    cp --sparse=always "$image/disk.img" "$disk"
+    boot real-second-boot-1
+    person_is_complete
+    expect_reports Ready 1
+    digest_before=$(value etc-digest)
+    medium=empty
+    boot real-second-boot
+    person_is_complete
+    expect etc-digest "$digest_before"
+    expect_reports Ready 0
+}
+scenario real-dracut full real_dracut
+scenario real-initramfs-tools full real_itools
+scenario real-trixie-dracut full real_trixie_dracut
+scenario real-trixie-initramfs-tools full real_trixie_itools
+scenario real-blacklisted full real_blacklisted
+scenario real-no-nic full real_no_nic
+scenario real-wireserver-silent full real_wireserver_silent
+scenario real-second-boot full real_second_boot
