@@ -68,6 +68,14 @@ pub const LINKS: usize = 64;
 pub const ROUTES: usize = 16;
 /// Block devices looked at.
 pub const DISKS: usize = 128;
+/// Optical drives looked at; a VM has one or two.
+pub const OPTICAL_DRIVES: usize = 8;
+/// Extents of one file on a medium; a mastered file has one.
+pub const FILE_EXTENTS: usize = 32;
+/// A directory on a medium, bytes; a provisioning medium's fits a block or two.
+pub const DIRECTORY: u64 = 1024 * 1024;
+/// Volume descriptors looked at before a medium counts as malformed; real media have up to a dozen.
+pub const VOLUME_DESCRIPTORS: usize = 64;
 /// Receive buffer: GRO hands over frames far above the MTU (13,194 bytes were seen).
 pub const FRAME_RX: usize = 65_536 + 64;
 /// Longest Ethernet frame we send (IP MTU 1500).

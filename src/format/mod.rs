@@ -27,6 +27,15 @@ pub mod text;
 pub mod utf8;
 pub mod xml;
 
+pub(crate) mod bytes;
+pub mod file;
+pub mod iso9660;
+pub mod udf;
+pub mod volume;
+
+#[cfg(test)]
+pub(crate) mod media;
+
 use crate::error::Result;
 
 /// Bytes at offsets: a block device, a partition of it, or an image in a test.

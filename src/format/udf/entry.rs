@@ -1,0 +1,169 @@
+//! What does an information control block say: which kind of file, and where are its bytes?
+//! (ECMA-167 4/14.6, 4/14.9, 4/14.12, 4/14.17)
+
+use super::Volume;
+use super::partition::Location;
+use super::tag::{id, malformed, read_tagged};
+use crate::error::{Error, Result};
+use crate::format::ReadAt;
+use crate::format::bytes::{le16, le32, le64};
+use crate::format::file::File;
+
+/// Blocks of allocation descriptors that one file may chain; a hostile chain may be a ring.
+const CHAIN: usize = 8;
+
+/// Kinds of file that matter here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Has names below it.
+    Directory,
+    /// Has bytes.
+    File,
+    /// Device, symbolic link, stream ...
+    Other,
+}
+
+/// A file entry, understood.
+pub(super) struct Entry {
+    /// Its kind.
+    pub(super) kind: Kind,
+    /// Its bytes.
+    pub(super) file: File,
+}
+
+/// How a file's allocation descriptors are written (ICB flags, bits 0 to 2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Short,
+    Long,
+}
+
+impl Form {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Short => 8,
+            Self::Long => 16,
+        }
+    }
+}
+
+/// Reads the file entry at `at`. `scratch` holds one block.
+pub(super) fn load(
+    volume: &Volume,
+    device: &mut dyn ReadAt,
+    at: Location,
+    scratch: &mut [u8],
+) -> Result<Entry> {
+    let byte = volume.byte_of(at)?;
+    let block = volume.block(scratch)?;
+    let header = match read_tagged(device, byte, at.block, block)? {
+        id::FILE_ENTRY => 176,
+        id::EXTENDED_FILE_ENTRY => 216,
+        _ => return Err(malformed("no file entry where one belongs", byte)),
+    };
+    let bad = malformed("file entry", byte);
+    if le16(block, 20) != Some(4) {
+        // Strategy 4096 chains entries for write-once media.
+        return Err(Error::Unsupported { what: "UDF medium", rule: "ICB strategy other than 4" });
+    }
+    let kind = match block.get(27).ok_or(bad)? {
+        4 => Kind::Directory,
+        // 0: unspecified (ECMA-167); 249: real-time file; 250, 251: metadata file and mirror (UDF 2.50).
+        0 | 5 | 249..=251 => Kind::File,
+        _ => Kind::Other,
+    };
+    let size_bytes = le64(block, 56).ok_or(bad)?;
+    let attributes = header_field(block, header, 8).ok_or(bad)?;
+    let start = attributes.checked_add(header).ok_or(bad)?;
+    let length = header_field(block, header, 4).ok_or(bad)?;
+    let end = start.checked_add(length).filter(|end| *end <= block.len()).ok_or(bad)?;
+    let mut file = File::new();
+    let form = match le16(block, 34).ok_or(bad)? & 7 {
+        0 => Form::Short,
+        1 => Form::Long,
+        3 => {
+            let fits = size_bytes <= length as u64;
+            let first = byte.checked_add(start as u64).filter(|_| fits).ok_or(bad)?;
+            file.push(Some(first), size_bytes, device.size_bytes())?;
+            return Ok(Entry { kind, file });
+        }
+        _ => return Err(Error::Unsupported { what: "UDF medium", rule: "extended allocation descriptors" }),
+    };
+    let runs = Runs { volume, form, map: at.map, size_bytes };
+    runs.collect(device, scratch, start..end, &mut file)?;
+    Ok(Entry { kind, file })
+}
+
+/// The two length fields end the fixed part of a file entry: L_EA at 8, L_AD at 4 bytes before it.
+fn header_field(block: &[u8], header: usize, before: usize) -> Option<usize> {
+    usize::try_from(le32(block, header.checked_sub(before)?)?).ok()
+}
+
+/// Collects the extents of one file.
+struct Runs<'v> {
+    volume: &'v Volume,
+    form: Form,
+    /// Short descriptors name no partition: theirs is the entry's own.
+    map: u16,
+    size_bytes: u64,
+}
+
+impl Runs<'_> {
+    /// Goes through the descriptors in `range` of the block in `scratch`, and through those it chains to.
+    fn collect(
+        &self,
+        device: &mut dyn ReadAt,
+        scratch: &mut [u8],
+        mut range: core::ops::Range<usize>,
+        file: &mut File,
+    ) -> Result<()> {
+        for _ in 0..CHAIN {
+            let descriptors = scratch.get(range).unwrap_or_default();
+            let Some(next) = self.push_all(descriptors, file, device.size_bytes())? else {
+                return self.check_size(file);
+            };
+            let byte = self.volume.byte_of(next)?;
+            let block = self.volume.block(scratch)?;
+            if read_tagged(device, byte, next.block, block)? != id::ALLOCATION_EXTENT {
+                return Err(malformed("no allocation extent where one belongs", byte));
+            }
+            let length = le32(block, 20).and_then(|length| usize::try_from(length).ok());
+            let end = length.and_then(|length| length.checked_add(24)).filter(|end| *end <= block.len());
+            range = 24..end.ok_or(malformed("allocation extent length", byte))?;
+        }
+        Err(Error::TooMany { what: "allocation extents of a file", limit: CHAIN })
+    }
+
+    /// Appends what the descriptors name; returns where they go on.
+    fn push_all(&self, descriptors: &[u8], file: &mut File, device_bytes: u64) -> Result<Option<Location>> {
+        let block = u64::from(self.volume.block_bytes);
+        for descriptor in descriptors.chunks_exact(self.form.bytes()) {
+            let bad = malformed("allocation descriptor", 0);
+            let word = le32(descriptor, 0).ok_or(bad)?;
+            let (kind, length) = (word >> 30, u64::from(word & 0x3FFF_FFFF));
+            let at = match self.form {
+                Form::Short => le32(descriptor, 4).map(|block| Location { map: self.map, block }),
+                Form::Long => Location::parse_long(descriptor, 0),
+            };
+            let missing = self.size_bytes.saturating_sub(file.size_bytes());
+            match kind {
+                // ECMA-167 4/12: a zero length ends the list, and all but the last are whole blocks.
+                _ if length == 0 || missing == 0 => return Ok(None),
+                3 => return at.map(Some).ok_or(bad),
+                _ if length < missing && length & block.saturating_sub(1) != 0 => {
+                    return Err(malformed("extent is not a whole number of blocks", 0));
+                }
+                0 => self.volume.push_run(file, at.ok_or(bad)?, length.min(missing), device_bytes)?,
+                _ => file.push(None, length.min(missing), device_bytes)?,
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_size(&self, file: &File) -> Result<()> {
+        if file.size_bytes() != self.size_bytes {
+            return Err(malformed("file longer than its extents", 0));
+        }
+        Ok(())
+    }
+}
