@@ -3,7 +3,9 @@
 mod clock;
 mod console;
 mod dir;
+mod disks;
 mod link;
+mod mount;
 mod process;
 mod raw;
 mod scratch;
@@ -15,6 +17,7 @@ pub use clock::LinuxClock;
 pub use console::Console;
 pub use console::panicked;
 pub use dir::{LinuxDir, open_or_make};
+pub use disks::LinuxDisks;
 pub use link::LinuxLinks;
 pub use process::{Child, Ended, fork, fork_stage, print};
 pub use raw::exit;

@@ -1,7 +1,7 @@
 //! What does the kernel do for us beyond files, disks and links? Modules, names, randomness, mounts.
 
 use super::os;
-use super::process;
+use super::{mount, process};
 use crate::error::{Error, Result};
 use crate::sys::{Loaded, System};
 use core::ffi::CStr;
@@ -92,8 +92,8 @@ impl System for LinuxSystem {
         Ok(was_read_only)
     }
 
-    fn resize_ext4(&mut self, _path: &str, _blocks: u64) -> Result<()> {
-        Err(Error::Unsupported { what: "file system", rule: "online growth" })
+    fn resize_ext4(&mut self, path: &str, blocks: u64) -> Result<()> {
+        mount::resize_ext4(path, blocks)
     }
 
     fn run(&mut self, root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32> {

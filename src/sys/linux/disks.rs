@@ -1,0 +1,303 @@
+//! How are block devices reached? By kernel name, through a node of our own.
+//!
+//! udev watches the nodes it made and re-reads the partition table when one that was open for writing is
+//! closed: partitions vanish for a moment (systemd docs/BLOCK_DEVICE_LOCKING.md). A node it does not know is
+//! not watched. It lives for one `open`.
+#![expect(unsafe_code, reason = "ioctls")]
+
+use super::{errno, os, raw};
+use crate::error::{Errno, Error, Result};
+use crate::format::ReadAt;
+use crate::format::root_arg::is_device_name;
+use crate::sys::{Block, Disks, DriveStatus, KernelPartition};
+use core::fmt::Write as _;
+use linux_raw_sys::general as nr;
+use linux_raw_sys::ioctl as request;
+use rustix::fd::{AsRawFd as _, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno as Code;
+
+/// Where nodes may be made. `/` is the initrd's own file system, never nodev (initramfs-tools' /run is);
+/// in the real root it may be read-only, and devtmpfs takes nodes of any name.
+const NODE_PLACES: [&str; 2] = ["/", "/dev/"];
+
+/// CDROM_DRIVE_STATUS, CDROM_LOCKDOOR, CDROMEJECT, CDSL_CURRENT (include/uapi/linux/cdrom.h).
+const DRIVE_STATUS: u32 = 0x5326;
+const LOCK_DOOR: u32 = 0x5329;
+const EJECT: u32 = 0x5309;
+const CURRENT_SLOT: usize = i32::MAX as usize;
+
+/// BLKPG_ADD_PARTITION, BLKPG_RESIZE_PARTITION (include/uapi/linux/blkpg.h).
+const ADD_PARTITION: i32 = 1;
+const RESIZE_PARTITION: i32 = 3;
+
+/// `struct blkpg_partition`.
+#[repr(C)]
+struct PartitionRaw {
+    start: i64,
+    length: i64,
+    number: i32,
+    names: [u8; 128],
+}
+
+/// `struct blkpg_ioctl_arg`.
+#[repr(C)]
+struct ArgumentRaw<'a> {
+    operation: i32,
+    flags: i32,
+    length: i32,
+    data: &'a PartitionRaw,
+}
+
+/// The block devices of the running kernel.
+#[derive(Clone, Copy, Default)]
+pub struct LinuxDisks;
+
+type Path = heapless::String<96>;
+
+fn path(parts: core::fmt::Arguments<'_>) -> Result<Path> {
+    let mut path = Path::new();
+    path.write_fmt(parts).map_err(|_| Error::TooMany { what: "device path", limit: path.capacity() })?;
+    Ok(path)
+}
+
+/// An open device.
+struct Device {
+    file: OwnedFd,
+    size_bytes: u64,
+    sector_bytes: u32,
+}
+
+fn open(name: &str, access: OFlags) -> Result<OwnedFd> {
+    if !is_device_name(name) {
+        return Err(Error::os("block device name", Errno::INVAL));
+    }
+    let number = device_number(name)?;
+    // An optical drive without a medium opens only with O_NONBLOCK.
+    let is_optical = name.starts_with("sr");
+    let flags = access | OFlags::CLOEXEC | if is_optical { OFlags::NONBLOCK } else { OFlags::empty() };
+    let mut refused = Error::os("make device node", Errno::NODEV);
+    for place in NODE_PLACES {
+        match open_own_node(place, name, number, flags) {
+            Err(Error::Os { what, errno: errno @ (Errno::ROFS | Errno::NOENT | Errno(1 | 13)) }) => {
+                refused = Error::os(what, errno);
+            }
+            other => return other,
+        }
+    }
+    if access != OFlags::RDONLY {
+        return Err(refused);
+    }
+    // Closing a node that was only read makes udev do nothing.
+    let node = path(format_args!("/dev/{name}"))?;
+    rustix::fs::open(node.as_str(), flags, Mode::empty()).map_err(|code| os("open block device", code))
+}
+
+fn open_own_node(place: &str, name: &str, number: rustix::fs::Dev, flags: OFlags) -> Result<OwnedFd> {
+    // Stages run side by side: the process id keeps their nodes apart.
+    let id = rustix::process::getpid().as_raw_nonzero();
+    let node = path(format_args!("{place}.preroot-{id}-{name}"))?;
+    let make = || {
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            node.as_str(),
+            rustix::fs::FileType::BlockDevice,
+            Mode::RUSR | Mode::WUSR,
+            number,
+        )
+    };
+    let remove = || rustix::fs::unlink(node.as_str());
+    let made = match make() {
+        // A process of this id died here in an earlier life of the node's directory.
+        Err(Code::EXIST) => remove().and_then(|()| make()),
+        other => other,
+    };
+    made.map_err(|code| os("make device node", code))?;
+    let opened = rustix::fs::open(node.as_str(), flags | OFlags::NOFOLLOW, Mode::empty());
+    let _ = remove();
+    opened.map_err(|code| match code {
+        Code::NXIO | Code::NODEV => Error::os("open block device", Errno::NOENT),
+        code => os("open block device", code),
+    })
+}
+
+/// `MAJOR:MINOR` of /sys/class/block/NAME/dev.
+fn device_number(name: &str) -> Result<rustix::fs::Dev> {
+    let what = "block device number in sysfs";
+    let file = path(format_args!("/sys/class/block/{name}/dev"))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(file.as_str(), flags, Mode::empty()).map_err(|code| os(what, code))?;
+    let mut text = [0; 32];
+    let length = rustix::io::read(&file, &mut text).map_err(|code| os(what, code))?;
+    let text = text.get(..length).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default();
+    let (major, minor) = text.trim_ascii().split_once(':').unwrap_or_default();
+    match (major.parse(), minor.parse()) {
+        (Ok(major), Ok(minor)) => Ok(rustix::fs::makedev(major, minor)),
+        _ => Err(Error::malformed(what, "MAJOR:MINOR", 0)),
+    }
+}
+
+/// An ioctl whose argument is a number.
+fn ioctl_number(file: &OwnedFd, request: u32, argument: usize) -> core::result::Result<usize, Errno> {
+    // SAFETY: the requests named in this file take an integer and touch no memory of ours.
+    let result =
+        unsafe { raw::syscall(nr::__NR_ioctl, [descriptor(file), request as usize, argument, 0, 0]) };
+    raw::checked(result)
+}
+
+fn descriptor(file: &OwnedFd) -> usize {
+    usize::try_from(file.as_raw_fd()).unwrap_or(usize::MAX)
+}
+
+impl Device {
+    fn open(name: &str, access: OFlags) -> Result<Self> {
+        let file = open(name, access)?;
+        if name.starts_with("sr")
+            && matches!(drive_status(&file), Ok(DriveStatus::NoDisc | DriveStatus::TrayOpen))
+        {
+            return Err(Error::os("open block device", Errno::NOMEDIUM));
+        }
+        // SAFETY: BLKGETSIZE64 writes a u64 and BLKSSZGET an int (include/uapi/linux/fs.h).
+        let (size, sector) = unsafe {
+            (
+                rustix::ioctl::ioctl(&file, rustix::ioctl::Getter::<{ request::BLKGETSIZE64 }, u64>::new()),
+                rustix::ioctl::ioctl(&file, rustix::ioctl::Getter::<{ request::BLKSSZGET }, u32>::new()),
+            )
+        };
+        let size_bytes = size.map_err(|code| os("size of block device", code))?;
+        let sector_bytes = sector.map_err(|code| os("sector size of block device", code))?;
+        Ok(Self { file, size_bytes, sector_bytes })
+    }
+}
+
+impl ReadAt for Device {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let (mut offset, mut rest) = (offset, buf);
+        while !rest.is_empty() {
+            match rustix::io::pread(&self.file, &mut *rest, offset) {
+                Ok(0) => return Err(Error::os("read past the end of a block device", Errno::IO)),
+                Ok(n) => {
+                    offset = offset.saturating_add(n as u64);
+                    rest = rest.get_mut(n..).unwrap_or_default();
+                }
+                Err(Code::INTR) => {}
+                Err(code) => return Err(os("read block device", code)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Block for Device {
+    fn sector_bytes(&self) -> u32 {
+        self.sector_bytes
+    }
+
+    fn write_at(&mut self, offset: u64, buf: &[u8]) -> Result<()> {
+        let (mut offset, mut rest) = (offset, buf);
+        while !rest.is_empty() {
+            match rustix::io::pwrite(&self.file, rest, offset) {
+                Ok(0) => return Err(Error::os("write past the end of a block device", Errno::NOSPC)),
+                Ok(n) => {
+                    offset = offset.saturating_add(n as u64);
+                    rest = rest.get(n..).unwrap_or_default();
+                }
+                Err(Code::INTR) => {}
+                Err(code) => return Err(os("write block device", code)),
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        rustix::fs::fsync(&self.file).map_err(|code| os("flush block device", code))
+    }
+}
+
+fn blkpg(disk: &str, operation: i32, partition: KernelPartition) -> Result<()> {
+    const WHAT: &str = "tell the kernel about a partition (BLKPG)";
+    let too_large = Error::os(WHAT, Errno::INVAL);
+    let data = PartitionRaw {
+        start: i64::try_from(partition.start_bytes).map_err(|_| too_large)?,
+        length: i64::try_from(partition.length_bytes).map_err(|_| too_large)?,
+        number: i32::try_from(partition.number).map_err(|_| too_large)?,
+        names: [0; 128],
+    };
+    let length = i32::try_from(size_of::<PartitionRaw>()).map_err(|_| too_large)?;
+    let argument = ArgumentRaw { operation, flags: 0, length, data: &data };
+    let file = open(disk, OFlags::RDONLY)?;
+    // SAFETY: BLKPG reads a `struct blkpg_ioctl_arg` and the `struct blkpg_partition` it points to; both live.
+    let told = unsafe {
+        rustix::ioctl::ioctl(
+            &file,
+            rustix::ioctl::Setter::<{ request::BLKPG }, ArgumentRaw<'_>>::new(argument),
+        )
+    };
+    told.map_err(|code| Error::os(WHAT, errno(code)))
+}
+
+fn drive_status(file: &OwnedFd) -> Result<DriveStatus> {
+    match ioctl_number(file, DRIVE_STATUS, CURRENT_SLOT) {
+        Ok(1) => Ok(DriveStatus::NoDisc),
+        Ok(2) => Ok(DriveStatus::TrayOpen),
+        Ok(3) => Ok(DriveStatus::NotReady),
+        Ok(4) => Ok(DriveStatus::DiscOk),
+        Ok(_) => Ok(DriveStatus::NoInfo),
+        Err(errno) => Err(Error::os("drive status", errno)),
+    }
+}
+
+impl Disks for LinuxDisks {
+    fn open_read(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn ReadAt) -> Result<()>) -> Result<()> {
+        work(&mut Device::open(name, OFlags::RDONLY)?)
+    }
+
+    fn open_write(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Block) -> Result<()>) -> Result<()> {
+        work(&mut Device::open(name, OFlags::RDWR)?)
+    }
+
+    fn resize_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()> {
+        blkpg(disk, RESIZE_PARTITION, partition)
+    }
+
+    fn add_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()> {
+        blkpg(disk, ADD_PARTITION, partition)
+    }
+
+    fn drive_status(&mut self, name: &str) -> Result<DriveStatus> {
+        drive_status(&open(name, OFlags::RDONLY | OFlags::NONBLOCK)?)
+    }
+
+    fn eject(&mut self, name: &str) -> Result<()> {
+        let drive = open(name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        // The lock of a drive that has none cannot be opened; that is no reason to stop.
+        let _ = ioctl_number(&drive, LOCK_DOOR, 0);
+        ioctl_number(&drive, EJECT, 0).map(|_| ()).map_err(|errno| Error::os("eject", errno))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ArgumentRaw, LinuxDisks, PartitionRaw};
+    use crate::error::Errno;
+    use crate::sys::Disks;
+
+    /// Sizes from include/uapi/linux/blkpg.h: long long 2, int, char 64 2; int 3, pointer.
+    #[test]
+    fn the_kernels_structures_have_its_sizes() {
+        assert_eq!(size_of::<PartitionRaw>(), 152);
+        assert_eq!(size_of::<ArgumentRaw<'_>>(), 24);
+    }
+
+    #[test]
+    fn names_cannot_leave_sysfs_and_absent_devices_are_not_found() {
+        let mut disks = LinuxDisks;
+        let mut open = |name: &str| disks.open_read(name, &mut |_| Ok(())).unwrap_err();
+        assert_eq!(open("../../dev/null").errno(), Some(Errno::INVAL));
+        assert!(open("sdzz99").is_not_found());
+    }
+}
