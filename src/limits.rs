@@ -60,6 +60,8 @@ pub const IMDS_DOCUMENT: u64 = 256 * 1024;
 pub const DESCRIPTION: usize = 512;
 /// The reason in it; the other fields take up to 180.
 pub const REASON: usize = 256;
+/// A goal state: a few KB, more with many extensions.
+pub const GOAL_STATE: u64 = 256 * 1024;
 /// Body of a health report: both ids and a description of which every byte is escaped.
 pub const HEALTH_BODY: usize = 6 * 1024;
 /// Network interfaces looked at.

@@ -1,6 +1,7 @@
 //! The stories. The only layer that prints or picks exit codes.
 
 pub mod online;
+pub mod report;
 
 use crate::cli::{Command, Usage};
 

@@ -1,0 +1,390 @@
+//! How does the platform hear how provisioning went, and what must be gone once it has?
+//!
+//! The order: KVP record (the host takes its snapshot of the pool when the health report arrives), medium out,
+//! health report, mark, secrets dropped. Each step can be repeated after a power cut; Ready is never sent again
+//! once the mark says so.
+
+use super::online::{self, Session};
+use crate::cli::Command;
+use crate::error::{Error, Result};
+use crate::event::{Level, Value};
+use crate::facts::InstanceId;
+use crate::format::goalstate::{GoalState, Reader};
+use crate::limits;
+use crate::machine;
+use crate::net::Buffers;
+use crate::net::lease::{Ipv4, Lease};
+use crate::report::azure::{self, Answer, Ask, Conversation, Next};
+use crate::report::health::{Health, Reason, describe};
+use crate::report::kvp;
+use crate::seed::{self, Context};
+use crate::sys::{Dir, DriveStatus, Kernel, Owner};
+use core::fmt::Write;
+
+const STAGE: &str = "report";
+/// Below /run/preroot: the failure that the platform heard in this boot, so that it is told once.
+const TOLD: &str = "failure-told";
+/// cloud-init's words, which the platform's pages explain.
+const NO_VM_ID: &str = "failure to identify Azure VM ID";
+
+/// What the platform is to hear.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Verdict {
+    /// Everything was applied; the fault, if any, was not fatal and goes to KVP alone.
+    Ready { id: InstanceId, fault: Option<Reason> },
+    /// Given up.
+    Failed(Reason),
+}
+
+/// Where the seed is, if it is anywhere, and what it says beside the facts.
+#[derive(Default)]
+struct Found {
+    has_seed: bool,
+    context: Context,
+    /// Unsigned requests are refused until the image's proxy agent runs.
+    wants_proxy_agent: bool,
+}
+
+/// Tells the platform. `body` holds a request's body: [`limits::HEALTH_BODY`] bytes.
+///
+/// # Errors
+/// `NotApplicable` when there is nothing to tell, or not by this call; why the platform could not be told.
+pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], command: &Command) -> Result<()> {
+    let machine = machine::observe(kernel);
+    if machine.platform.is_none() {
+        return Err(Error::NotApplicable { why: "not a platform of ours" });
+    }
+    let id = machine.vm_id;
+    if let Some(id) = &id
+        && seed::is_marked(kernel.root, seed::REPORTED, id)
+    {
+        return reported_before(kernel, id, command);
+    }
+    let found = find_seed(kernel, id.as_ref());
+    let verdict = decide(kernel, id.as_ref(), &found, command)?;
+    if command.early && found.wants_proxy_agent {
+        return Err(Error::NotApplicable { why: "the proxy agent must run first" });
+    }
+    if command.dry_run {
+        say_plan(kernel, &verdict);
+        return Ok(());
+    }
+    record(kernel, id.as_ref(), &verdict);
+    let mut way = Way { buffers, body, lease: found.context.lease.as_ref(), is_early: command.early };
+    match verdict {
+        Verdict::Ready { id, .. } => {
+            eject(kernel, &found.context);
+            tell(kernel, &mut way, Health::Ready)?;
+            kernel.say(Level::Info, STAGE, "the platform knows: Ready", &[]);
+            after_ready(kernel, &id)
+        }
+        Verdict::Failed(reason) => tell_failure(kernel, &mut way, id.as_ref(), &reason),
+    }
+}
+
+fn tell_failure(
+    kernel: &mut Kernel<'_>,
+    way: &mut Way<'_>,
+    id: Option<&InstanceId>,
+    reason: &Reason,
+) -> Result<()> {
+    if was_told(kernel.run, reason) {
+        return Err(Error::NotApplicable { why: "the platform was told of this failure" });
+    }
+    let text = describe(reason, id);
+    tell(kernel, way, Health::Failed(&text))?;
+    kernel.say(Level::Warning, STAGE, "the platform knows: provisioning failed", &[]);
+    note_told(kernel.run, reason);
+    Ok(())
+}
+
+/// Tells the platform of a fatal verdict at once, over the session that the stage has: one try per form,
+/// no longer than [`limits::REPORT_EARLY_MS`]. The stage keeps the reason in the seed in case this fails.
+///
+/// # Errors
+/// Why the platform could not be told; the late report tries again.
+pub fn fatal(
+    session: &mut Session<'_>,
+    run: &mut dyn Dir,
+    body: &mut [u8],
+    id: Option<&InstanceId>,
+    reason: &Reason,
+) -> Result<()> {
+    if was_told(run, reason) {
+        return Ok(());
+    }
+    let text = describe(reason, id);
+    let until_us = session.now_us().saturating_add(limits::REPORT_EARLY_MS * 1000);
+    let address = session.wireserver();
+    speak(session, address, Health::Failed(&text), body, Pace { until_us, is_patient: false })?;
+    session.say(Level::Warning, "the platform knows: provisioning failed", &[]);
+    note_told(run, reason);
+    Ok(())
+}
+
+/// A boot after the platform took our Ready. A power cut may have come before the secrets were dropped.
+fn reported_before(kernel: &mut Kernel<'_>, id: &InstanceId, command: &Command) -> Result<()> {
+    if command.failed.is_some() {
+        let text = "a unit failed, but the platform was told Ready before and is not told again";
+        kernel.say(Level::Warning, STAGE, text, &[]);
+    }
+    drop_secrets(kernel, id)?;
+    Err(Error::NotApplicable { why: "reported before" })
+}
+
+/// The seed of this boot, else the one kept on the root. A seed that is not to be trusted counts as none.
+fn find_seed(kernel: &mut Kernel<'_>, id: Option<&InstanceId>) -> Found {
+    if seed::verify(kernel.run, seed::SEED).is_ok() {
+        return look_into(kernel.run, seed::SEED);
+    }
+    let Some(pending) = id.and_then(|id| seed::pending(id).ok()) else { return Found::default() };
+    if seed::verify(kernel.root, &pending).is_err() {
+        return Found::default();
+    }
+    let mut found = look_into(kernel.root, &pending);
+    // It is from an earlier boot: the address could be another VM's by now.
+    found.context.lease = None;
+    found
+}
+
+fn look_into(dir: &mut dyn Dir, base: &str) -> Found {
+    let mut name = heapless::String::<{ limits::PATH }>::new();
+    let mut buf = [0; 8];
+    let _ = write!(name, "{base}/azure/wants-proxy-agent");
+    let length = dir.read(&name, &mut buf).unwrap_or_default();
+    Found {
+        has_seed: true,
+        context: seed::load_context(dir, base).unwrap_or_default(),
+        wants_proxy_agent: buf.get(..length).is_some_and(|text| text.trim_ascii() == b"true"),
+    }
+}
+
+fn decide(
+    kernel: &mut Kernel<'_>,
+    id: Option<&InstanceId>,
+    found: &Found,
+    command: &Command,
+) -> Result<Verdict> {
+    let failure = found.context.failure.as_deref().map(Reason::of);
+    if let Some(text) = command.failed {
+        return Ok(Verdict::Failed(Reason::of(text)));
+    }
+    let Some(id) = id else { return Ok(Verdict::Failed(Reason::of(NO_VM_ID))) };
+    if seed::is_marked(kernel.root, seed::PROVISIONED, id) {
+        return Ok(Verdict::Ready { id: id.clone(), fault: failure });
+    }
+    if !found.has_seed {
+        return Err(Error::NotApplicable { why: "nothing was provisioned" });
+    }
+    if found.context.is_fatal {
+        return Ok(Verdict::Failed(failure.unwrap_or_else(|| Reason::of("provisioning failed"))));
+    }
+    if command.early {
+        return Err(Error::NotApplicable { why: "apply has not finished" });
+    }
+    Ok(Verdict::Failed(Reason::of("apply did not finish")))
+}
+
+fn say_plan(kernel: &mut Kernel<'_>, verdict: &Verdict) {
+    let text = match verdict {
+        Verdict::Ready { .. } => {
+            "would write the KVP record, eject the medium, report Ready and drop the seed"
+        }
+        Verdict::Failed(_) => "would write the KVP record and report ProvisioningFailed",
+    };
+    kernel.say(Level::Info, STAGE, text, &[]);
+}
+
+/// The KVP record. The boot goes on without it.
+fn record(kernel: &mut Kernel<'_>, id: Option<&InstanceId>, verdict: &Verdict) {
+    let wall_s = kernel.clock.wall_s();
+    let since_boot_s = i64::try_from(kernel.clock.now_us() / 1_000_000).unwrap_or_default();
+    let value = match verdict {
+        Verdict::Ready { id, fault } => kvp::success(id, fault.as_ref(), wall_s),
+        Verdict::Failed(reason) => kvp::failure(reason, id, wall_s),
+    };
+    if let Err(error) = kvp::publish(kernel.root, &value, wall_s.saturating_sub(since_boot_s)) {
+        kernel.say(Level::Warning, STAGE, "no KVP record for the host: {}", &[Value::Why(error)]);
+    }
+}
+
+/// Takes the medium out, so that nobody can read the clear password from it later. Everything it said is on
+/// the root by now. Source: cloud-init pull request 348.
+fn eject(kernel: &mut Kernel<'_>, context: &Context) {
+    let Some(drive) = &context.medium else { return };
+    let name = Value::Name(drive.as_str());
+    if matches!(kernel.disks.drive_status(drive.as_str()), Ok(DriveStatus::NoDisc | DriveStatus::TrayOpen)) {
+        return;
+    }
+    match kernel.disks.eject(drive.as_str()) {
+        Ok(()) => kernel.say(Level::Info, STAGE, "medium ejected from {}", &[name]),
+        Err(error) => {
+            let values = [name, Value::Why(error)];
+            kernel.say(Level::Warning, STAGE, "the medium stays in {}: {}", &values);
+        }
+    }
+}
+
+/// Marks first: a cut after it drops the secrets at the next boot, a cut before it reports again.
+fn after_ready(kernel: &mut Kernel<'_>, id: &InstanceId) -> Result<()> {
+    let marked = seed::mark(kernel.root, seed::REPORTED, id);
+    drop_secrets(kernel, id)?;
+    marked
+}
+
+fn drop_secrets(kernel: &mut Kernel<'_>, id: &InstanceId) -> Result<()> {
+    seed::remove(kernel.run, seed::SEED)?;
+    seed::remove(kernel.root, &seed::pending(id)?)
+}
+
+fn was_told(run: &mut dyn Dir, reason: &Reason) -> bool {
+    let mut buf = [0; limits::REASON];
+    let length = run.read(TOLD, &mut buf).unwrap_or_default();
+    buf.get(..length) == Some(reason.as_str().as_bytes())
+}
+
+fn note_told(run: &mut dyn Dir, reason: &Reason) {
+    let _ = run.remove(TOLD);
+    // Telling twice is harmless: nothing depends on this note.
+    let _ = run.create(TOLD, Owner::root(0o644), reason.as_str().as_bytes());
+}
+
+/// Over what the platform is told.
+struct Way<'w> {
+    buffers: &'w mut Buffers,
+    body: &'w mut [u8],
+    lease: Option<&'w Lease>,
+    is_early: bool,
+}
+
+/// Early: one try. That it failed is nothing to worry about, the late report follows.
+fn tell(kernel: &mut Kernel<'_>, way: &mut Way<'_>, health: Health<'_>) -> Result<()> {
+    match connect(kernel, way, health) {
+        Err(error) if way.is_early => {
+            let text = "not told yet: {}; tried again once the network is up";
+            kernel.say(Level::Info, STAGE, text, &[Value::Why(error)]);
+            Err(Error::NotApplicable { why: "left to the late report" })
+        }
+        outcome => outcome,
+    }
+}
+
+/// Early over our own stack, so that the kernel's network stays as it is; late over the kernel's.
+fn connect(kernel: &mut Kernel<'_>, way: &mut Way<'_>, health: Health<'_>) -> Result<()> {
+    let limit_ms = if way.is_early { limits::REPORT_EARLY_MS } else { limits::REPORT_LATE_MS };
+    let until_us = kernel.clock.now_us().saturating_add(limit_ms * 1000);
+    let pace = Pace { until_us, is_patient: !way.is_early };
+    let (lease, body) = (way.lease, &mut *way.body);
+    let mut work = |session: &mut Session<'_>, _: &mut online::Rest<'_>| {
+        let address = lease.and_then(|lease| lease.wireserver).unwrap_or_else(|| session.wireserver());
+        speak(session, address, health, body, pace)
+    };
+    match lease {
+        Some(lease) if way.is_early => online::with_saved_lease(kernel, way.buffers, STAGE, lease, &mut work),
+        None if way.is_early => Err(Error::NeedNetwork),
+        _ => online::with_kernel_network(kernel, way.buffers, STAGE, &mut work),
+    }
+}
+
+/// How long, and whether failed requests are repeated.
+#[derive(Clone, Copy)]
+struct Pace {
+    until_us: u64,
+    is_patient: bool,
+}
+
+/// Talks to the wireserver until it has taken the report.
+fn speak(
+    session: &mut Session<'_>,
+    address: Ipv4,
+    health: Health<'_>,
+    body: &mut [u8],
+    pace: Pace,
+) -> Result<()> {
+    let mut conversation = Conversation::new();
+    let mut goal = None;
+    let mut next = conversation.start();
+    let mut last = Error::Deadline { what: "wireserver", after_ms: 0 };
+    loop {
+        let (ask, after_ms) = match next {
+            Next::Done => return Ok(()),
+            Next::GiveUp { status } => return Err(refused(session, status)),
+            Next::Send { ask, after_ms } => (ask, after_ms),
+        };
+        let wake_us = session.now_us().saturating_add(after_ms * 1000);
+        if wake_us >= pace.until_us || (after_ms > 0 && !pace.is_patient) || session.is_cancelled() {
+            return Err(last);
+        }
+        session.sleep_ms(after_ms);
+        let until_us = pace.until_us.min(session.now_us().saturating_add(limits::REPORT_TRY_MS * 1000));
+        let answer = exchange(session, address, ask, health, &mut goal, body, until_us);
+        if let Some(error) = fault_of(answer)
+            && error != last
+        {
+            say_fault(session, answer);
+            last = error;
+        }
+        next = conversation.next(answer);
+    }
+}
+
+fn refused(session: &mut Session<'_>, status: u16) -> Error {
+    let values = [Value::Number(status.into())];
+    session.say(Level::Warning, "the wireserver refuses the report with status {}", &values);
+    Error::Unsupported { what: "wireserver", rule: "health report refused" }
+}
+
+fn fault_of(answer: Answer) -> Option<Error> {
+    match answer {
+        Answer::Failed(error) => Some(error),
+        Answer::Status(outcome) if outcome.is_success() => None,
+        Answer::Status(_) => {
+            Some(Error::Unsupported { what: "wireserver", rule: "http error from wireserver" })
+        }
+    }
+}
+
+fn say_fault(session: &mut Session<'_>, answer: Answer) {
+    match answer {
+        Answer::Status(outcome) => {
+            let values = [Value::Number(outcome.status.into())];
+            session.say(Level::Info, "the wireserver answers with status {}", &values);
+        }
+        Answer::Failed(error) => {
+            session.say(Level::Info, "no answer from the wireserver: {}", &[Value::Why(error)]);
+        }
+    }
+}
+
+/// One request and its answer; a goal state is kept in `goal`.
+fn exchange(
+    session: &mut Session<'_>,
+    address: Ipv4,
+    ask: Ask,
+    health: Health<'_>,
+    goal: &mut Option<GoalState>,
+    body: &mut [u8],
+    until_us: u64,
+) -> Answer {
+    let mut host = heapless::String::<16>::new();
+    let _ = write!(host, "{}", Value::Ipv4(address));
+    let request = match azure::request(ask, health, goal.as_ref(), &host, body) {
+        Ok(request) => request,
+        Err(error) => return Answer::Failed(error),
+    };
+    let mut reader = Reader::new();
+    let received = session.exchange(address, &request, limits::GOAL_STATE, until_us, &mut |piece| {
+        if ask == Ask::GoalState { reader.push(piece) } else { Ok(()) }
+    });
+    match received {
+        Ok(outcome) if ask == Ask::GoalState && outcome.is_success() => match reader.finish() {
+            Ok(state) => {
+                *goal = Some(state);
+                Answer::Status(outcome)
+            }
+            Err(error) => Answer::Failed(error),
+        },
+        Ok(outcome) => Answer::Status(outcome),
+        Err(error) => Answer::Failed(error),
+    }
+}
