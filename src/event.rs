@@ -30,7 +30,7 @@ pub enum Value<'a> {
     Millis(u64),
     /// Our own text.
     Text(&'static str),
-    /// A kernel name (device, link, module): printed only if it is `[A-Za-z0-9._:/!-]`, else `?`.
+    /// A kernel name (device, link, module): printed only if it is `[A-Za-z0-9._:/!+-]`, else `?`.
     Name(&'a str),
     /// Dotted quad.
     Ipv4([u8; 4]),
@@ -93,7 +93,7 @@ impl fmt::Display for Value<'_> {
 }
 
 fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/!-".contains(&b))
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/!+-".contains(&b))
 }
 
 /// Binary units with one decimal, as `lsblk` prints them: "512 B", "2.0 GiB".

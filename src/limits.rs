@@ -36,6 +36,8 @@ pub const REPORT_LATE_MS: u64 = 20 * 60_000;
 
 /// A path we build, bytes. Ours are short; the kernel's limit is 4096.
 pub const PATH: usize = 256;
+/// Parameters of one kernel module, bytes; the whole x86 kernel command line has 2048.
+pub const MODULE_PARAMETERS: usize = 1024;
 /// Linux host names end at 64 (`__NEW_UTS_LEN`), Azure's computerName too.
 pub const HOSTNAME: usize = 64;
 /// User name: useradd's limit is 32; Azure's adminUsername 64, of which useradd would refuse half.

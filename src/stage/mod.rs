@@ -1,5 +1,6 @@
 //! The stories. The only layer that prints or picks exit codes.
 
+pub mod modules;
 pub mod online;
 pub mod report;
 

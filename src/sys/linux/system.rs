@@ -3,6 +3,7 @@
 use super::os;
 use super::{mount, process};
 use crate::error::{Error, Result};
+use crate::limits::MODULE_PARAMETERS;
 use crate::sys::{Loaded, System};
 use core::ffi::CStr;
 use rustix::fs::{Mode, OFlags};
@@ -10,8 +11,6 @@ use rustix::io::Errno as Code;
 
 /// `MODULE_INIT_COMPRESSED_FILE` (include/uapi/linux/module.h, 5.17).
 const COMPRESSED_FILE: i32 = 4;
-/// Bytes of a module's parameters; the whole x86 command line has 2048.
-const PARAMETERS: usize = 1024;
 
 /// The running kernel.
 #[derive(Clone, Copy, Default)]
@@ -22,9 +21,9 @@ impl System for LinuxSystem {
         let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|code| os("open module file", code))?;
         let flags = if compressed { COMPRESSED_FILE } else { 0 };
-        let mut text = [0; PARAMETERS];
-        let place = text.get_mut(..parameters.len()).filter(|place| place.len() < PARAMETERS);
-        let full = Error::TooMany { what: "module parameters", limit: PARAMETERS };
+        let mut text = [0; MODULE_PARAMETERS];
+        let place = text.get_mut(..parameters.len()).filter(|place| place.len() < MODULE_PARAMETERS);
+        let full = Error::TooMany { what: "module parameters", limit: MODULE_PARAMETERS };
         place.ok_or(full)?.copy_from_slice(parameters.as_bytes());
         let words = CStr::from_bytes_until_nul(&text).unwrap_or_default();
         match rustix::system::finit_module(&file, words, flags) {
