@@ -1,0 +1,137 @@
+#!/bin/bash
+# What does preroot do, seen by a person? `make demo`: boots a real Debian VM on a fake Azure and shows each step, the
+# VM's own timeline, a login over SSH by key and by password, the grown root, and what it cost in the initrd.
+#
+# SUITE and INITRD choose the image (kept for the next time); ACCEL QEMU's accelerator. Needs root. Nothing can leave the machine.
+# shellcheck disable=SC2016 # the guest expands it
+set -euo pipefail
+. "$(dirname "$0")/lab.sh"
+. "$REPO/tests/vm/azure.sh"
+
+[ "$(id -u)" -eq 0 ] || die "run as root: network namespaces and the image's root tree need it"
+require ip=iproute2 dnsmasq=dnsmasq-base python3=python3 ssh=openssh-client sshpass=sshpass genisoimage=genisoimage \
+    qemu-system-x86_64=qemu-system-x86 zstd=zstd perl=perl-base
+
+NAMESPACE=demo
+LAB=$VM_DIR/lab-demo
+console=$VM_DIR/console-demo.log
+deadline=300
+started=$SECONDS
+
+heading() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+point() { printf '   %-46s %s\n' "$1" "$2"; }
+bad() { printf '   \033[31m%s\033[0m\n' "$*"; failures=$((failures + 1)); }
+failures=0
+
+finish() {
+    [ -z "${FOLLOW_PID:-}" ] || kill "$FOLLOW_PID" 2>/dev/null || true
+    if [ -f "$VM_DIR/qemu-demo.pid" ]; then kill "$(cat "$VM_DIR/qemu-demo.pid")" 2>/dev/null || true; fi
+    [ -z "${BOOT_PID:-}" ] || wait "$BOOT_PID" 2>/dev/null || true
+    azure_down
+    rm -rf "$LAB" "$VM_DIR/demo.img"
+}
+trap finish EXIT
+
+# --- what is needed ---------------------------------------------------------------------------------------
+heading "1. A Debian $SUITE image whose initrd is made by $INITRD"
+image=$("$REPO/tests/vm/build-image.sh")
+cp --sparse=always "$image/disk.img" "$VM_DIR/demo.img"
+point 'disk' "8 GiB, its root partition 2 GiB"
+
+heading "2. A fake Azure in a network namespace without uplink"
+azure_down # of a demo that was interrupted
+new_person
+"$REPO/tests/vm/medium.sh" azure "$LAB/medium.img"
+azure_up azure
+point 'DHCP (options 121 and 245), IMDS, wireserver' 'ready'
+point 'DVD (UDF)' 'ovf-env.xml, CustomData.bin'
+point 'the person' "$VM_USER on $VM_HOST, an SSH key and a password"
+
+# --- the boot ---------------------------------------------------------------------------------------------
+# The kernel log's lines of ours, and the boot's own milestones, as they come.
+follow() {
+    tail -n +1 -F "$console" 2>/dev/null | perl -ne '
+        BEGIN { $| = 1; %level = (modules => 36, fetch => 36, grow => 33, persist => 35, apply => 32, report => 34); }
+        ($at, $text) = /^ *([\d.]+) (?:\[ *[\d.]+\] )?(.*)/ or next;
+        if ($text =~ /^preroot ([a-z]+): (.*)/) { printf "   %7.2f s  \033[%dm%-8s\033[0m %s\n", $at, $level{$1} // 0, $1, $2; }
+        elsif ($text =~ /^Linux version (\S+)/) { printf "   %7.2f s  %-8s kernel %s starts\n", $at, "-", $1; }
+        elsif ($text =~ /EXT4-fs \(\w+\): mounted filesystem/) { printf "   %7.2f s  %-8s root file system mounted\n", $at, "-" unless $mounted++; }
+        elsif ($text =~ /systemd\[1\]: Hostname set to <(.*)>/ || $text =~ /systemd\[1\]: Set hostname to <(.*)>/) { printf "   %7.2f s  %-8s systemd starts on %s\n", $at, "-", $1; }
+        elsif ($text =~ /Reached target.*(network\.target|multi-user\.target)/) { printf "   %7.2f s  %-8s %s\n", $at, "-", $1; }'
+}
+
+heading "3. The boot (QEMU $ACCEL; seconds since power-on)"
+rm -f "$console" "$VM_DIR/qemu-demo.pid"
+: >"$console"
+follow &
+FOLLOW_PID=$!
+"$REPO/tests/vm/boot.sh" demo kernel="$image/vmlinuz" initrd="$image/initrd.img" disk="$VM_DIR/demo.img" \
+    medium="$LAB/medium.img" network="$NAMESPACE" deadline="$((deadline + 120))" console="$console" \
+    append="root=PARTUUID=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa ro vm.check vm.wait=30" 2>"$LAB/boot.err" &
+BOOT_PID=$!
+until grep -qaF PREROOT-VM-OK "$console"; do
+    if ! kill -0 "$BOOT_PID" 2>/dev/null; then
+        cat "$LAB/boot.err" >&2
+        tail -n 30 "$console" >&2
+        cp "$console" "$VM_DIR/console-demo-failed.log"
+        die "the machine ended early; its console is in $VM_DIR/console-demo-failed.log"
+    fi
+    [ $((SECONDS - started)) -lt $((deadline + 900)) ] || die "no marker; the console is in $console"
+    sleep 0.5
+done
+sleep 0.3
+kill "$FOLLOW_PID" 2>/dev/null || true
+FOLLOW_PID=''
+
+# --- what became of it ------------------------------------------------------------------------------------
+guest_value() { sed -n "s/^ *[0-9.]* VM $1=\(.*\)$/\1/p" "$console" | tail -n 1; }
+address=$(guest_value addresses | cut -d/ -f1)
+ssh_options=(-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=20)
+in_cloud() { sh "$REPO/tests/cloud/namespace.sh" cloud "$NAMESPACE" "$@"; }
+by_key() { in_cloud ssh -n -i "$LAB/key" -o PasswordAuthentication=no "${ssh_options[@]}" "$VM_USER@$address" "$@"; }
+by_password() {
+    SSHPASS=$VM_PASSWORD in_cloud sshpass -e ssh -n -o PubkeyAuthentication=no -o PreferredAuthentications=password,keyboard-interactive \
+        "${ssh_options[@]}" "$VM_USER@$address" "$@"
+}
+
+heading '4. The timeline, from the machine itself'
+by_key preroot timeline 2>/dev/null | sed 's/^/   /' || bad 'the timeline could not be read'
+
+heading "5. Logging in as $VM_USER@${address:-?}"
+if answer=$(by_key 'echo "$(hostname), $(id -un), groups $(id -Gn | tr " " ",")"' 2>&1); then point 'ssh with the key' "$answer"
+else bad "ssh with the key: $answer"; fi
+if answer=$(by_password 'echo "$(hostname), $(id -un)"' 2>&1); then point 'ssh with the password' "$answer"
+else bad "ssh with the password: $answer"; fi
+if answer=$(by_key 'sudo -n id -un' 2>&1); then point 'sudo' "$answer"; else bad "sudo: $answer"; fi
+if answer=$(by_key 'sudo -n grep -o "^[a-z]*:[$]6[$]" /etc/shadow' 2>&1); then point '/etc/shadow' "$answer..."; else bad "/etc/shadow: $answer"; fi
+
+heading '6. The root file system'
+if answer=$(by_key 'df -h --output=source,size,avail,target /' 2>&1); then printf '%s\n' "$answer" | sed 's/^/   /'; else bad "df: $answer"; fi
+bytes=$(guest_value root-bytes)
+[ "${bytes:-0}" -gt 7500000000 ] || bad "the root file system has ${bytes:-no} bytes, not about 8 GiB"
+
+heading '7. What the platform saw'
+while read -r line; do point "$line" ''; done < <(python3 - "$LAB/platform.jsonl" <<'PY'
+import json, sys
+first = None
+for line in open(sys.argv[1]):
+    record = json.loads(line)
+    if record.get("event") != "request":
+        continue
+    first = first or record["time"]
+    state = f' {record["state"]}' if record.get("state") else ""
+    print(f'+{record["time"] - first:6.3f} s  {record["method"]} {record["path"].partition("?")[0]}{state}: {record["answer"]}, checks: {record["verdict"]}')
+PY
+)
+ready=$(wc -l <"$LAB/ready")
+if [ "$ready" -eq 1 ]; then point 'Ready received' 'exactly once'; else bad "Ready was received $ready times"; fi
+
+heading '8. What was added to the initrd'
+with=$(stat -Lc %s "$image/initrd.img") without=$(stat -Lc %s "$image/plain.img")
+binary=$REPO/target/release/preroot
+point 'the binary' "$(stat -c %s "$binary") bytes, $(zstd -q -19 -c "$binary" | wc -c) compressed"
+point 'initrd without and with preroot' "$without -> $with bytes (+$((with - without)), drivers for Hyper-V included)"
+
+heading "$([ "$failures" -eq 0 ] && echo 'Done' || echo "$failures of the above FAILED") in $((SECONDS - started)) s. The console: $console"
+by_key sudo -n systemctl poweroff >/dev/null 2>&1 || true
+[ "$failures" -eq 0 ]
