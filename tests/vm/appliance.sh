@@ -2,11 +2,11 @@
 # The fast loop: a kernel, a few modules, preroot and a busybox script; about 5 s a boot.
 #
 # usage: appliance.sh         with SUITE in the environment; prints a directory with vmlinuz, initrd.img and disk.img
-# (disk.img: the same layout as the real image, root 64 MiB on a disk of 512 MiB)
+# (strace.cpio: strace for it, to be appended to initrd.img; disk.img: the same layout as the real image, root 64 MiB on a disk of 512 MiB)
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
 
-require cpio=cpio zstd=zstd modprobe=kmod depmod=kmod mke2fs=e2fsprogs sgdisk=gdisk
+require cpio=cpio zstd=zstd modprobe=kmod depmod=kmod mke2fs=e2fsprogs sgdisk=gdisk strace=strace
 binary=$REPO/target/release/preroot
 [ -x "$binary" ] || die "build first: cargo build --release"
 tree=$(INITRD=initramfs-tools "$REPO/tests/vm/build-root.sh")
@@ -56,6 +56,23 @@ write_initrd() {
     rm -rf "$dir"
 }
 
+# A second archive for the runs that count system calls: this machine's strace and what it loads.
+write_strace() {
+    local dir=$out.strace file
+    rm -rf "$dir"
+    install -D -m 755 "$(command -v strace)" "$dir/bin/strace"
+    ldd "$(command -v strace)" | grep -oE '/[^ ]+' | while read -r file; do
+        [ -e "$tree$file" ] || [ -e "$tree/usr$file" ] || [ -e "$file" ] || continue
+        install -D -m 755 "$(readlink -f "$file")" "$dir/strace-libs/${file##*/}"
+    done
+    printf '#!/bin/busybox sh\nexec /strace-libs/ld-linux-x86-64.so.2 --library-path /strace-libs /bin/strace.real "$@"\n' >"$dir/strace.sh"
+    mv "$dir/bin/strace" "$dir/bin/strace.real"
+    install -m 755 "$dir/strace.sh" "$dir/bin/strace"
+    rm "$dir/strace.sh"
+    (cd "$dir" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -R 0:0 -o -H newc) | zstd -q -1 >"$out.part/strace.cpio"
+    rm -rf "$dir"
+}
+
 write_disk() {
     local dir=$out.root start
     rm -rf "$dir"
@@ -81,9 +98,10 @@ write_disk() {
 }
 
 if [ ! -d "$out" ]; then
-    rm -rf "$out.part"
+    rm -rf "$VM_DIR/appliance-$SUITE"-????????????.*
     mkdir -p "$out.part"
     write_initrd
+    write_strace
     write_disk
     cp "$tree/boot/vmlinuz-$release" "$out.part/vmlinuz"
     rm -rf "$VM_DIR/appliance-$SUITE"-????????????

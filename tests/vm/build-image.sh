@@ -74,7 +74,8 @@ build() {
     mkdir -p "$work/etc/systemd/system/multi-user.target.wants"
     ln -sf ../vm-check.service "$work/etc/systemd/system/multi-user.target.wants/vm-check.service"
     ln -sf /usr/lib/systemd/system/multi-user.target "$work/etc/systemd/system/default.target"
-    chroot "$work" systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer systemd-timesyncd.service 2>/dev/null || true
+    # the console is the laboratory's: no login prompt between its lines
+    chroot "$work" systemctl mask --quiet serial-getty@ttyS0.service apt-daily.timer apt-daily-upgrade.timer systemd-timesyncd.service 2>/dev/null || true
 
     say "building the initrd with $INITRD for $release"
     make_initrd "$work" "$image.part/initrd.img"

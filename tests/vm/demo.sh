@@ -84,7 +84,7 @@ kill "$FOLLOW_PID" 2>/dev/null || true
 FOLLOW_PID=''
 
 # --- what became of it ------------------------------------------------------------------------------------
-guest_value() { sed -n "s/^ *[0-9.]* VM $1=\(.*\)$/\1/p" "$console" | tail -n 1; }
+guest_value() { sed -n "s/^.*VM $1=\(.*\)$/\1/p" "$console" | tail -n 1; }
 address=$(guest_value addresses | cut -d/ -f1)
 ssh_options=(-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=20)
 in_cloud() { sh "$REPO/tests/cloud/namespace.sh" cloud "$NAMESPACE" "$@"; }

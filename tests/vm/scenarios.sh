@@ -23,7 +23,7 @@ ROOT='root=PARTUUID=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa ro'
 
 # world: everything as on Azure; a scenario then changes what it is about.
 world() {
-    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance
+    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance more_initrd=''
     suite=bookworm tool=dracut
 }
 
@@ -50,7 +50,8 @@ boot() {
     if [ "$network" = none ]; then nic=none; : >"$LAB/platform.jsonl"; : >"$LAB/ready"
     else azure_up "$network" ${platform[@]+"${platform[@]}"}; fi
     [ "$keep_disk" = no ] || snapshot=no
-    "$REPO/tests/vm/boot.sh" "$name" kernel="$image/vmlinuz" initrd="$image/initrd.img" disk="${disk:-$image/disk.img}" \
+    cat "$image/initrd.img" ${more_initrd:+"$image/$more_initrd"} >"$LAB/initrd.img"
+    "$REPO/tests/vm/boot.sh" "$name" kernel="$image/vmlinuz" initrd="$LAB/initrd.img" disk="${disk:-$image/disk.img}" \
         snapshot="$snapshot" medium="$disc" drive="$drive" network="$nic" deadline="$deadline" console="$console" \
         append="$ROOT vm.check vm.poweroff vm.canaries=$(printf '%s' "$CANARY_PASSWORD" | rev),$(printf '%s' "$CANARY_KEY" | rev),$(printf '%s' "$CANARY_DATA" | rev) $append" \
         2>"$LAB/boot.err" || problem "$(cat "$LAB/boot.err")"
@@ -60,7 +61,7 @@ boot() {
 # --- what is expected of it -------------------------------------------------------------------------------
 
 problem() { reasons+=("$*"); }
-value() { sed -n "s/^ *[0-9.]* VM $1=\(.*\)$/\1/p" "$console" | tail -n 1; }
+value() { sed -n "s/^.*VM $1=\(.*\)$/\1/p" "$console" | tail -n 1; }
 
 expect() { # KEY PATTERN (extended, whole value)
     local is

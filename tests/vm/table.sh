@@ -18,6 +18,24 @@ complete() {
 }
 scenario complete fast complete
 
+# What each stage asks of the kernel: no program is started but preroot itself, memory stays small.
+syscalls() {
+    local stage counts
+    more_initrd=strace.cpio append=vm.strace
+    boot syscalls
+    person_is_complete
+    for stage in modules fetch grow persist; do
+        counts=$(value "syscalls-$stage")
+        case $counts in
+            *' execve 1 '*) ;; # preroot itself
+            *) problem "$stage starts programs: ${counts:-not run}" ;;
+        esac
+        [ "${counts##* }" -le 1024 ] 2>/dev/null || problem "$stage took ${counts##* } KiB of memory, more than 1024"
+        printf '        %-8s %s\n' "$stage" "$counts"
+    done
+}
+scenario syscalls fast syscalls
+
 one_call() {
     append=vm.one
     boot one-call
