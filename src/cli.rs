@@ -33,6 +33,29 @@ pub enum Verb {
     Help,
 }
 
+impl Verb {
+    /// The stage's name in messages and in `status`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Modules => "modules",
+            Self::Fetch => "fetch",
+            Self::FetchOffline => "fetch-offline",
+            Self::FetchOnline => "fetch-online",
+            Self::Grow => "grow",
+            Self::Persist => "persist",
+            Self::Initrd => "initrd",
+            Self::Apply => "apply",
+            Self::Report => "report",
+            Self::Status => "status",
+            Self::Timeline => "timeline",
+            Self::Show => "show",
+            Self::Version => "version",
+            Self::Help => "help",
+        }
+    }
+}
+
 /// A verb and its options.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Command {

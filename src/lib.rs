@@ -24,6 +24,7 @@ pub mod format;
 pub mod limits;
 pub mod machine;
 pub mod net;
+pub mod plan;
 pub mod report;
 pub mod secret;
 pub mod seed;

@@ -19,6 +19,18 @@ pub const CARRIER_MS: u64 = 5_000;
 pub const DHCP_MS: u64 = 10_000;
 /// For IMDS, all tries together, in the initrd.
 pub const IMDS_MS: u64 = 5_000;
+/// For a salt: the kernel's generator seeds itself within this on real machines.
+pub const SALT_MS: u64 = 5_000;
+/// For the whole online half: carrier, lease and IMDS, with room for a second interface, and one report.
+pub const ONLINE_MS: u64 = CARRIER_MS + 2 * DHCP_MS + IMDS_MS + REPORT_EARLY_MS;
+/// For both halves of fetch.
+pub const FETCH_MS: u64 = MEDIUM_MS + ONLINE_MS + 2 * SLACK_MS;
+/// For `modules`: a slow disk under hundreds of modaliases.
+pub const MODULES_MS: u64 = 20_000;
+/// For `grow`, the wait for the root device included.
+pub const GROW_MS: u64 = 15_000;
+/// What a supervisor adds to a stage's own deadlines before it kills it.
+pub const SLACK_MS: u64 = 5_000;
 /// `persist` joins a running fetch for at most this long.
 pub const JOIN_MS: u64 = 10_000;
 /// For the one early report before the OS network.

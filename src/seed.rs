@@ -72,7 +72,7 @@ pub struct Context {
     /// seed keeps the interface's address, ours, the router, the routes and the wireserver.
     pub lease: Option<Lease>,
     /// What went wrong on the way ([`Error::reason`] text): a fault beside a usable seed, or why it is not usable.
-    pub failure: Option<heapless::String<128>>,
+    pub failure: Option<heapless::String<{ limits::REASON }>>,
     /// The seed must not be applied: [`Context::failure`] says why.
     pub is_fatal: bool,
 }
@@ -333,7 +333,7 @@ fn load_keys(
 /// # Errors
 /// `Os`.
 pub fn load_context(dir: &mut dyn Dir, base: &str) -> Result<Context> {
-    let mut buf = [0; 128];
+    let mut buf = [0; limits::REASON + 1];
     let medium = read_value(dir, base, "medium", &mut buf)?.and_then(|text| DeviceName::parse(text).ok());
     let failure =
         read_value(dir, base, "failure", &mut buf)?.and_then(|text| heapless::String::try_from(text).ok());

@@ -1,19 +1,136 @@
-//! The stories. The only layer that prints or picks exit codes.
+//! The stories. The only layer that prints, sleeps or picks exit codes.
 
 pub mod modules;
 pub mod online;
+mod persist;
 pub mod report;
 
-use crate::cli::{Command, Usage};
+use crate::cli::{Command, Usage, Verb};
+use crate::error::{Error, Result};
+use crate::event::{Level, Value};
+use crate::sys::linux::{self, Ended, Linux, Scratch};
+use crate::sys::{Dir, Kernel, Owner};
+use core::fmt::Write;
+
+/// How often a stage looks whether another has ended.
+const JOIN_POLL_MS: u64 = 50;
+/// Below /run/preroot: one line per finished stage, `NAME=OUTCOME MILLISECONDS`.
+pub const STATUS: &str = "status";
+
+const HELP: &str = "\
+preroot: provisions a cloud VM from its initrd
+
+usage: preroot COMMAND [--dry-run] [--root DIR] [--run DIR]
+
+in the initrd:
+  modules                load the drivers this machine needs and the kernel has not built in
+  fetch [--offline|--online]
+                         read the provisioning medium; take a lease and ask IMDS
+  grow                   grow the root partition
+  persist --root DIR     put the seed on the mounted root (last hook)
+  initrd                 all of these, each in its own process
+in the real root:
+  apply                  make this system what the seed says
+  report [--early] [--failed REASON]
+                         tell the platform: Ready, or why not
+for people:
+  status [--wait] [--json], timeline, show, version, help
+
+exit codes: 0 done, 1 failed, 2 usage, 75 needs network, 76 not applicable here, 101 bug
+";
 
 /// Runs a command; returns the exit code.
 #[must_use]
-pub fn run(_command: &Command) -> u8 {
-    0
+pub fn run(command: &Command) -> u8 {
+    match command.verb {
+        Verb::Help => print(HELP),
+        Verb::Version => print(concat!("preroot ", env!("CARGO_PKG_VERSION"), "\n")),
+        _ => run_stage(command),
+    }
 }
 
 /// Explains a usage error; returns exit code 2.
 #[must_use]
-pub fn usage(_error: Usage) -> u8 {
+pub fn usage(error: Usage) -> u8 {
+    linux::print(match error {
+        Usage::Missing => HELP,
+        Usage::UnknownCommand => "preroot: no such command; see `preroot help`\n",
+        Usage::UnknownOption => "preroot: no such option for this command; see `preroot help`\n",
+        Usage::MissingValue => "preroot: an option lacks its value; see `preroot help`\n",
+        Usage::NotText => "preroot: an argument is not UTF-8\n",
+    });
     2
+}
+
+fn print(text: &str) -> u8 {
+    linux::print(text);
+    0
+}
+
+/// One stage in this process: open the kernel, run, say how it ended, note it in `status`.
+fn run_stage(command: &Command) -> u8 {
+    let Some(scratch) = linux::take_scratch() else { return 1 };
+    let mut linux = match Linux::open(command.root, command.run, command.dry_run) {
+        Ok(linux) => linux,
+        Err(error) => return cannot_start(error),
+    };
+    let mut kernel = linux.kernel();
+    let begin = kernel.clock.now_us();
+    let outcome = dispatch(&mut kernel, scratch, command);
+    let ms = kernel.clock.now_us().saturating_sub(begin) / 1000;
+    conclude(&mut kernel, command.verb.word(), outcome, ms)
+}
+
+fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -> Result<()> {
+    match command.verb {
+        Verb::Persist => persist::run(kernel, command.root),
+        Verb::Report => report::run(kernel, &mut scratch.net, &mut scratch.bytes, command),
+        _ => Err(Error::Unsupported { what: "preroot", rule: "this command is not built yet" }),
+    }
+}
+
+/// Says how a stage ended and returns its exit code. "Not applicable" is said only in `status`: on every
+/// second boot, and on every machine that is not ours, silence is the right message.
+fn conclude(kernel: &mut Kernel<'_>, stage: &'static str, outcome: Result<()>, ms: u64) -> u8 {
+    let (word, code) = match outcome {
+        Ok(()) => ("done", 0),
+        Err(error @ Error::NotApplicable { .. }) => ("not-applicable", error.exit_code()),
+        Err(error) => {
+            kernel.say(Level::Error, stage, "failed: {}; the boot goes on", &[Value::Why(error)]);
+            ("failed", error.exit_code())
+        }
+    };
+    let mut line = heapless::String::<64>::new();
+    if writeln!(line, "{stage}={word} {ms}").is_ok() {
+        note(kernel.run, &line);
+    }
+    code
+}
+
+/// One stage in a process of its own; returns its exit code, or 1 when it panicked, was killed or hung.
+fn supervise(command: &Command, deadline_ms: u64) -> u8 {
+    let (text, code) = match linux::fork_stage(deadline_ms, &mut || run_stage(command)) {
+        Ok(Ended::Exit(code @ (0..=2 | 75..=76))) => return code,
+        Ok(Ended::Exit(code)) => ("ended by a bug of ours; its facts are lost, the boot goes on", code),
+        Ok(Ended::Signal(_)) => ("was killed; its facts are lost, the boot goes on", 1),
+        Ok(Ended::Deadline) => ("did not end in time and was stopped; the boot goes on", 1),
+        Err(_) => ("got no process; the boot goes on", 1),
+    };
+    if let Ok(mut linux) = Linux::open("/", command.run, command.dry_run) {
+        linux.kernel().say(Level::Error, command.verb.word(), text, &[]);
+    }
+    code
+}
+
+fn note(run: &mut dyn Dir, line: &str) {
+    if run.append(STATUS, line.as_bytes()).is_err() {
+        let _ = run.create_unsynced(STATUS, Owner::root(0o644), line.as_bytes());
+    }
+}
+
+fn cannot_start(error: Error) -> u8 {
+    let mut line = heapless::String::<192>::new();
+    let _ = writeln!(line, "preroot: cannot start: {error}");
+    linux::print(&line);
+    1
 }

@@ -364,6 +364,9 @@ pub trait Stream {
     fn receive(&mut self, bytes: &mut [u8], until_us: u64) -> Result<usize>;
 }
 
+/// Below /run/preroot: its existence asks a running fetch to stop and put its link back.
+pub const CANCEL: &str = "cancel";
+
 /// Time. Only `stage` holds one; everything below takes a time as an argument.
 pub trait Clock {
     /// Microseconds since boot (CLOCK_BOOTTIME would jump with a frozen VM; this is CLOCK_MONOTONIC).

@@ -12,6 +12,7 @@ mod scratch;
 mod signal;
 mod stream;
 mod system;
+mod world;
 
 pub use clock::LinuxClock;
 pub use console::Console;
@@ -24,6 +25,7 @@ pub use raw::exit;
 pub use scratch::{Scratch, take as take_scratch};
 pub use signal::StopSignal;
 pub use system::LinuxSystem;
+pub use world::Linux;
 
 use crate::error::{Errno, Error};
 

@@ -4,6 +4,7 @@
 use crate::facts::Facts;
 use crate::net::Buffers;
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// What stages borrow for their work.
@@ -18,16 +19,15 @@ pub struct Scratch {
 
 struct Once {
     is_taken: AtomicBool,
-    scratch: UnsafeCell<Scratch>,
+    scratch: UnsafeCell<MaybeUninit<Scratch>>,
 }
 
 // SAFETY: `take` hands out at most one reference, whatever thread asks.
 unsafe impl Sync for Once {}
 
-static ONCE: Once = Once {
-    is_taken: AtomicBool::new(false),
-    scratch: UnsafeCell::new(Scratch { facts: Facts::new(), net: Buffers::new(), bytes: [0; 256 * 1024] }),
-};
+// Zeroes only: one other byte would move all of it from .bss into the file.
+static ONCE: Once =
+    Once { is_taken: AtomicBool::new(false), scratch: UnsafeCell::new(MaybeUninit::zeroed()) };
 
 /// Lends the buffers, once per process.
 #[must_use]
@@ -35,6 +35,11 @@ pub fn take() -> Option<&'static mut Scratch> {
     if ONCE.is_taken.swap(true, Ordering::Relaxed) {
         return None;
     }
-    // SAFETY: the flag makes this the only reference that is ever made.
-    Some(unsafe { &mut *ONCE.scratch.get() })
+    let scratch = ONCE.scratch.get().cast::<Scratch>();
+    // SAFETY: the flag makes this the only reference that is ever made; all fields but `facts` are arrays of
+    // bytes, for which zeroes are a value, and `facts` is written before the reference exists.
+    Some(unsafe {
+        (&raw mut (*scratch).facts).write(Facts::new());
+        &mut *scratch
+    })
 }

@@ -1,0 +1,143 @@
+//! What is to be done with what the sources said? Pure: outcomes in, [`Verdict`] out.
+//!
+//! The table of the architecture, section "Verdicts", line by line; the tests are its rows.
+
+use crate::facts::{Facts, PreProvisioning};
+
+/// How asking one source ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It gave its facts.
+    Good,
+    /// It is not there: no drive, no medium, no ovf-env.xml on it.
+    Absent,
+    /// It is there and cannot be used.
+    Bad,
+    /// It was not asked, and will not be.
+    NotAsked,
+}
+
+/// What stands in the way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The medium: its own error says what.
+    Medium,
+    /// IMDS, or the network to it: its own error says what.
+    Imds,
+    /// No source is there at all.
+    NoSource,
+    /// A user that nobody could log in as.
+    NoLogin,
+    /// A VM of a pool, whose placeholder identity must not be applied.
+    Pool,
+}
+
+/// What follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Apply the seed, then report Ready. A fault goes into the KVP record only.
+    Provision {
+        /// What was wrong on the way.
+        fault: Option<Fault>,
+    },
+    /// Tell the platform at once that this VM will not be usable.
+    Fail(Fault),
+    /// A disk that was prepared elsewhere: nothing is applied, nothing is reported.
+    Specialised,
+}
+
+/// Weighs what the medium and IMDS said.
+#[must_use]
+pub fn verdict(facts: &Facts, medium: Outcome, imds: Outcome) -> Verdict {
+    let fault = match (medium, imds) {
+        (Outcome::Bad, _) => Some(Fault::Medium),
+        (_, Outcome::Bad) => Some(Fault::Imds),
+        _ => None,
+    };
+    let lacks_os_profile = facts.has_os_profile.as_ref().is_some_and(|fact| !fact.value);
+    if medium == Outcome::Absent && imds == Outcome::Good && lacks_os_profile {
+        return Verdict::Specialised;
+    }
+    if is_pre_provisioned(facts) {
+        return Verdict::Fail(Fault::Pool);
+    }
+    if medium != Outcome::Good && imds != Outcome::Good {
+        return Verdict::Fail(fault.unwrap_or(Fault::NoSource));
+    }
+    if facts.user.is_some() && !has_login(facts) {
+        return Verdict::Fail(if medium == Outcome::Bad { Fault::Medium } else { Fault::NoLogin });
+    }
+    Verdict::Provision { fault }
+}
+
+/// True when somebody could log in to what the facts describe.
+#[must_use]
+pub fn has_login(facts: &Facts) -> bool {
+    facts.password.is_some() || facts.keys.as_ref().is_some_and(|keys| !keys.value.is_empty())
+}
+
+fn is_pre_provisioned(facts: &Facts) -> bool {
+    facts.pre_provisioning.as_ref().is_some_and(|fact| fact.value != PreProvisioning::None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, Outcome, Verdict, verdict};
+    use crate::facts::{Fact, Facts, PasswordHash, PreProvisioning, Provenance, UserName};
+
+    fn fact<T>(value: T) -> Option<Fact<T>> {
+        Some(Fact { value, from: Provenance::Imds })
+    }
+
+    fn user(with_password: bool) -> Facts {
+        let password = with_password.then(|| PasswordHash::parse("$6$a$b").unwrap());
+        Facts {
+            user: fact(UserName::parse("ops").unwrap()),
+            password: password.and_then(fact),
+            ..Facts::new()
+        }
+    }
+
+    #[test]
+    fn a_broken_medium_is_only_fatal_when_nobody_could_log_in() {
+        let fault = Some(Fault::Medium);
+        assert_eq!(verdict(&user(true), Outcome::Bad, Outcome::Good), Verdict::Provision { fault });
+        assert_eq!(verdict(&user(false), Outcome::Bad, Outcome::Good), Verdict::Fail(Fault::Medium));
+        assert_eq!(verdict(&user(false), Outcome::Good, Outcome::Good), Verdict::Fail(Fault::NoLogin));
+    }
+
+    #[test]
+    fn the_medium_alone_is_enough() {
+        let fault = Some(Fault::Imds);
+        assert_eq!(verdict(&user(true), Outcome::Good, Outcome::Bad), Verdict::Provision { fault });
+        assert_eq!(
+            verdict(&user(true), Outcome::Good, Outcome::NotAsked),
+            Verdict::Provision { fault: None }
+        );
+    }
+
+    #[test]
+    fn nothing_from_anybody_is_a_failure_with_its_reason() {
+        assert_eq!(verdict(&Facts::new(), Outcome::Absent, Outcome::Bad), Verdict::Fail(Fault::Imds));
+        assert_eq!(verdict(&Facts::new(), Outcome::Bad, Outcome::Bad), Verdict::Fail(Fault::Medium));
+        assert_eq!(
+            verdict(&Facts::new(), Outcome::Absent, Outcome::NotAsked),
+            Verdict::Fail(Fault::NoSource)
+        );
+    }
+
+    #[test]
+    fn a_specialised_disk_is_left_alone() {
+        let facts = Facts { has_os_profile: fact(false), ..Facts::new() };
+        assert_eq!(verdict(&facts, Outcome::Absent, Outcome::Good), Verdict::Specialised);
+        assert!(matches!(verdict(&facts, Outcome::Good, Outcome::Good), Verdict::Provision { .. }));
+    }
+
+    #[test]
+    fn a_pool_vm_is_refused_and_not_applied() {
+        let facts = Facts { pre_provisioning: fact(PreProvisioning::Savable), ..user(true) };
+        assert_eq!(verdict(&facts, Outcome::Good, Outcome::Good), Verdict::Fail(Fault::Pool));
+        let facts = Facts { pre_provisioning: fact(PreProvisioning::None), ..user(true) };
+        assert!(matches!(verdict(&facts, Outcome::Good, Outcome::Good), Verdict::Provision { .. }));
+    }
+}

@@ -1,0 +1,65 @@
+//! Everything of the real kernel that a stage is lent, opened once per process.
+
+use super::{Console, LinuxClock, LinuxDir, LinuxDisks, LinuxLinks, LinuxSystem, open_or_make};
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::sys::{CANCEL, Kernel};
+use core::fmt::Write;
+
+/// Our own directory where `--run` does not name another.
+const RUN: &str = "/run/preroot";
+
+/// The kernel's side of a stage.
+pub struct Linux {
+    clock: LinuxClock,
+    log: Console,
+    host: LinuxDir,
+    root: LinuxDir,
+    run: LinuxDir,
+    disks: LinuxDisks,
+    links: LinuxLinks,
+    system: LinuxSystem,
+}
+
+impl Linux {
+    /// Opens `/`, the root to provision and our directory below /run (made if missing). Messages go to the
+    /// kernel log; on a dry run, or below another `--run`, a person is at the terminal and gets them there.
+    ///
+    /// # Errors
+    /// `Os` when a directory cannot be opened.
+    pub fn open(root: &str, run: &str, is_dry_run: bool) -> Result<Self> {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let is_boot = run == RUN && !is_dry_run;
+        let timeline = below(run, "timeline")?;
+        Ok(Self {
+            clock: LinuxClock::new(&below(run, CANCEL)?),
+            log: Console::new(is_boot, if is_dry_run { "" } else { &timeline }),
+            host: LinuxDir::open("/")?,
+            root: LinuxDir::open(root)?,
+            run: open_or_make(run)?,
+            disks: LinuxDisks,
+            links: LinuxLinks::new(),
+            system: LinuxSystem,
+        })
+    }
+
+    /// Lends it.
+    pub fn kernel(&mut self) -> Kernel<'_> {
+        Kernel {
+            clock: &mut self.clock,
+            log: &mut self.log,
+            host: &mut self.host,
+            root: &mut self.root,
+            run: &mut self.run,
+            disks: &mut self.disks,
+            links: &mut self.links,
+            system: &mut self.system,
+        }
+    }
+}
+
+fn below(run: &str, name: &str) -> Result<heapless::String<{ limits::PATH }>> {
+    let mut path = heapless::String::new();
+    write!(path, "{run}/{name}").map_err(|_| Error::TooMany { what: "path", limit: limits::PATH })?;
+    Ok(path)
+}
