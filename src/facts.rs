@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 
 /// Where a fact came from. Later in this list loses, except where [`Facts`] says otherwise.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Provenance {
     /// Azure instance metadata service.
     Imds,
@@ -211,6 +211,13 @@ impl SshKeys {
         self.text.clear();
     }
 
+    /// Becomes the same as `other`, in place: 32 KiB do not belong on the stack.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.text.clear();
+        // The capacity is the same: it fits.
+        let _ = self.text.push_str(&other.text);
+    }
+
     /// The lines.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.text.lines()
@@ -324,6 +331,20 @@ pub enum PreProvisioning {
     OsDisk,
     /// A word we do not know.
     Unknown,
+}
+
+impl PreProvisioning {
+    /// Azure's word for it, in ovf-env.xml (PreprovisionedVMType) and IMDS (ppsType).
+    #[must_use]
+    pub fn of_azure(word: &str) -> Self {
+        match word {
+            "" | "None" => Self::None,
+            "Running" => Self::Running,
+            "Savable" => Self::Savable,
+            "PreprovisionedOSDisk" => Self::OsDisk,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Everything the sources said, merged. The rules of the merge: IMDS wins over the medium for host name,

@@ -28,5 +28,6 @@ pub mod plan;
 pub mod report;
 pub mod secret;
 pub mod seed;
+pub mod source;
 pub mod stage;
 pub mod sys;

@@ -17,6 +17,7 @@ pub mod http;
 pub mod login_defs;
 pub mod mbr;
 pub mod modules;
+pub mod ovf;
 pub mod passwd;
 pub mod root_arg;
 pub mod sha512_crypt;

@@ -1,0 +1,91 @@
+//! No cut changes what is read, and no password outlives a failure. The documents are in `tests/fixtures/ovf`.
+
+use super::OvfDocument;
+use crate::error::{Error, Result};
+use proptest::prelude::{any, prop, prop_assert_eq, proptest};
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+const DOCUMENT: &[u8] = include_bytes!("../../../tests/fixtures/ovf/sample-b-keys/input.xml");
+const WITH_PASSWORD: &[u8] = include_bytes!("../../../tests/fixtures/ovf/sample-a-password/input.xml");
+
+/// Everything that was read, as text.
+fn read(document: &[u8], sizes: &[usize]) -> (Result<String>, Vec<u8>) {
+    let (mut reader, mut spooled) = (OvfDocument::new(), Vec::new());
+    let mut spool = |chunk: &[u8]| {
+        spooled.extend(chunk);
+        Ok(())
+    };
+    let (mut rest, mut sizes) = (document, sizes.iter().cycle());
+    while !rest.is_empty() {
+        let (chunk, tail) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
+        let _ = reader.push(chunk, &mut spool);
+        rest = tail;
+    }
+    let result = reader.finish().map(|repr| {
+        format!(
+            "{:?} {:?} {:?} {:?} {:?} {}",
+            repr.hostname,
+            repr.user,
+            repr.password.expose(),
+            repr.disable_password_login,
+            repr.keys,
+            repr.custom_data_bytes,
+        )
+    });
+    (result, spooled)
+}
+
+#[test]
+fn an_error_stays_until_the_reset_and_the_password_does_not() {
+    let mut reader = OvfDocument::new();
+    let at = WITH_PASSWORD.windows(15).position(|window| window == b"</UserPassword>").unwrap() + 15;
+    reader.push(&WITH_PASSWORD[..at], &mut |_| Ok(())).unwrap();
+    assert!(reader.has_password());
+    let first = reader.push(b"&", &mut |_| Ok(())).and_then(|()| reader.push(b"nbsp;", &mut |_| Ok(())));
+    assert!(matches!(first, Err(Error::Malformed { .. })));
+    assert!(!reader.has_password());
+    assert_eq!(reader.push(&WITH_PASSWORD[at..], &mut |_| Ok(())), first);
+    assert_eq!(reader.finish().map(drop), first);
+    reader.reset();
+    reader.push(WITH_PASSWORD, &mut |_| Ok(())).unwrap();
+    assert_eq!(reader.finish().unwrap().password.expose(), "P@ss w0rd<&>\"é".as_bytes());
+}
+
+#[test]
+fn what_cannot_be_spooled_ends_the_document() {
+    let full = Error::TooMany { what: "seed", limit: 1 };
+    assert_eq!(OvfDocument::new().push(DOCUMENT, &mut |_| Err(full)), Err(full));
+}
+
+#[test]
+fn every_rule_of_the_tokenizer_has_its_words() {
+    let rules = include_str!("../xml/mod.rs").split("self.bad(\"").skip(1);
+    let mut count = 0;
+    for rule in rules.map(|rest| rest.split('"').next().unwrap()).chain([crate::format::xml::DTD]) {
+        assert!(super::reason(rule).is_some(), "{rule}");
+        count += 1;
+    }
+    assert!(count > 20);
+}
+
+proptest! {
+    #[test]
+    fn no_cut_changes_what_is_read(
+        sizes in prop::collection::vec(1_usize..200, 1..20),
+        at in any::<prop::sample::Index>(),
+        junk in prop::sample::select(&["", "<", "&", "\r", "]", "</x>", "<wa:HostName>x</wa:HostName>", "=="][..]),
+        with_password in any::<bool>(),
+    ) {
+        let mut document = if with_password { WITH_PASSWORD } else { DOCUMENT }.to_vec();
+        let at = at.index(document.len());
+        document.splice(at..at, junk.bytes());
+        prop_assert_eq!(read(&document, &sizes), read(&document, &[document.len()]));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>(), at in 0..DOCUMENT.len()) {
+        let _ = read(&[&DOCUMENT[..at], &bytes, &DOCUMENT[at..]].concat(), &[64]);
+    }
+}

@@ -1,0 +1,137 @@
+//! Who says what this VM is to be, and who is believed? The rules of the merge, one function each.
+//!
+//! The order in which the sources answer does not matter: each value carries where it came from.
+
+pub mod azure_ovf;
+
+use crate::facts::{Fact, Facts, PreProvisioning, Provenance, SshKeys};
+
+/// Host name, user name, password login: the better source wins ([`Provenance`] is ordered), and a source that does
+/// not say it (`None`) takes nothing away. Fields that one source only ever sets come through here too.
+fn prefer<T>(slot: &mut Option<Fact<T>>, value: Option<T>, from: Provenance) {
+    let Some(value) = value else { return };
+    if slot.as_ref().is_none_or(|fact| from <= fact.from) {
+        *slot = Some(Fact { value, from });
+    }
+}
+
+/// Keys: the better source's list replaces the other's whole; an empty list says nothing.
+fn prefer_keys(facts: &mut Facts, keys: &SshKeys, from: Provenance) {
+    if keys.is_empty() || facts.keys.as_ref().is_some_and(|fact| from > fact.from) {
+        return;
+    }
+    let fact = facts.keys.get_or_insert_with(|| Fact { value: SshKeys::new(), from });
+    fact.value.copy_from(keys);
+    fact.from = from;
+}
+
+/// customData: the medium's, if there is any; else IMDS's userData.
+fn prefer_custom_data(facts: &mut Facts, length_bytes: u64, from: Provenance) {
+    if length_bytes > 0 && (from == Provenance::OvfMedium || wants_user_data(facts)) {
+        facts.custom_data = Some(Fact { value: length_bytes, from });
+    }
+}
+
+/// True when userData would be used: the medium brought no customData. When it is false, IMDS's userData must not
+/// be spooled over customData.
+#[must_use]
+pub fn wants_user_data(facts: &Facts) -> bool {
+    facts.custom_data.as_ref().is_none_or(|fact| fact.from != Provenance::OvfMedium)
+}
+
+/// Pre-provisioning: a VM of a pool is one if either source says so (cloud-init `_determine_pps_type`).
+fn prefer_pre_provisioning(facts: &mut Facts, kind: PreProvisioning, from: Provenance) {
+    let weight = |kind| match kind {
+        PreProvisioning::Savable => 4,
+        PreProvisioning::OsDisk => 3,
+        PreProvisioning::Running => 2,
+        PreProvisioning::Unknown => 1,
+        PreProvisioning::None => 0,
+    };
+    if facts.pre_provisioning.as_ref().is_none_or(|fact| weight(kind) > weight(fact.value)) {
+        facts.pre_provisioning = Some(Fact { value: kind, from });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{prefer, prefer_custom_data, prefer_keys, prefer_pre_provisioning, wants_user_data};
+    use crate::facts::{Fact, Facts, PreProvisioning, Provenance, SshKey, SshKeys};
+    use Provenance::{Imds, OvfMedium};
+
+    #[test]
+    fn imds_wins_whoever_answers_first() {
+        for order in [[(1, Imds), (2, OvfMedium)], [(2, OvfMedium), (1, Imds)]] {
+            let mut slot = None;
+            order.into_iter().for_each(|(value, from)| prefer(&mut slot, Some(value), from));
+            assert_eq!(slot, Some(Fact { value: 1, from: Imds }));
+        }
+    }
+
+    #[test]
+    fn who_says_nothing_takes_nothing_away() {
+        let mut slot = Some(Fact { value: 2, from: OvfMedium });
+        prefer(&mut slot, None, Imds);
+        assert_eq!(slot, Some(Fact { value: 2, from: OvfMedium }));
+    }
+
+    #[test]
+    fn a_source_may_correct_itself() {
+        let mut slot = Some(Fact { value: 1, from: Imds });
+        prefer(&mut slot, Some(3), Imds);
+        assert_eq!(slot, Some(Fact { value: 3, from: Imds }));
+    }
+
+    #[test]
+    fn key_lists_are_never_mixed() {
+        let list = |line: &str| {
+            let mut keys = SshKeys::new();
+            keys.push(SshKey::parse(line).unwrap()).unwrap();
+            keys
+        };
+        let (imds, medium) = (list("ssh-rsa AAAAimds"), list("ssh-rsa AAAAmedium"));
+        for imds_first in [true, false] {
+            let mut facts = Facts::new();
+            if imds_first {
+                prefer_keys(&mut facts, &imds, Imds);
+            }
+            prefer_keys(&mut facts, &medium, OvfMedium);
+            prefer_keys(&mut facts, &imds, Imds);
+            prefer_keys(&mut facts, &SshKeys::new(), Imds);
+            let keys = facts.keys.unwrap();
+            assert_eq!((keys.value.as_str(), keys.from), ("ssh-rsa AAAAimds\n", Imds));
+        }
+    }
+
+    #[test]
+    fn custom_data_is_the_mediums_and_user_data_stands_in() {
+        let mut facts = Facts::new();
+        prefer_custom_data(&mut facts, 0, OvfMedium);
+        assert!(wants_user_data(&facts) && facts.custom_data.is_none());
+        prefer_custom_data(&mut facts, 10, Imds);
+        assert_eq!(facts.custom_data, Some(Fact { value: 10, from: Imds }));
+        prefer_custom_data(&mut facts, 20, OvfMedium);
+        assert_eq!(facts.custom_data, Some(Fact { value: 20, from: OvfMedium }));
+        assert!(!wants_user_data(&facts));
+        prefer_custom_data(&mut facts, 30, Imds);
+        assert_eq!(facts.custom_data, Some(Fact { value: 20, from: OvfMedium }));
+    }
+
+    #[test]
+    fn a_pool_vm_is_one_if_either_source_says_so() {
+        use PreProvisioning::{None, Running, Savable, Unknown};
+        for (medium, imds, together) in [
+            (None, None, None),
+            (Running, None, Running),
+            (None, Savable, Savable),
+            (Running, Savable, Savable),
+            (Unknown, None, Unknown),
+            (Unknown, Running, Running),
+        ] {
+            let mut facts = Facts::new();
+            prefer_pre_provisioning(&mut facts, medium, OvfMedium);
+            prefer_pre_provisioning(&mut facts, imds, Imds);
+            assert_eq!(facts.pre_provisioning.unwrap().value, together);
+        }
+    }
+}
