@@ -16,6 +16,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod apply;
 pub mod cli;
 pub mod error;
 pub mod event;

@@ -1,0 +1,43 @@
+//! customData: kept for the administrator and for what runs it later, root's alone.
+
+use super::replace::{self, Ownership, Target};
+use super::{Root, SeedPlace, State, below, named, read};
+use crate::error::{Error, Result};
+use crate::facts::Facts;
+use crate::seed;
+use crate::sys::Owner;
+
+/// Where it ends up.
+const FILE: &str = "var/lib/preroot/custom-data";
+const WHAT: &str = "customData";
+
+pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
+    if facts.custom_data.is_none() {
+        return Ok(State::Satisfied);
+    }
+    let wanted = from_seed(root)?;
+    let wanted = root.buffers.new.get(..wanted).unwrap_or_default();
+    let is_private = root.dir.stat(FILE).is_ok_and(|stat| stat.uid == 0 && stat.mode & 0o077 == 0);
+    let there = read(root.dir, FILE, WHAT, root.buffers.old)?;
+    Ok(if is_private && there == wanted { State::Satisfied } else { State::Missing })
+}
+
+pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
+    if facts.custom_data.is_none() {
+        return Ok(());
+    }
+    let n = from_seed(root)?;
+    seed::make_state_dir(root.dir).map_err(named(seed::STATE))?;
+    let target = Target { path: FILE, what: WHAT, ownership: Ownership::Force(Owner::root(0o600)) };
+    let content = root.buffers.new.get(..n).ok_or(Error::TooMany { what: WHAT, limit: n })?;
+    replace::write(root.dir, target, content, &mut |_, _| Ok(()))
+}
+
+/// Reads it from the seed into the new buffer.
+fn from_seed(root: &mut Root<'_>) -> Result<usize> {
+    let (dir, base) = match root.seed {
+        SeedPlace::Run(base) => (&mut *root.run, base),
+        SeedPlace::Root(base) => (&mut *root.dir, base),
+    };
+    dir.read(&below(base, seed::CUSTOM_DATA)?, root.buffers.new).map_err(named(WHAT))
+}

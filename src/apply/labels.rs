@@ -1,0 +1,42 @@
+//! SELinux labels of what we made, by the image's own policy.
+//!
+//! Replaced files keep their label; new ones get their directory's, which is wrong for ~/.ssh: sshd may not
+//! read user_home_dir_t, and the keys would not work.
+
+use super::{Root, State, account, exists, join};
+use crate::error::Result;
+use crate::facts::Facts;
+
+const ENFORCE: &str = "sys/fs/selinux/enforce";
+const RESTORECON: &[&str] = &["/usr/sbin/restorecon", "/sbin/restorecon"];
+
+pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
+    let has_work = facts.hostname.is_some() || facts.user.is_some() || facts.custom_data.is_some();
+    if !has_work || !exists(root.dir, ENFORCE)? {
+        return Ok(State::Satisfied);
+    }
+    Ok(match root.program(RESTORECON) {
+        Some(_) => State::Missing,
+        None => {
+            State::Foreign { why: "SELinux without restorecon: new files keep the label of their directory" }
+        }
+    })
+}
+
+pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
+    let Some(restorecon) = root.program(RESTORECON) else { return Ok(()) };
+    let home = match &facts.user {
+        None => None,
+        Some(user) => account::lookup(root.dir, &mut root.buffers, &user.value)?,
+    };
+    let home = home.filter(|account| !account.home.is_empty());
+    let home = home.map(|account| join(&["/", &account.home])).transpose()?;
+    let mut argv = heapless::Vec::<&str, 16>::new();
+    // -i: what this image does not have is no error.
+    let _ = argv.extend_from_slice(&[restorecon, "-R", "-F", "-i", "/etc/hostname", "/etc/hosts"]);
+    let _ = argv.extend_from_slice(&["/etc/sudoers.d", "/etc/ssh", "/var/lib/preroot"]);
+    if let Some(home) = &home {
+        let _ = argv.push(home);
+    }
+    super::run_program(root.system, root.path, &argv, "SELinux labels", "restorecon failed")
+}

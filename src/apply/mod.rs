@@ -1,0 +1,211 @@
+//! Makes the system what the facts say: the table of modules, in the order they run.
+//!
+//! A module asks "is the world as it should be?" (`check`) and makes it so (`apply`). Both are safe to run
+//! again after a power cut anywhere: files are replaced whole, and nothing is believed that was not looked at.
+
+pub mod account;
+mod custom_data;
+mod home;
+mod hostname;
+mod hosts;
+mod labels;
+mod password;
+pub mod replace;
+mod ssh_host_keys;
+mod ssh_keys;
+mod sshd;
+mod sudo;
+mod users;
+
+use crate::error::{Error, Result};
+use crate::facts::Facts;
+use crate::limits;
+use crate::sys::{Dir, System};
+
+/// A path we build.
+type PathText = heapless::String<{ limits::PATH }>;
+
+/// What a module finds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// As it should be, or no fact asks for anything.
+    Satisfied,
+    /// To be made.
+    Missing,
+    /// Not ours to make in this image; no failure.
+    Foreign {
+        /// What the image lacks or does its own way.
+        why: &'static str,
+    },
+}
+
+/// Two buffers for whole files: as it is, and as it shall be.
+pub struct Buffers<'a> {
+    /// What is there.
+    pub old: &'a mut [u8],
+    /// What shall be there.
+    pub new: &'a mut [u8],
+}
+
+impl<'a> Buffers<'a> {
+    /// Halves a buffer: files up to half its length can be edited.
+    #[must_use]
+    pub fn halves_of(bytes: &'a mut [u8]) -> Self {
+        let (old, new) = bytes.split_at_mut(bytes.len() / 2);
+        Self { old, new }
+    }
+}
+
+/// Where the seed that is being applied lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeedPlace<'a> {
+    /// Below /run/preroot.
+    Run(&'a str),
+    /// Below the root.
+    Root(&'a str),
+}
+
+/// The system that is provisioned, and what its modules may use.
+pub struct Root<'a> {
+    /// Its files.
+    pub dir: &'a mut dyn Dir,
+    /// `/run/preroot`.
+    pub run: &'a mut dyn Dir,
+    /// The kernel, and programs of the image.
+    pub system: &'a mut dyn System,
+    /// Where `dir` is mounted, absolute; `/` is the running system.
+    pub path: &'a str,
+    /// The seed, for what is not in the facts.
+    pub seed: SeedPlace<'a>,
+    /// Seconds since the epoch.
+    pub wall_s: i64,
+    /// For whole files.
+    pub buffers: Buffers<'a>,
+}
+
+impl Root<'_> {
+    /// True when the system provisioned is the one that runs.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.path == "/"
+    }
+
+    /// Days since the epoch as shadow counts them; `None` before the clock was set (0 would force a new
+    /// password at the first login).
+    #[must_use]
+    pub fn day(&self) -> Option<u32> {
+        u32::try_from(self.wall_s.div_euclid(86_400)).ok().filter(|day| *day > 0)
+    }
+
+    /// The first of these programs that the image has.
+    fn program(&mut self, paths: &[&'static str]) -> Option<&'static str> {
+        let relative = |path: &'static str| path.trim_start_matches('/');
+        paths.iter().copied().find(|path| self.dir.stat(relative(path)).is_ok())
+    }
+}
+
+/// Runs a program of the image; `rule` names what its refusal means.
+fn run_program(
+    system: &mut dyn System,
+    mount: &str,
+    argv: &[&str],
+    what: &'static str,
+    rule: &'static str,
+) -> Result<()> {
+    match system.run(mount, argv, limits::APPLY_MODULE_MS).map_err(named(what))? {
+        0 => Ok(()),
+        status => Err(Error::malformed(what, rule, u64::try_from(status).unwrap_or_default())),
+    }
+}
+
+/// One row of [`MODULES`].
+pub struct Module {
+    /// Its name: the file it lives in, and its mark.
+    pub name: &'static str,
+    /// Runs on every boot, not only on the first one of this VM.
+    pub every_boot: bool,
+    /// Is the world as it should be? Changes nothing.
+    pub check: fn(&Facts, &mut Root<'_>) -> Result<State>,
+    /// Makes it so.
+    pub apply: fn(&Facts, &mut Root<'_>) -> Result<()>,
+}
+
+macro_rules! module {
+    ($name:ident) => {
+        Module { name: stringify!($name), every_boot: false, check: $name::check, apply: $name::apply }
+    };
+}
+
+/// All modules, in order: the account before what lives in its home; labels last, over all files made.
+pub const MODULES: &[Module] = &[
+    module!(hostname),
+    module!(hosts),
+    module!(users),
+    module!(password),
+    module!(ssh_keys),
+    module!(sudo),
+    module!(sshd),
+    module!(ssh_host_keys),
+    module!(custom_data),
+    module!(labels),
+];
+
+/// Joins path components.
+///
+/// # Errors
+/// `TooMany`.
+fn join(parts: &[&str]) -> Result<PathText> {
+    let mut path = PathText::new();
+    for part in parts {
+        let full = Error::TooMany { what: "path", limit: limits::PATH };
+        path.push_str(part).map_err(|_| full)?;
+    }
+    Ok(path)
+}
+
+/// `name` below a directory; "" is the top.
+fn below(directory: &str, name: &str) -> Result<PathText> {
+    join(&[directory, if directory.is_empty() { "" } else { "/" }, name])
+}
+
+/// Directory and last component.
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+/// Names the object in an error of the kernel, which knows only the operation.
+fn named(what: &'static str) -> impl Fn(Error) -> Error {
+    move |error| match error {
+        Error::Os { errno, .. } => Error::Os { what, errno },
+        Error::TooMany { limit, .. } => Error::TooMany { what, limit },
+        other => other,
+    }
+}
+
+/// True when something has this name.
+fn exists(dir: &mut dyn Dir, path: &str) -> Result<bool> {
+    match dir.stat(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file that may be missing; then it is empty.
+fn read<'b>(dir: &mut dyn Dir, path: &str, what: &'static str, buf: &'b mut [u8]) -> Result<&'b [u8]> {
+    match dir.read(path, buf) {
+        Ok(n) => Ok(buf.get(..n).unwrap_or_default()),
+        Err(error) if error.is_not_found() => Ok(&[]),
+        Err(error) => Err(named(what)(error)),
+    }
+}
+
+fn ignore_missing(outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(error) if error.is_not_found() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! The administrator's password hash in /etc/shadow.
+//!
+//! Without a hash a new account stays locked (`!`), an existing one keeps its password, and an empty
+//! password, which would let anybody in on the serial console, is locked.
+
+use super::account::{self, PASSWD, SHADOW};
+use super::replace::{self, Target};
+use super::users::Digits;
+use super::{Root, State, read};
+use crate::error::{Error, Result};
+use crate::facts::Facts;
+use crate::format::passwd::{CHANGED, PASSWORD, View, find, set_fields};
+
+pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
+    let Some(user) = &facts.user else { return Ok(State::Satisfied) };
+    let name = user.value.as_str();
+    account::require(root.dir, &mut root.buffers, &user.value)?;
+    let passwd = read(root.dir, PASSWD, PASSWD, root.buffers.old)?;
+    let is_shadowed = find(passwd, name).is_some_and(|line| line.field(PASSWORD) == b"x");
+    let shadow = read(root.dir, SHADOW, SHADOW, root.buffers.old)?;
+    let is_set = find(shadow, name).is_some_and(|line| is_as_asked(&line, facts));
+    Ok(if is_set && is_shadowed { State::Satisfied } else { State::Missing })
+}
+
+fn is_as_asked(line: &View<'_>, facts: &Facts) -> bool {
+    let there = line.field(PASSWORD);
+    match &facts.password {
+        Some(hash) => there == hash.value.as_str().as_bytes(),
+        None => !there.is_empty(),
+    }
+}
+
+pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
+    let Some(user) = &facts.user else { return Ok(()) };
+    let name = user.value.as_str();
+    // Refuses system accounts.
+    account::require(root.dir, &mut root.buffers, &user.value)?;
+    let hash = facts.password.as_ref().map_or("!", |hash| hash.value.as_str()).as_bytes();
+    let day = root.day().map(Digits::of).transpose()?;
+    let day = day.as_ref().map(Digits::as_bytes).unwrap_or_default();
+    let buffers = &mut root.buffers;
+    account::locked(root.dir, &mut |dir| {
+        replace::edit(dir, Target::existing(SHADOW), buffers, &mut |old, out| match find(old, name) {
+            None => Err(Error::malformed(SHADOW, "administrator has no entry", 0)),
+            Some(line) if is_as_asked(&line, facts) => out.put(old),
+            Some(_) => set_fields(old, name, &[(PASSWORD, hash), (CHANGED, day)], out),
+        })?;
+        // A password or nothing in passwd itself would count instead of shadow's.
+        replace::edit(dir, Target::existing(PASSWD), buffers, &mut |old, out| {
+            set_fields(old, name, &[(PASSWORD, b"x")], out)
+        })
+        .map(|_| ())
+    })
+}

@@ -1,0 +1,225 @@
+//! How is a file changed so that a power cut leaves the old one or the new one, never half of either?
+//!
+//! A temporary file in the same directory, made with O_EXCL, gets owner, mode and SELinux label, is synced,
+//! renamed over the old one, and the directory is synced.
+
+use super::{Buffers, PathText, join, named, split};
+use crate::error::{Error, Result};
+use crate::format::text::Out;
+use crate::sys::{Dir, FileType, Owner};
+
+/// Whose the new file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ownership {
+    /// As the old file, which must exist.
+    Keep,
+    /// As the old file, else this.
+    KeepOr(Owner),
+    /// This, whatever the old file had.
+    Force(Owner),
+}
+
+/// A file to be replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'p> {
+    /// Relative to the directory.
+    pub path: &'p str,
+    /// Its name in errors.
+    pub what: &'static str,
+    /// Owner and mode.
+    pub ownership: Ownership,
+}
+
+/// Looks at a temporary file before it counts.
+pub type Inspect<'a> = &'a mut dyn FnMut(&mut dyn Dir, &str) -> Result<()>;
+
+impl<'p> Target<'p> {
+    /// A file of the system that must be there: `path` names it in errors too.
+    #[must_use]
+    pub const fn existing(path: &'static str) -> Target<'static> {
+        Target { path, what: path, ownership: Ownership::Keep }
+    }
+
+    /// A file of root's that is made if it is missing.
+    #[must_use]
+    pub const fn root(path: &'p str, what: &'static str, mode: u32) -> Self {
+        Self { path, what, ownership: Ownership::KeepOr(Owner::root(mode)) }
+    }
+}
+
+/// Rewrites a file: `edit` gets what is there (nothing, if the file may be missing) and writes what shall be.
+/// Returns false, touching nothing, when that is the same.
+///
+/// # Errors
+/// `TooMany` when a buffer is too small; `Unsupported` for a symbolic link or no regular file; `Os`. The old
+/// file is untouched then.
+pub fn edit(
+    dir: &mut dyn Dir,
+    target: Target<'_>,
+    buffers: &mut Buffers<'_>,
+    edit: &mut dyn FnMut(&[u8], &mut Out<'_>) -> Result<()>,
+) -> Result<bool> {
+    let n = match dir.read(target.path, buffers.old) {
+        Err(error) if error.is_not_found() && target.ownership != Ownership::Keep => None,
+        outcome => Some(outcome.map_err(named(target.what))?),
+    };
+    let old = buffers.old.get(..n.unwrap_or_default()).unwrap_or_default();
+    let mut out = Out::new(target.what, buffers.new);
+    edit(old, &mut out)?;
+    if n.is_some() && out.as_bytes() == old {
+        return Ok(false);
+    }
+    write(dir, target, out.as_bytes(), &mut |_, _| Ok(())).map(|()| true)
+}
+
+/// Replaces a file, or makes it. `inspect` sees the complete temporary file first; if it refuses, nothing
+/// has changed.
+///
+/// # Errors
+/// As [`edit`], and what `inspect` returns.
+pub fn write(dir: &mut dyn Dir, target: Target<'_>, content: &[u8], inspect: Inspect<'_>) -> Result<()> {
+    let old = old_owner(dir, target)?;
+    let owner = match (target.ownership, old) {
+        (Ownership::Keep | Ownership::KeepOr(_), Some(owner)) => owner,
+        (Ownership::KeepOr(owner) | Ownership::Force(owner), _) => owner,
+        (Ownership::Keep, None) => return Err(Error::os(target.what, crate::error::Errno::NOENT)),
+    };
+    let temporary = temporary_name(target.path)?;
+    // Left over from a power cut; removing follows no link.
+    super::ignore_missing(dir.remove(&temporary)).map_err(named(target.what))?;
+    let created = dir.create(&temporary, owner, content).map_err(named(target.what));
+    let outcome = created.and_then(|()| commit(dir, target, &temporary, old.is_some(), inspect));
+    if outcome.is_err() {
+        // Only the first failure says why.
+        let _ = dir.remove(&temporary);
+    }
+    outcome
+}
+
+fn commit(
+    dir: &mut dyn Dir,
+    target: Target<'_>,
+    temporary: &str,
+    has_old: bool,
+    inspect: Inspect<'_>,
+) -> Result<()> {
+    if has_old {
+        dir.copy_label(target.path, temporary).map_err(named(target.what))?;
+    }
+    inspect(dir, temporary)?;
+    dir.rename(temporary, target.path).map_err(named(target.what))?;
+    dir.sync_dir(split(target.path).0).map_err(named(target.what))
+}
+
+fn old_owner(dir: &mut dyn Dir, target: Target<'_>) -> Result<Option<Owner>> {
+    let stat = match dir.stat(target.path) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        outcome => outcome.map_err(named(target.what))?,
+    };
+    let refused = |rule| Err(Error::Unsupported { what: target.what, rule });
+    match stat.file_type {
+        FileType::File => Ok(Some(Owner { mode: stat.mode, uid: stat.uid, gid: stat.gid })),
+        FileType::Symlink => refused("a symbolic link stands in the file's place"),
+        _ => refused("no regular file"),
+    }
+}
+
+/// `.NAME.preroot` beside the file: the dot keeps it out of sudoers.d, sshd_config.d and the like.
+fn temporary_name(path: &str) -> Result<PathText> {
+    let (directory, name) = split(path);
+    super::below(directory, &join(&[".", name, ".preroot"])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ownership, Target, edit, write};
+    use crate::apply::Buffers;
+    use crate::error::{Errno, Error};
+    use crate::sys::Owner;
+    use crate::sys::fake::FakeDir;
+
+    const TARGET: Target<'static> = Target::existing("etc/group");
+
+    fn append(dir: &mut FakeDir, target: Target<'_>, room: usize) -> crate::error::Result<bool> {
+        let mut bytes = std::vec![0; room];
+        edit(dir, target, &mut Buffers::halves_of(&mut bytes), &mut |old, out| {
+            out.put(old)?;
+            if old.ends_with(b"new\n") { Ok(()) } else { out.put(b"new\n") }
+        })
+    }
+
+    fn world() -> FakeDir {
+        let mut dir = FakeDir::default();
+        dir.put_owned("etc/group", Owner { mode: 0o640, uid: 0, gid: 42 }, "old\n");
+        dir.set_label("etc/group", "system_u:object_r:passwd_file_t:s0");
+        dir
+    }
+
+    #[test]
+    fn owner_mode_and_label_are_kept() {
+        let mut dir = world();
+        assert!(append(&mut dir, TARGET, 64).unwrap());
+        assert_eq!(dir.text("etc/group").unwrap(), "old\nnew\n");
+        assert_eq!(dir.owner("etc/group").unwrap(), Owner { mode: 0o640, uid: 0, gid: 42 });
+        assert_eq!(dir.label("etc/group").unwrap(), "system_u:object_r:passwd_file_t:s0");
+        let changes = dir.changes();
+        assert!(!append(&mut dir, TARGET, 64).unwrap());
+        assert_eq!(dir.changes(), changes, "same content: nothing is written");
+    }
+
+    #[test]
+    fn the_old_file_or_the_new_one_at_every_power_cut_and_failure() {
+        let mut uncut = world();
+        append(&mut uncut, TARGET, 64).unwrap();
+        for n in 1..=uncut.changes() {
+            for keep_names in [false, true] {
+                let mut dir = world();
+                dir.cut_power_at(n);
+                assert!(append(&mut dir, TARGET, 64).is_err());
+                dir.power_on(keep_names);
+                let text = dir.text("etc/group").unwrap();
+                assert!(["old\n", "old\nnew\n"].contains(&text.as_str()), "cut at {n}: {text:?}");
+                append(&mut dir, TARGET, 64).unwrap();
+                assert_eq!(dir.dump(), uncut.dump(), "cut at {n}");
+            }
+            let mut dir = world();
+            dir.fail_at(n, Errno::NOSPC);
+            assert!(append(&mut dir, TARGET, 64).is_err());
+            assert!(dir.text("etc/.group.preroot").is_none(), "failure at {n}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_is_not_cut() {
+        let mut dir = world();
+        for room in [6, 14] {
+            let error = append(&mut dir, TARGET, room).unwrap_err();
+            assert!(matches!(error, Error::TooMany { what: "etc/group", .. }), "{error:?}");
+        }
+        assert_eq!(dir.text("etc/group").unwrap(), "old\n");
+    }
+
+    #[test]
+    fn a_link_is_not_replaced_and_a_missing_file_only_if_allowed() {
+        let mut dir = world();
+        dir.put_symlink("etc/gshadow", "group");
+        assert!(append(&mut dir, Target::existing("etc/gshadow"), 64).is_err());
+        assert!(append(&mut dir, Target::existing("etc/none"), 64).is_err());
+        assert!(append(&mut dir, Target::root("etc/none", "etc/none", 0o600), 64).unwrap());
+        assert_eq!(dir.owner("etc/none").unwrap(), Owner::root(0o600));
+    }
+
+    #[test]
+    fn what_inspection_refuses_never_counts() {
+        let mut dir = world();
+        let target = Target { ownership: Ownership::Force(Owner::root(0o440)), ..TARGET };
+        let refuse = Error::malformed("x", "y", 0);
+        let mut inspect = |dir: &mut dyn crate::sys::Dir, path: &str| {
+            assert_eq!(dir.stat(path).unwrap().mode, 0o440);
+            Err(refuse)
+        };
+        assert_eq!(write(&mut dir, target, b"bad", &mut inspect), Err(refuse));
+        assert_eq!(dir.text("etc/group").unwrap(), "old\n");
+        assert!(dir.text("etc/.group.preroot").is_none());
+    }
+}

@@ -1,0 +1,70 @@
+//! The machine's SSH host keys: made by the image's own ssh-keygen if there are none.
+//!
+//! Keys that are there stay: an image that brings them wants them, and a generalised one has none.
+
+use super::{Root, State, below, exists, named};
+use crate::error::Result;
+
+const DIRECTORY: &str = "etc/ssh";
+const KEYGEN: &[&str] = &["/usr/bin/ssh-keygen", "/bin/ssh-keygen"];
+type Name = heapless::String<64>;
+
+pub(super) fn check(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<State> {
+    if !exists(root.dir, DIRECTORY)? {
+        return Ok(State::Foreign { why: "this image has no sshd" });
+    }
+    let keys = count_keys(root)?;
+    if keys.whole > 0 && keys.empty.is_none() {
+        return Ok(State::Satisfied);
+    }
+    match root.program(KEYGEN) {
+        Some(_) => Ok(State::Missing),
+        None => Ok(State::Foreign { why: "this image has no ssh-keygen; its sshd needs other host keys" }),
+    }
+}
+
+pub(super) fn apply(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<()> {
+    // A power cut leaves empty files, and older ssh-keygen takes those for keys.
+    while let Some(name) = count_keys(root)?.empty {
+        root.dir.remove(&below(DIRECTORY, &name)?).map_err(named("SSH host key"))?;
+    }
+    let Some(keygen) = root.program(KEYGEN) else { return Ok(()) };
+    super::run_program(root.system, root.path, &[keygen, "-A"], "SSH host keys", "ssh-keygen -A failed")?;
+    // ssh-keygen does not sync what it writes.
+    root.dir.sync_all().map_err(named("SSH host keys"))
+}
+
+struct Keys {
+    whole: usize,
+    empty: Option<Name>,
+}
+
+fn count_keys(root: &mut Root<'_>) -> Result<Keys> {
+    let mut keys = Keys { whole: 0, empty: None };
+    let mut n = 0;
+    while let Some(name) = nth_key(root, n)? {
+        n += 1;
+        let stat = root.dir.stat(&below(DIRECTORY, &name)?).map_err(named("SSH host key"))?;
+        if stat.size == 0 {
+            keys.empty = Some(name);
+        } else {
+            keys.whole += 1;
+        }
+    }
+    Ok(keys)
+}
+
+fn nth_key(root: &mut Root<'_>, n: usize) -> Result<Option<Name>> {
+    let (mut seen, mut found) = (0, None);
+    let is_key = |name: &str| name.starts_with("ssh_host_") && name.ends_with("_key");
+    root.dir
+        .list(DIRECTORY, &mut |name, _| {
+            if is_key(name) {
+                found = if seen == n { Name::try_from(name).ok() } else { found.take() };
+                seen += 1;
+            }
+            seen <= n
+        })
+        .map_err(named(DIRECTORY))?;
+    Ok(found)
+}

@@ -1,0 +1,452 @@
+//! The modules on a small Debian, at every power cut, and against images that do things their own way.
+
+use super::{Buffers, MODULES, Root, SeedPlace, State};
+use crate::error::{Errno, Error};
+use crate::facts::{Fact, Facts, Hostname, PasswordHash, Provenance, SshKey, SshKeys, UserName};
+use crate::sys::Owner;
+use crate::sys::fake::{FakeDir, FakeSystem};
+use std::boxed::Box;
+use std::string::String;
+use std::vec::Vec;
+
+const KEY: &str = "ssh-ed25519 AAAAC3Nz ops@cloud";
+const HASH: &str = "$6$salt$hash";
+const DAY: i64 = 20_000;
+
+struct Image {
+    root: FakeDir,
+    run: FakeDir,
+    system: FakeSystem,
+    facts: Box<Facts>,
+}
+
+fn fact<T>(value: T) -> Option<Fact<T>> {
+    Some(Fact { value, from: Provenance::Imds })
+}
+
+impl Image {
+    fn debian() -> Self {
+        let mut root = FakeDir::default();
+        root.put(
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/nonexistent:/bin/false\n",
+        )
+        .put_owned("etc/shadow", Owner { mode: 0o640, uid: 0, gid: 42 }, "root:*:19000:0:99999:7:::\n")
+        .put("etc/group", "root:x:0:\nadm:x:4:\nsudo:x:27:\nshadow:x:42:\n")
+        .put_owned(
+            "etc/gshadow",
+            Owner { mode: 0o640, uid: 0, gid: 42 },
+            "root:*::\nadm:*::\nsudo:*::\nshadow:*::\n",
+        )
+        .put("etc/login.defs", "UMASK\t\t022\nUID_MIN 1000\nUID_MAX 60000\nPASS_MAX_DAYS 99999\n")
+        .put("etc/hostname", "image\n")
+        .put("etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\timage\n::1\tlocalhost\n")
+        .put("etc/skel/.bashrc", "# bashrc\n")
+        .put_owned("etc/skel/bin/run", Owner::root(0o4755), "#!/bin/sh\n")
+        .put_symlink("etc/skel/link", "/etc/passwd")
+        .put("bin/bash", "")
+        .put_dir("home")
+        .put_owned("etc/sudoers", Owner::root(0o440), "@includedir /etc/sudoers.d\n")
+        .put_dir("etc/sudoers.d")
+        .put("usr/sbin/visudo", "")
+        .put("usr/bin/ssh-keygen", "")
+        .put("etc/ssh/ssh_host_ed25519_key", "key")
+        .put("etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n")
+        .put_dir("etc/ssh/sshd_config.d")
+        .put_dir("var/lib");
+        let mut system = FakeSystem::default();
+        system.programs.insert("/usr/sbin/visudo".into(), 0);
+        let mut run = FakeDir::default();
+        run.put("seed/custom-data", "#!/bin/sh\n");
+        Self { root, run, system, facts: Self::facts() }
+    }
+
+    fn facts() -> Box<Facts> {
+        let mut keys = SshKeys::new();
+        keys.push(SshKey::parse(KEY).unwrap()).unwrap();
+        Box::new(Facts {
+            hostname: fact(Hostname::parse("vm1.example.com").unwrap()),
+            user: fact(UserName::parse("ops").unwrap()),
+            password: fact(PasswordHash::parse(HASH).unwrap()),
+            password_login: fact(false),
+            keys: fact(keys),
+            custom_data: fact(10),
+            ..Facts::default()
+        })
+    }
+
+    fn with<T>(&mut self, work: impl FnOnce(&Facts, &mut Root<'_>) -> T) -> T {
+        let mut bytes = std::vec![0; 128 * 1024];
+        let mut root = Root {
+            dir: &mut self.root,
+            run: &mut self.run,
+            system: &mut self.system,
+            path: "/",
+            seed: SeedPlace::Run("seed"),
+            wall_s: DAY * 86_400 + 5,
+            buffers: Buffers::halves_of(&mut bytes),
+        };
+        work(&self.facts, &mut root)
+    }
+
+    fn check(&mut self, name: &str) -> crate::error::Result<State> {
+        let module = MODULES.iter().find(|module| module.name == name).unwrap();
+        self.with(|facts, root| (module.check)(facts, root))
+    }
+
+    fn apply(&mut self, name: &str) -> crate::error::Result<()> {
+        let module = MODULES.iter().find(|module| module.name == name).unwrap();
+        self.with(|facts, root| (module.apply)(facts, root))
+    }
+
+    /// As the stage does it: what is missing is applied.
+    fn converge(&mut self, name: &str) -> crate::error::Result<()> {
+        match self.check(name)? {
+            State::Missing => self.apply(name),
+            _ => Ok(()),
+        }
+    }
+
+    fn all(&mut self) {
+        for module in MODULES {
+            self.converge(module.name).unwrap_or_else(|error| panic!("{}: {error}", module.name));
+        }
+    }
+
+    fn text(&self, path: &str) -> String {
+        self.root.text(path).unwrap_or_else(|| panic!("no {path}"))
+    }
+}
+
+#[test]
+fn every_module_file_has_a_row() {
+    let shared = ["mod", "tests", "replace", "account", "home"];
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/apply");
+    let mut files: Vec<String> = (std::fs::read_dir(folder).unwrap())
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().into())
+        .filter(|name: &String| !shared.contains(&name.as_str()))
+        .collect();
+    let mut rows: Vec<String> = MODULES.iter().map(|module| module.name.into()).collect();
+    files.sort();
+    rows.sort();
+    assert_eq!(files, rows);
+}
+
+#[test]
+fn a_fresh_image_gets_what_useradd_would_give_it() {
+    let mut image = Image::debian();
+    image.all();
+    assert!(image.text("etc/passwd").ends_with("\nops:x:1000:1000::/home/ops:/bin/bash\n"));
+    assert!(image.text("etc/shadow").ends_with("\nops:$6$salt$hash:20000:0:99999:7:::\n"));
+    assert_eq!(image.text("etc/group"), "root:x:0:\nadm:x:4:ops\nsudo:x:27:ops\nshadow:x:42:\nops:x:1000:\n");
+    assert_eq!(image.text("etc/gshadow"), "root:*::\nadm:*::ops\nsudo:*::ops\nshadow:*::\nops:!::\n");
+    assert_eq!(image.root.owner("etc/shadow").unwrap(), Owner { mode: 0o640, uid: 0, gid: 42 });
+    assert_eq!(image.text("etc/hostname"), "vm1.example.com\n");
+    assert_eq!(image.system.hostname.as_deref(), Some("vm1.example.com"));
+    assert!(image.text("etc/hosts").contains("\n127.0.1.1\tvm1.example.com\tvm1\n"));
+    assert!(image.text("etc/sudoers.d/90-preroot-ops").ends_with("\nops ALL=(ALL) ALL\n"));
+    assert_eq!(image.root.owner("etc/sudoers.d/90-preroot-ops").unwrap(), Owner::root(0o440));
+    assert!(image.text("etc/ssh/sshd_config.d/40-preroot.conf").contains("\nPasswordAuthentication no\n"));
+    assert_eq!(image.text("var/lib/preroot/custom-data"), "#!/bin/sh\n");
+    assert_eq!(image.root.owner("var/lib/preroot/custom-data").unwrap(), Owner::root(0o600));
+    assert!(image.root.dump().keys().all(|path| !path.ends_with(".preroot")));
+}
+
+#[test]
+fn the_home_is_the_skeleton_in_the_users_hands() {
+    let mut image = Image::debian();
+    image.all();
+    let user = |mode| Owner { mode, uid: 1000, gid: 1000 };
+    for (path, mode) in [
+        ("home/ops", 0o755),
+        ("home/ops/.bashrc", 0o644),
+        ("home/ops/bin/run", 0o755),
+        ("home/ops/.ssh", 0o700),
+        ("home/ops/.ssh/authorized_keys", 0o600),
+    ] {
+        assert_eq!(image.root.owner(path).unwrap(), user(mode), "{path}");
+    }
+    assert_eq!(image.text("home/ops/.ssh/authorized_keys"), std::format!("{KEY}\n"));
+    assert!(image.root.dump()["home/ops/link"].ends_with("-> /etc/passwd"));
+}
+
+#[test]
+fn a_second_run_changes_nothing() {
+    let mut image = Image::debian();
+    image.all();
+    let before = image.root.dump();
+    let changes = image.root.changes();
+    for module in MODULES {
+        assert_eq!(image.check(module.name).unwrap(), State::Satisfied, "{}", module.name);
+    }
+    assert_eq!(image.root.changes(), changes);
+    for module in MODULES.iter().filter(|module| module.name != "ssh_host_keys") {
+        image.apply(module.name).unwrap();
+    }
+    assert_eq!(image.root.dump(), before);
+}
+
+#[test]
+fn without_facts_nothing_is_touched() {
+    let mut image = Image::debian();
+    *image.facts = Facts::default();
+    let before = image.root.dump();
+    image.all();
+    assert_eq!(image.root.dump(), before);
+    assert!(image.system.runs.is_empty());
+}
+
+/// An image in which everything before `name` has been applied.
+fn prepared(name: &str) -> Image {
+    let mut image = Image::debian();
+    for module in MODULES.iter().take_while(|module| module.name != name) {
+        image.converge(module.name).unwrap();
+    }
+    // A fresh tree, so that cuts do not reach back.
+    image.root.power_on(true);
+    image
+}
+
+#[test]
+fn every_power_cut_in_every_module_converges() {
+    let mut cuts = 0;
+    for module in MODULES {
+        let mut uncut = prepared(module.name);
+        let before = uncut.root.changes();
+        uncut.converge(module.name).unwrap();
+        for n in 1..=uncut.root.changes() - before {
+            for keep_names in [false, true] {
+                let mut image = prepared(module.name);
+                image.root.cut_power_at(n);
+                assert!(image.converge(module.name).is_err(), "{} cut at {n}", module.name);
+                image.root.power_on(keep_names);
+                image.converge(module.name).unwrap();
+                assert_eq!(image.check(module.name).unwrap(), State::Satisfied);
+                // The lock file has no content to lose; it may or may not be there yet.
+                let (mut ours, mut whole) = (image.root.dump(), uncut.root.dump());
+                ours.remove("etc/.pwd.lock");
+                whole.remove("etc/.pwd.lock");
+                assert_eq!(ours, whole, "{} cut at {n}, names kept: {keep_names}", module.name);
+                cuts += 1;
+            }
+        }
+    }
+    assert!(cuts > 100, "{cuts}");
+}
+
+#[test]
+fn every_failing_operation_is_reported_and_the_next_run_converges() {
+    for module in MODULES {
+        let mut whole = prepared(module.name);
+        let before = whole.root.changes();
+        whole.converge(module.name).unwrap();
+        for n in 1..=whole.root.changes() - before {
+            let mut image = prepared(module.name);
+            image.root.fail_at(n, Errno::NOSPC);
+            assert!(image.converge(module.name).is_err(), "{} failure at {n}", module.name);
+            image.converge(module.name).unwrap();
+            assert_eq!(image.root.dump(), whole.root.dump(), "{} failure at {n}", module.name);
+        }
+    }
+}
+
+#[test]
+fn a_system_account_is_not_taken_over() {
+    for name in ["root", "nobody"] {
+        let mut image = Image::debian();
+        image.facts.user = fact(UserName::parse(name).unwrap());
+        let before = image.root.dump();
+        for module in ["users", "password", "ssh_keys", "sudo"] {
+            assert!(matches!(image.check(module), Err(Error::Unsupported { .. })), "{module} {name}");
+            assert!(image.apply(module).is_err() || module == "labels");
+        }
+        let mut after = image.root.dump();
+        after.remove("etc/.pwd.lock");
+        assert_eq!(after, before);
+    }
+}
+
+#[test]
+fn an_existing_user_keeps_what_it_has() {
+    let mut image = Image::debian();
+    let passwd = "ops:x:1234:100:Ops,,,:/srv/ops:/bin/zsh\n";
+    image.root.put("etc/passwd", passwd).put("etc/shadow", "ops:!:1:2:3:4:5:6:7\n").put_dir("srv/ops");
+    image.all();
+    assert_eq!(image.text("etc/passwd"), passwd);
+    assert_eq!(image.text("etc/shadow"), std::format!("ops:{HASH}:20000:2:3:4:5:6:7\n"));
+    assert!(!image.text("etc/group").contains("ops:x:"), "it has a primary group");
+    assert!(image.text("etc/group").contains("sudo:x:27:ops\n"));
+    assert_eq!(image.root.owner("srv/ops/.ssh").unwrap().uid, 1234);
+}
+
+#[test]
+fn without_a_hash_passwords_are_locked_or_left() {
+    for (there, expected) in [("", "!"), ("!", "!"), ("$6$own", "$6$own")] {
+        let mut image = Image::debian();
+        image.facts.password = None;
+        image.root.put("etc/passwd", "ops:x:1000:1000::/home/ops:/bin/sh\n");
+        image.root.put("etc/shadow", std::format!("ops:{there}:1:0:99999:7:::\n"));
+        image.all();
+        assert!(image.text("etc/shadow").starts_with(&std::format!("ops:{expected}:")), "{there:?}");
+        assert!(image.text("etc/sudoers.d/90-preroot-ops").contains("NOPASSWD: ALL\n"));
+    }
+}
+
+#[test]
+fn a_hash_in_passwd_does_not_win_over_shadow() {
+    let mut image = Image::debian();
+    image.root.put("etc/passwd", "ops::1000:1000::/home/ops:/bin/sh\n");
+    image.all();
+    assert_eq!(image.text("etc/passwd"), "ops:x:1000:1000::/home/ops:/bin/sh\n");
+}
+
+#[test]
+fn before_the_clock_is_set_no_new_password_is_forced() {
+    let mut image = Image::debian();
+    image.with(|facts, root| {
+        root.wall_s = 40;
+        super::users::apply(facts, root).unwrap();
+        super::password::apply(facts, root).unwrap();
+    });
+    assert!(image.text("etc/shadow").ends_with(&std::format!("\nops:{HASH}::0:99999:7:::\n")));
+}
+
+#[test]
+fn keys_of_others_stay() {
+    let mut image = Image::debian();
+    image.converge("users").unwrap();
+    let file = "home/ops/.ssh/authorized_keys";
+    image.root.put(file, "# mine\nssh-rsa AAAAB3 me");
+    image.converge("ssh_keys").unwrap();
+    assert_eq!(image.text(file), std::format!("# mine\nssh-rsa AAAAB3 me\n{KEY}\n"));
+    assert_eq!(image.root.owner(file).unwrap(), Owner { mode: 0o600, uid: 1000, gid: 1000 });
+    assert_eq!(image.root.owner("home/ops/.ssh").unwrap(), Owner { mode: 0o700, uid: 1000, gid: 1000 });
+}
+
+#[test]
+fn links_in_a_home_lead_nowhere() {
+    for (link, target) in
+        [("home/ops/.ssh", "/root"), ("home/ops/.ssh/authorized_keys", "/etc/shadow"), ("home/ops", "/root")]
+    {
+        let mut image = Image::debian();
+        image.root.put("etc/passwd", "ops:x:1000:1000::/home/ops:/bin/sh\n").put_dir("root");
+        image.root.put_symlink(link, target);
+        let before = image.root.dump();
+        assert!(image.converge("ssh_keys").is_err(), "{link}");
+        assert!(image.apply("ssh_keys").is_err(), "{link}");
+        assert_eq!(image.root.dump()["etc/shadow"], before["etc/shadow"]);
+        assert!(image.root.text("root/authorized_keys").is_none() && image.root.text("root/.ssh").is_none());
+    }
+}
+
+#[test]
+fn a_home_behind_a_link_of_roots_is_reached() {
+    let mut image = Image::debian();
+    image.root.put("etc/passwd", "ops:x:1000:1000::/exports/home/ops:/bin/sh\n");
+    image.root.put_dir("var/home").put_dir("exports").put_symlink("exports/home", "/var/home");
+    image.all();
+    assert_eq!(image.text("var/home/ops/.ssh/authorized_keys"), std::format!("{KEY}\n"));
+}
+
+#[test]
+fn another_programs_lock_is_respected() {
+    let mut image = Image::debian();
+    image.root.hold_lock("etc/.pwd.lock");
+    assert!(matches!(image.apply("users"), Err(Error::Deadline { .. })));
+    assert!(!image.text("etc/passwd").contains("ops"));
+}
+
+#[test]
+fn sudo_is_optional_and_visudo_has_the_last_word() {
+    let mut image = prepared("sudo");
+    image.system.programs.insert("/usr/sbin/visudo".into(), 1);
+    let error = image.converge("sudo").unwrap_err();
+    assert_eq!(error.reason(), "visudo refuses the rule");
+    assert!(image.root.text("etc/sudoers.d/90-preroot-ops").is_none());
+    assert!(image.root.text("etc/sudoers.d/.90-preroot-ops.preroot").is_none());
+    assert_eq!(image.system.runs, ["/usr/sbin/visudo -c -q -f /etc/sudoers.d/.90-preroot-ops.preroot"]);
+
+    let mut image = prepared("sudo");
+    use crate::sys::Dir;
+    image.root.remove("etc/sudoers").unwrap();
+    assert!(matches!(image.check("sudo").unwrap(), State::Foreign { .. }));
+
+    let mut image = prepared("sudo");
+    image.root.put_owned("etc/sudoers", Owner::root(0o440), "root ALL=(ALL) ALL\n");
+    image.converge("sudo").unwrap();
+    assert_eq!(image.text("etc/sudoers"), "root ALL=(ALL) ALL\n#includedir /etc/sudoers.d\n");
+}
+
+#[test]
+fn the_setting_stands_where_sshd_listens() {
+    for (config, passwords, expected) in [
+        ("UsePAM yes\n", true, "UsePAM yes\n"),
+        (
+            "UsePAM yes\n",
+            false,
+            "ChallengeResponseAuthentication no\nPasswordAuthentication no\nUsePAM yes\n",
+        ),
+        (
+            "KbdInteractiveAuthentication no\nPasswordAuthentication yes\n",
+            false,
+            "KbdInteractiveAuthentication no\nPasswordAuthentication no\n",
+        ),
+        (
+            "PasswordAuthentication no\nInclude /etc/ssh/sshd_config.d/*.conf\n",
+            true,
+            "PasswordAuthentication yes\nInclude /etc/ssh/sshd_config.d/*.conf\n",
+        ),
+    ] {
+        let mut image = prepared("sshd");
+        image.facts.password_login = fact(passwords);
+        image.root.put("etc/ssh/sshd_config", config);
+        image.converge("sshd").unwrap();
+        assert_eq!(image.text("etc/ssh/sshd_config"), expected);
+        assert_eq!(image.check("sshd").unwrap(), State::Satisfied, "{config}");
+        assert!(image.root.text("etc/ssh/sshd_config.d/40-preroot.conf").is_none());
+    }
+}
+
+#[test]
+fn host_keys_are_made_only_if_there_are_none() {
+    use crate::sys::Dir;
+    let mut image = Image::debian();
+    assert_eq!(image.check("ssh_host_keys").unwrap(), State::Satisfied);
+    image.root.put("etc/ssh/ssh_host_rsa_key", "");
+    assert_eq!(image.check("ssh_host_keys").unwrap(), State::Missing, "an empty file is no key");
+    image.system.programs.insert("/usr/bin/ssh-keygen".into(), 0);
+    image.apply("ssh_host_keys").unwrap();
+    assert!(image.root.text("etc/ssh/ssh_host_rsa_key").is_none());
+    assert_eq!(image.text("etc/ssh/ssh_host_ed25519_key"), "key");
+    image.root.remove("etc/ssh/ssh_host_ed25519_key").unwrap();
+    assert_eq!(image.check("ssh_host_keys").unwrap(), State::Missing);
+    image.root.remove("usr/bin/ssh-keygen").unwrap();
+    assert!(matches!(image.check("ssh_host_keys").unwrap(), State::Foreign { .. }));
+}
+
+#[test]
+fn labels_are_restored_only_under_selinux() {
+    let mut image = Image::debian();
+    image.all();
+    assert!(image.system.runs.iter().all(|run| !run.contains("restorecon")));
+    image.root.put("sys/fs/selinux/enforce", "1").put("usr/sbin/restorecon", "");
+    image.system.programs.insert("/usr/sbin/restorecon".into(), 0);
+    image.converge("labels").unwrap();
+    assert!(image.system.runs.last().unwrap().ends_with("/var/lib/preroot /home/ops"));
+}
+
+#[test]
+fn a_minimal_image_without_shadow_skel_or_sudo_gets_an_account() {
+    use crate::sys::Dir;
+    let mut image = Image::debian();
+    for path in ["etc/shadow", "etc/gshadow", "etc/sudoers", "etc/login.defs", "bin/bash", "etc/hosts"] {
+        image.root.remove(path).unwrap();
+    }
+    image.root.remove_dir("home").unwrap();
+    image.all();
+    assert!(image.text("etc/passwd").ends_with(":/home/ops:/bin/sh\n"));
+    assert_eq!(image.text("etc/shadow"), std::format!("ops:{HASH}:20000:0:99999:7:::\n"));
+    assert_eq!(image.root.owner("etc/shadow").unwrap(), Owner::root(0o600));
+    assert!(image.root.text("etc/gshadow").is_none());
+    assert!(image.text("etc/hosts").starts_with("127.0.0.1\tlocalhost\n127.0.1.1\tvm1"));
+}

@@ -1,0 +1,170 @@
+//! The administrator's account: group, user, groups that let it administer, home.
+//!
+//! The lines are useradd's. passwd comes last, so that nobody can log in before the rest is there, and so
+//! that an account that exists is whole. No `-` backup files are made: the old file is whole until the
+//! rename, and a copy of shadow is one more place for hashes.
+
+use super::account::{self, Account, GROUP, GSHADOW, PASSWD, SHADOW};
+use super::replace::{self, Target};
+use super::{Buffers, Root, State, exists, home, join, named, read};
+use crate::error::{Error, Result};
+use crate::facts::{Facts, UserName};
+use crate::format::login_defs::LoginDefsRepr;
+use crate::format::passwd::{self, find, free_id};
+use crate::format::text::Out;
+use crate::sys::Dir;
+
+/// Groups of an administrator, joined where the image has them: what it grants by them is the image's choice
+/// (sudo on Debian, wheel on Red Hat), and adm and systemd-journal may read logs. None is created. Desktop
+/// groups (audio, plugdev ...) of cloud-init's default user are left out: nobody sits at a VM.
+const GROUPS: &[&str] = &["adm", "sudo", "wheel", "systemd-journal"];
+
+pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
+    let Some(user) = &facts.user else { return Ok(State::Satisfied) };
+    let (user, buffers) = (&user.value, &mut root.buffers);
+    let Some(account) = account::lookup(root.dir, buffers, user)? else { return Ok(State::Missing) };
+    let is_whole = has_line(root.dir, buffers, SHADOW, user.as_str())?
+        && is_member_everywhere(root.dir, buffers, user)?
+        && home::exists(root.dir, &account)?;
+    Ok(if is_whole { State::Satisfied } else { State::Missing })
+}
+
+fn has_line(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, file: &'static str, name: &str) -> Result<bool> {
+    Ok(find(read(dir, file, file, buffers.old)?, name).is_some())
+}
+
+fn is_member_everywhere(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, user: &UserName) -> Result<bool> {
+    let is_member = |text: &[u8]| {
+        GROUPS.iter().filter_map(|group| find(text, group)).all(|line| line.has_member(user.as_str()))
+    };
+    Ok(is_member(read(dir, GROUP, GROUP, buffers.old)?)
+        && is_member(read(dir, GSHADOW, GSHADOW, buffers.old)?))
+}
+
+pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
+    let Some(user) = &facts.user else { return Ok(()) };
+    let day = root.day();
+    let buffers = &mut root.buffers;
+    account::locked(root.dir, &mut |dir| {
+        let defs = account::login_defs(dir, buffers)?;
+        add_account(&mut Editor { dir, buffers, user: &user.value, defs, day })
+    })?;
+    let account = account::require(root.dir, buffers, &user.value)?;
+    let mode = account::login_defs(root.dir, buffers)?.home_mode;
+    home::make(root.dir, buffers, &account, mode)
+}
+
+/// What the steps below share.
+struct Editor<'e, 'b> {
+    dir: &'e mut dyn Dir,
+    buffers: &'e mut Buffers<'b>,
+    user: &'e UserName,
+    defs: LoginDefsRepr,
+    day: Option<u32>,
+}
+
+fn add_account(editor: &mut Editor<'_, '_>) -> Result<()> {
+    let known = account::lookup(editor.dir, editor.buffers, editor.user)?;
+    let account = match &known {
+        Some(account) => account.clone(),
+        None => new_account(editor)?,
+    };
+    add_shadow(editor)?;
+    for group in GROUPS {
+        join_group(editor, group)?;
+    }
+    if known.is_some() { Ok(()) } else { add_user(editor, &account) }
+}
+
+/// Chooses the ids, and makes the user's own group as USERGROUPS_ENAB does. A group of that name that is
+/// there already, ours from before a power cut or the image's, becomes the primary group.
+fn new_account(editor: &mut Editor<'_, '_>) -> Result<Account> {
+    let name = editor.user.as_str();
+    let text = editor.dir.read(PASSWD, editor.buffers.old).map_err(named(PASSWD))?;
+    let text = editor.buffers.old.get(..text).unwrap_or_default();
+    let full = |what, rule| Error::Unsupported { what, rule };
+    let uid = free_id(text, editor.defs.uids, None)
+        .ok_or(full(PASSWD, "no free user id between UID_MIN and UID_MAX"))?;
+    let groups = read(editor.dir, GROUP, GROUP, editor.buffers.old)?;
+    let (gid, is_new) = match find(groups, name).map(|line| line.id()) {
+        Some(gid) => (gid.ok_or(Error::malformed(GROUP, "group id", 0))?, false),
+        None => {
+            let gid = free_id(groups, editor.defs.gids, Some(uid));
+            (gid.ok_or(full(GROUP, "no free group id between GID_MIN and GID_MAX"))?, true)
+        }
+    };
+    if is_new {
+        let digits = Digits::of(gid)?;
+        add_line(editor, Target::existing(GROUP), &[name.as_bytes(), b"x", digits.as_bytes(), b""])?;
+    }
+    // As groupadd: only where the image uses it, and locked.
+    if exists(editor.dir, GSHADOW)? {
+        add_line(editor, Target::existing(GSHADOW), &[name.as_bytes(), b"!", b"", b""])?;
+    }
+    Ok(Account { uid, gid, home: join(&["home/", name])? })
+}
+
+/// A locked password; module `password` sets one where there is one.
+fn add_shadow(editor: &mut Editor<'_, '_>) -> Result<()> {
+    let day = editor.day.map(Digits::of).transpose()?;
+    let day = day.as_ref().map(Digits::as_bytes).unwrap_or_default();
+    let (min, max) = (Digits::of(editor.defs.min_days)?, Digits::of(editor.defs.max_days)?);
+    let warn = Digits::of(editor.defs.warn_days)?;
+    let name = editor.user.as_str().as_bytes();
+    let fields = [name, b"!", day, min.as_bytes(), max.as_bytes(), warn.as_bytes(), b"", b"", b""];
+    add_line(editor, Target::root(SHADOW, SHADOW, 0o600), &fields)
+}
+
+fn add_user(editor: &mut Editor<'_, '_>, account: &Account) -> Result<()> {
+    let (uid, gid) = (Digits::of(account.uid)?, Digits::of(account.gid)?);
+    let home = join(&["/", &account.home])?;
+    let shell: &[u8] = if exists(editor.dir, "bin/bash")? { b"/bin/bash" } else { b"/bin/sh" };
+    let name = editor.user.as_str().as_bytes();
+    let fields = [name, b"x", uid.as_bytes(), gid.as_bytes(), b"", home.as_bytes(), shell];
+    add_line(editor, Target::existing(PASSWD), &fields)
+}
+
+/// Adds a line unless its name is there.
+fn add_line(editor: &mut Editor<'_, '_>, target: Target<'_>, fields: &[&[u8]]) -> Result<()> {
+    let name = editor.user.as_str();
+    replace::edit(editor.dir, target, editor.buffers, &mut |old, out| {
+        if find(old, name).is_some() { out.put(old) } else { passwd::add(old, fields, out) }
+    })
+    .map(|_| ())
+}
+
+fn join_group(editor: &mut Editor<'_, '_>, group: &str) -> Result<()> {
+    let user = editor.user.as_str();
+    for file in [GROUP, GSHADOW] {
+        if !exists(editor.dir, file)? {
+            continue;
+        }
+        replace::edit(editor.dir, Target::existing(file), editor.buffers, &mut |old, out| match find(
+            old, group,
+        ) {
+            Some(line) if !line.has_member(user) => passwd::add_member(old, group, user, out),
+            _ => out.put(old),
+        })?;
+    }
+    Ok(())
+}
+
+/// A number as text.
+pub(super) struct Digits {
+    bytes: [u8; 10],
+    len: usize,
+}
+
+impl Digits {
+    pub(super) fn of(number: u32) -> Result<Self> {
+        let mut bytes = [0; 10];
+        let mut out = Out::new("number", &mut bytes);
+        out.put_number(u64::from(number))?;
+        let len = out.as_bytes().len();
+        Ok(Self { bytes, len })
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
