@@ -1,9 +1,14 @@
 //! The stories. The only layer that prints, sleeps or picks exit codes.
 
+mod lines;
 pub mod modules;
 pub mod online;
+mod outcomes;
 mod persist;
 pub mod report;
+mod show;
+mod status;
+mod timeline;
 
 use crate::cli::{Command, Usage, Verb};
 use crate::error::{Error, Result};
@@ -45,7 +50,33 @@ pub fn run(command: &Command) -> u8 {
     match command.verb {
         Verb::Help => print(HELP),
         Verb::Version => print(concat!("preroot ", env!("CARGO_PKG_VERSION"), "\n")),
+        Verb::Status | Verb::Timeline | Verb::Show => run_for_people(command),
         _ => run_stage(command),
+    }
+}
+
+/// A look at what happened, on standard output. It leaves no trace in `status` or the log.
+fn run_for_people(command: &Command) -> u8 {
+    let Some(scratch) = linux::take_scratch() else { return 1 };
+    let mut linux = match Linux::open(command.root, command.run, true) {
+        Ok(linux) => linux,
+        Err(error) => return cannot_start(error),
+    };
+    let (mut kernel, out) = (linux.kernel(), &mut linux::Stdout);
+    let outcome = match command.verb {
+        Verb::Timeline => timeline::run(&mut kernel, &mut scratch.bytes, out),
+        Verb::Show => show::run(&mut kernel, &mut scratch.facts, &mut scratch.bytes, out),
+        _ => {
+            return status::run(&mut kernel, &mut scratch.bytes, command, out)
+                .map_or_else(|e| e.exit_code(), |()| 0);
+        }
+    };
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = writeln!(out, "preroot: {error}");
+            error.exit_code()
+        }
     }
 }
 
@@ -83,6 +114,7 @@ fn run_stage(command: &Command) -> u8 {
 
 fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -> Result<()> {
     match command.verb {
+        Verb::Modules => modules::run(kernel, &mut scratch.bytes),
         Verb::Persist => persist::run(kernel, command.root),
         Verb::Report => report::run(kernel, &mut scratch.net, &mut scratch.bytes, command),
         _ => Err(Error::Unsupported { what: "preroot", rule: "this command is not built yet" }),

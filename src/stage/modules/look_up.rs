@@ -1,13 +1,13 @@
 //! Where does each wanted module come from: loaded already, built in, a file, an alias, nowhere?
 
 use super::Loader;
-use super::lines::each_line;
 use super::list::List;
 use super::table::{State, Table, Why};
 use crate::error::Result;
 use crate::format::modules::{
     Dependencies, SoftDependencies, SoftTime, is_match, name_of, parse_alias, parse_builtin_alias,
 };
+use crate::stage::lines::each_line;
 
 impl Loader<'_, '_, '_> {
     /// Adds the drivers of the modaliases that came into `devices` after `mark`.

@@ -4,7 +4,6 @@
 //! yet ([`coldplug`]). Where udev was faster, all is there already and no table is read.
 
 mod coldplug;
-mod lines;
 mod list;
 mod load;
 mod look_up;

@@ -20,7 +20,7 @@ pub use console::panicked;
 pub use dir::{LinuxDir, open_or_make};
 pub use disks::LinuxDisks;
 pub use link::LinuxLinks;
-pub use process::{Child, Ended, fork, fork_stage, print};
+pub use process::{Child, Ended, Stdout, fork, fork_stage, print};
 pub use raw::exit;
 pub use scratch::{Scratch, take as take_scratch};
 pub use signal::StopSignal;

@@ -222,6 +222,17 @@ pub fn print(text: &str) {
     write_all(unsafe { rustix::stdio::stdout() }, text.as_bytes());
 }
 
+/// Standard output, for what is formatted piece by piece.
+#[derive(Clone, Copy, Default)]
+pub struct Stdout;
+
+impl core::fmt::Write for Stdout {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        print(text);
+        Ok(())
+    }
+}
+
 fn write_all(descriptor: BorrowedFd<'_>, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match rustix::io::write(descriptor, bytes) {

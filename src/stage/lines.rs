@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::sys::Dir;
 
 /// Calls `each` with the offset and text of every line of a file, through `window`; lines end with `end`
-/// (newline, or NUL in modules.builtin.modinfo), which is not passed on. Lines that are not UTF-8 are skipped.
+/// (newline; NUL in modules.builtin.modinfo), which is not passed on. Lines that are not UTF-8 are skipped.
 ///
 /// # Errors
 /// `Os`; `TooMany` for a line longer than `window`; whatever `each` returns.
@@ -26,7 +26,7 @@ pub(super) fn each_line(
             return Ok(());
         }
         if taken == 0 {
-            return Err(Error::TooMany { what: "line of a kernel module table", limit: window.len() });
+            return Err(Error::TooMany { what: "line of a text file", limit: window.len() });
         }
         window.copy_within(taken.., 0);
         base += taken as u64;

@@ -1,0 +1,133 @@
+//! `preroot show`: which facts does the seed hold, and where is each from? Never a secret.
+
+use crate::error::{Error, Result};
+use crate::facts::{Fact, Facts};
+use crate::machine;
+use crate::seed::{self, Context};
+use crate::sys::Kernel;
+use core::fmt::{self, Display, Write};
+
+/// Prints the published seed, else the one kept on the root. `buf` is what [`seed::load`] needs.
+///
+/// # Errors
+/// `NotApplicable` when there is none (it is dropped once the platform knows); why it is not to be trusted.
+pub(super) fn run(
+    kernel: &mut Kernel<'_>,
+    facts: &mut Facts,
+    buf: &mut [u8],
+    out: &mut dyn Write,
+) -> Result<()> {
+    let context = if kernel.run.stat(seed::SEED).is_ok() {
+        seed::verify(kernel.run, seed::SEED)?;
+        seed::load(kernel.run, seed::SEED, buf, facts)?;
+        seed::load_context(kernel.run, seed::SEED)?
+    } else {
+        let none = Error::NotApplicable { why: "no seed: none was made, or it was dropped after the report" };
+        let id = machine::observe(kernel).vm_id.ok_or(none)?;
+        let pending = seed::pending(&id)?;
+        kernel.root.stat(&pending).map_err(|_| none)?;
+        seed::verify(kernel.root, &pending)?;
+        seed::load(kernel.root, &pending, buf, facts)?;
+        seed::load_context(kernel.root, &pending)?
+    };
+    // Standard output that takes nothing is not our fault.
+    let _ = print_facts(out, facts);
+    let _ = print_context(out, &context);
+    Ok(())
+}
+
+/// A secret of this many bytes.
+struct Redacted(u64);
+
+impl Display for Redacted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<redacted, {} bytes>", self.0)
+    }
+}
+
+fn print_facts(out: &mut dyn Write, facts: &Facts) -> fmt::Result {
+    row(out, "instance id", &facts.instance_id, |f, id| f.write_str(id.as_str()))?;
+    row(out, "host name", &facts.hostname, |f, name| f.write_str(name.as_str()))?;
+    row(out, "user", &facts.user, |f, name| f.write_str(name.as_str()))?;
+    row(out, "password hash", &facts.password, |f, hash| {
+        write!(f, "{}", Redacted(hash.as_str().len() as u64))
+    })?;
+    row(out, "password login", &facts.password_login, |f, is_on| f.write_str(yes(*is_on)))?;
+    row(out, "SSH keys", &facts.keys, |f, keys| write!(f, "{}", keys.lines().count()))?;
+    row(out, "customData", &facts.custom_data, |f, bytes| write!(f, "{}", Redacted(*bytes)))?;
+    row(out, "guest agent", &facts.wants_guest_agent, |f, is_wanted| f.write_str(yes(*is_wanted)))?;
+    row(out, "proxy agent", &facts.wants_proxy_agent, |f, is_wanted| f.write_str(yes(*is_wanted)))
+}
+
+fn print_context(out: &mut dyn Write, context: &Context) -> fmt::Result {
+    if let Some(medium) = &context.medium {
+        writeln!(out, "{:<16} {}", "medium", medium.as_str())?;
+    }
+    if let Some(lease) = &context.lease {
+        let [a, b, c, d] = lease.address;
+        writeln!(out, "{:<16} {a}.{b}.{c}.{d}/{}", "lease", lease.prefix)?;
+    }
+    if let Some(failure) = &context.failure {
+        let kind = if context.is_fatal { "failure (fatal)" } else { "fault" };
+        write!(out, "{kind:<16} ")?;
+        failure.chars().try_for_each(|c| out.write_char(if c.is_control() { '?' } else { c }))?;
+        out.write_char('\n')?;
+    }
+    Ok(())
+}
+
+fn row<T>(
+    out: &mut dyn Write,
+    name: &str,
+    fact: &Option<Fact<T>>,
+    print: impl Fn(&mut dyn Write, &T) -> fmt::Result,
+) -> fmt::Result {
+    let Some(fact) = fact else { return Ok(()) };
+    let mut value = heapless::String::<96>::new();
+    print(&mut value, &fact.value)?;
+    writeln!(out, "{name:<16} {value:<40} {}", fact.from.word())
+}
+
+const fn yes(is_on: bool) -> &'static str {
+    if is_on { "yes" } else { "no" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run;
+    use crate::facts::{Fact, Facts, Hostname, PasswordHash, Provenance, SshKey, SshKeys};
+    use crate::seed;
+    use crate::sys::fake::World;
+    use std::boxed::Box;
+    use std::string::String;
+
+    #[test]
+    fn facts_are_shown_and_secrets_are_not() {
+        let mut world = World::new();
+        let mut facts = Box::new(Facts::new());
+        let from = Provenance::OvfMedium;
+        facts.hostname = Some(Fact { value: Hostname::parse("web-1").unwrap(), from: Provenance::Imds });
+        facts.password = Some(Fact { value: PasswordHash::parse("$6$salt$CANARYHASH").unwrap(), from });
+        let mut keys = SshKeys::new();
+        keys.push(SshKey::parse("ssh-ed25519 AAAAC3Nz CANARYKEY").unwrap()).unwrap();
+        facts.keys = Some(Fact { value: keys, from });
+        seed::begin(&mut world.run).unwrap();
+        seed::spool_custom_data(&mut world.run, b"CANARYDATA").unwrap();
+        facts.custom_data = Some(Fact { value: 10, from });
+        seed::publish(&mut world.run, &facts, &seed::Context::default()).unwrap();
+        let mut out = String::new();
+        let mut buf = std::vec![0; crate::limits::SSH_KEYS];
+        run(&mut world.kernel(), &mut Box::new(Facts::new()), &mut buf, &mut out).unwrap();
+        assert!(out.contains("host name        web-1                                    imds\n"), "{out}");
+        assert!(out.contains("password hash    <redacted, 18 bytes>                     ovf\n"), "{out}");
+        assert!(out.contains("customData       <redacted, 10 bytes>"), "{out}");
+        assert!(!out.contains("CANARY"), "{out}");
+    }
+
+    #[test]
+    fn no_seed_is_not_applicable() {
+        let outcome =
+            run(&mut World::new().kernel(), &mut Box::new(Facts::new()), &mut [], &mut String::new());
+        assert_eq!(outcome.unwrap_err().exit_code(), 76);
+    }
+}
