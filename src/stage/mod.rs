@@ -1,5 +1,6 @@
 //! The stories. The only layer that prints, sleeps or picks exit codes.
 
+pub mod entropy;
 mod lines;
 pub mod modules;
 pub mod online;
