@@ -160,7 +160,7 @@ impl Reader {
     ///
     /// # Errors
     /// `Malformed` when it is not whole or one of the three values is missing.
-    pub fn finish(mut self) -> Result<GoalState> {
+    pub fn finish(&mut self) -> Result<GoalState> {
         self.tokenizer.finish()?;
         let values = &self.values;
         let incarnation = values.incarnation.get("goal state without Incarnation")?;
