@@ -162,6 +162,7 @@ rule "at most $BUDGET_BYTES bytes" within_budget
 rule 'shell scripts pass shellcheck' shellcheck_all
 rule 'every source and module has its row in docs/' nothing missing_rows
 rule 'every format has a fuzz target' nothing missing_fuzz
+rule 'every reason the platform may show is in docs/reasons.md' tests/reasons.py
 print_sections
 
 printf 'check: %s passed, %s failed\n' "$passed" "$failed"
