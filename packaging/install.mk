@@ -1,0 +1,23 @@
+# What `make install` adds beside binary, units and initrd integrations. Included by the Makefile, which sets
+# DESTDIR and PREFIX. Other init systems on request: make install-openrc, make install-busybox.
+
+SYSCONFDIR ?= /etc
+MANDIR     ?= $(PREFIX)/share/man
+
+.PHONY: install-man install-openrc install-busybox
+
+install: install-man
+
+install-man:
+	install -d $(DESTDIR)$(MANDIR)/man8
+	awk -f packaging/man.awk docs/man/preroot.8.md > $(DESTDIR)$(MANDIR)/man8/preroot.8
+	chmod 644 $(DESTDIR)$(MANDIR)/man8/preroot.8
+
+# Enable them with: rc-update add preroot-apply boot; rc-update add preroot-report-early boot; rc-update add preroot-report default
+install-openrc:
+	install -d $(DESTDIR)$(SYSCONFDIR)/init.d
+	install -m 755 packaging/openrc/* $(DESTDIR)$(SYSCONFDIR)/init.d/
+
+install-busybox:
+	install -d $(DESTDIR)$(SYSCONFDIR)/init.d
+	install -m 755 packaging/busybox/* $(DESTDIR)$(SYSCONFDIR)/init.d/
