@@ -14,6 +14,7 @@ mod timeline;
 use crate::cli::{Command, Usage, Verb};
 use crate::error::{Error, Result};
 use crate::event::{Level, Value};
+use crate::machine;
 use crate::sys::linux::{self, Ended, Linux, Scratch};
 use crate::sys::{Dir, Kernel, Owner};
 use core::fmt::Write;
@@ -108,7 +109,10 @@ fn run_stage(command: &Command) -> u8 {
     };
     let mut kernel = linux.kernel();
     let begin = kernel.clock.now_us();
-    let outcome = dispatch(&mut kernel, scratch, command);
+    let outcome = match machine::options(kernel.host).is_off {
+        true => Err(Error::NotApplicable { why: "rd.preroot=0 on the kernel command line" }),
+        false => dispatch(&mut kernel, scratch, command),
+    };
     let ms = kernel.clock.now_us().saturating_sub(begin) / 1000;
     conclude(&mut kernel, command.verb.word(), outcome, ms)
 }

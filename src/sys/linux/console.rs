@@ -2,7 +2,7 @@
 //! and the timeline file.
 #![expect(unsafe_code, reason = "borrowing descriptor 2")]
 
-use crate::event::Event;
+use crate::event::{Event, Level};
 use crate::limits;
 use crate::sys::Log;
 use core::fmt::{self, Write};
@@ -40,6 +40,7 @@ impl<const N: usize> Clipped<N> {
 /// The sinks of this process.
 pub struct Console {
     to_kernel: bool,
+    is_debug: bool,
     timeline: heapless::String<{ limits::PATH }>,
 }
 
@@ -48,16 +49,30 @@ impl Console {
     /// the file that keeps them, "" for none.
     #[must_use]
     pub fn new(to_kernel: bool, timeline: &str) -> Self {
-        Self { to_kernel, timeline: heapless::String::try_from(timeline).unwrap_or_default() }
+        Self {
+            to_kernel,
+            is_debug: false,
+            timeline: heapless::String::try_from(timeline).unwrap_or_default(),
+        }
+    }
+
+    /// With `rd.preroot.debug` details are as loud as progress.
+    #[must_use]
+    pub fn with_debug(self, is_debug: bool) -> Self {
+        Self { is_debug, ..self }
+    }
+
+    fn level(&self, event: &Event<'_>) -> Level {
+        if self.is_debug { event.level.min(Level::Info) } else { event.level }
     }
 }
 
 impl Log for Console {
     fn event(&mut self, event: &Event<'_>) {
         if self.to_kernel {
-            to_kmsg(event);
+            to_kmsg(event, self.level(event));
         }
-        if !self.to_kernel {
+        if !self.to_kernel && self.level(event) <= Level::Info {
             let mut line = Line::default();
             let _ = write!(line, "preroot {}: {event}", event.stage);
             let _ = rustix::io::write(stderr(), line.end_line());
@@ -70,11 +85,11 @@ impl Log for Console {
 
 /// One record a message. The descriptor is new each time: a kernel without `printk_devkmsg=on` drops all
 /// but ten lines in five seconds, counted per open file (drivers/char/../printk.c, devkmsg_write).
-fn to_kmsg(event: &Event<'_>) {
+fn to_kmsg(event: &Event<'_>, level: Level) {
     let Some(fd) = open_kmsg() else { return };
     let mut line = Line::default();
     // LOG_DAEMON (3 << 3) | level
-    let _ = write!(line, "<{}>preroot {}: {event}", 24 | event.level as u8, event.stage);
+    let _ = write!(line, "<{}>preroot {}: {event}", 24 | level as u8, event.stage);
     let _ = rustix::io::write(&fd, line.end_line());
 }
 

@@ -2,8 +2,9 @@
 
 use super::{Console, LinuxClock, LinuxDir, LinuxDisks, LinuxLinks, LinuxSystem, open_or_make};
 use crate::error::{Error, Result};
+use crate::format::cmdline;
 use crate::limits;
-use crate::sys::{CANCEL, Kernel};
+use crate::sys::{CANCEL, Dir, Kernel};
 use core::fmt::Write;
 
 /// Our own directory where `--run` does not name another.
@@ -31,10 +32,12 @@ impl Linux {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         let is_boot = run == RUN && !is_dry_run;
         let timeline = below(run, "timeline")?;
+        let mut host = LinuxDir::open("/")?;
+        let is_debug = is_debug(&mut host);
         Ok(Self {
             clock: LinuxClock::new(&below(run, CANCEL)?),
-            log: Console::new(is_boot, if is_dry_run { "" } else { &timeline }),
-            host: LinuxDir::open("/")?,
+            log: Console::new(is_boot, if is_dry_run { "" } else { &timeline }).with_debug(is_debug),
+            host,
             root: LinuxDir::open(root)?,
             run: open_or_make(run)?,
             disks: LinuxDisks,
@@ -56,6 +59,14 @@ impl Linux {
             system: &mut self.system,
         }
     }
+}
+
+/// `rd.preroot.debug`; the console must know before anything else is observed.
+fn is_debug(host: &mut LinuxDir) -> bool {
+    let mut buf = [0; 4096];
+    let length = host.read("proc/cmdline", &mut buf).unwrap_or_default();
+    let text = buf.get(..length).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default();
+    cmdline::switch(text, "rd.preroot.debug").unwrap_or_default()
 }
 
 fn below(run: &str, name: &str) -> Result<heapless::String<{ limits::PATH }>> {
