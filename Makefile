@@ -67,3 +67,6 @@ install: build
 clean:
 	$(CARGO) clean
 	rm -rf .vm
+
+# Manual page; install-openrc and install-busybox for other init systems.
+include packaging/install.mk
