@@ -1,11 +1,36 @@
-//! Which address do we have, and over which next hop is a destination reached?
+//! How is an address obtained, and over which next hop is a destination reached from it?
+//!
+//! A DHCP client (RFC 2131, 4.4) that does no I/O: frames in, frames out, time as an argument. It takes a lease
+//! and is done: no renewal (the OS makes its own), no release (Azure ties the address to the interface), no
+//! ARP probe (a second per try that no cloud needs).
 
 pub use crate::format::dhcp::{Ipv4, Lease, Route};
+
+use crate::error::{Error, Result};
+use crate::facts::Hostname;
+use crate::format::dhcp::{Kind, Query, Reply};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol, Ipv4Address,
+    Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
+};
 
 /// Azure's metadata service.
 pub const IMDS: Ipv4 = [169, 254, 169, 254];
 /// Azure's wireserver where option 245 does not name another.
 pub const WIRESERVER: Ipv4 = [168, 63, 129, 16];
+
+const CLIENT_PORT: u16 = 68;
+const SERVER_PORT: u16 = 67;
+/// Ethernet, IPv4 and UDP headers before the message.
+const HEADERS: usize = 14 + 20 + 8;
+/// First interval between tries; doubled up to `LONGEST_US`, give or take an eighth.
+const FIRST_US: u64 = 500_000;
+const LONGEST_US: u64 = 4_000_000;
+/// Requests for one offer before asking anew.
+const REQUESTS: u32 = 3;
+/// An offer without routes to Azure's services waits this long for a better one.
+const BETTER_OFFER_US: u64 = 100_000;
 
 impl Lease {
     /// True for the one interface on which Azure's services answer: only its lease has routes to them
@@ -31,5 +56,498 @@ impl Lease {
             None => [0; 4],
         };
         if gateway == [0; 4] { destination } else { gateway }
+    }
+}
+
+/// Where the conversation stands.
+enum State {
+    /// Discover is sent until an offer comes.
+    Selecting,
+    /// An offer is there; a better one may come until then.
+    Offered { offer: Lease, until_us: u64 },
+    /// Request is sent until the server answers.
+    Requesting { offer: Lease },
+}
+
+/// The client's side of one conversation.
+pub struct Client {
+    mac: [u8; 6],
+    hostname: Option<Hostname>,
+    random: u64,
+    transaction: u32,
+    state: State,
+    /// Frames sent in this state.
+    tries: u32,
+    /// Frames sent in all; the broadcast flag alternates with it.
+    sent: u32,
+    next_us: u64,
+    started_us: u64,
+}
+
+impl Client {
+    /// Starts at `now_us`. `seed` makes transactions and jitter; it need not be secret, but differ.
+    #[must_use]
+    pub fn new(mac: [u8; 6], hostname: Option<&Hostname>, seed: u64, now_us: u64) -> Self {
+        let hostname = hostname.cloned();
+        let mut client = Self {
+            mac,
+            hostname,
+            random: seed | 1, // xorshift stays at zero for ever
+            transaction: 0,
+            state: State::Selecting,
+            tries: 0,
+            sent: 0,
+            next_us: now_us,
+            started_us: now_us,
+        };
+        client.restart(now_us);
+        client
+    }
+
+    /// When [`Self::next_frame`] has something to do next.
+    #[must_use]
+    pub fn next_deadline_us(&self) -> u64 {
+        match self.state {
+            State::Offered { until_us, .. } => until_us,
+            _ => self.next_us,
+        }
+    }
+
+    /// Takes a frame from the link; the lease, once there is one. Frames that are not for this conversation
+    /// change nothing.
+    ///
+    /// # Errors
+    /// A message of our server for us that breaks a rule; the conversation goes on.
+    pub fn on_frame(&mut self, frame: &[u8], now_us: u64) -> Result<Option<Lease>> {
+        let Some(message) = message(frame, self.mac) else { return Ok(None) };
+        if !self.is_ours(message) {
+            return Ok(None);
+        }
+        let reply = Reply::parse(message)?;
+        match (&self.state, reply.kind, reply.lease) {
+            (State::Selecting | State::Offered { .. }, Kind::Offer, Some(offer)) => {
+                self.on_offer(offer, now_us);
+                Ok(None)
+            }
+            (State::Requesting { offer }, Kind::Ack, Some(lease)) if offer.server == reply.server => {
+                Ok(Some(lease))
+            }
+            (State::Requesting { offer }, Kind::Nak, _) if offer.server == reply.server => {
+                self.restart(now_us.saturating_add(FIRST_US));
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Transaction and client match. Looked at before anything else, so that nobody else's malformed message
+    /// is our error.
+    fn is_ours(&self, message: &[u8]) -> bool {
+        message.get(4..8) == Some(&self.transaction.to_be_bytes()[..])
+            && message.get(28..34) == Some(&self.mac[..])
+    }
+
+    fn on_offer(&mut self, offer: Lease, now_us: u64) {
+        if offer.is_primary() {
+            self.request(offer, now_us);
+        } else if matches!(self.state, State::Selecting) {
+            self.state = State::Offered { offer, until_us: now_us.saturating_add(BETTER_OFFER_US) };
+        }
+    }
+
+    fn request(&mut self, offer: Lease, now_us: u64) {
+        self.state = State::Requesting { offer };
+        self.tries = 0;
+        self.next_us = now_us;
+    }
+
+    /// Asks anew, as a new transaction, from `at_us` on.
+    fn restart(&mut self, at_us: u64) {
+        self.transaction = (self.next_random() >> 32) as u32;
+        self.state = State::Selecting;
+        self.tries = 0;
+        self.next_us = at_us;
+    }
+
+    /// Writes the next frame to send into `out`, if one is due.
+    ///
+    /// # Errors
+    /// `TooMany` when `out` is smaller than a frame.
+    pub fn next_frame(&mut self, now_us: u64, out: &mut [u8]) -> Result<Option<usize>> {
+        if now_us < self.next_deadline_us() {
+            return Ok(None);
+        }
+        self.advance(now_us);
+        if now_us < self.next_us {
+            return Ok(None);
+        }
+        let take = match &self.state {
+            State::Requesting { offer } => Some((offer.address, offer.server)),
+            _ => None,
+        };
+        let elapsed_s = now_us.saturating_sub(self.started_us) / 1_000_000;
+        let query = Query {
+            transaction: self.transaction,
+            mac: self.mac,
+            elapsed_s: u16::try_from(elapsed_s).unwrap_or(u16::MAX),
+            // Clear at first: an answer by unicast passes more switches; set next, as waagent does.
+            broadcast: self.sent % 2 == 1,
+            hostname: self.hostname.as_ref().map(Hostname::short),
+            take,
+        };
+        let length = frame(&query, out)?;
+        self.next_us = now_us.saturating_add(self.interval_us());
+        self.tries = self.tries.saturating_add(1);
+        self.sent = self.sent.saturating_add(1);
+        Ok(Some(length))
+    }
+
+    /// Changes of state that time alone brings.
+    fn advance(&mut self, now_us: u64) {
+        match core::mem::replace(&mut self.state, State::Selecting) {
+            State::Offered { offer, .. } => self.request(offer, now_us),
+            State::Requesting { .. } if self.tries >= REQUESTS => self.restart(now_us),
+            state => self.state = state,
+        }
+    }
+
+    /// 0.5 s, 1 s, 2 s, 4 s, 4 s ..., each up to an eighth shorter or longer.
+    fn interval_us(&mut self) -> u64 {
+        let interval = FIRST_US.checked_shl(self.tries).unwrap_or(LONGEST_US).clamp(FIRST_US, LONGEST_US);
+        let eighth = interval / 8;
+        interval - eighth + self.next_random() % (2 * eighth)
+    }
+
+    /// xorshift64: spreads a seed, hides nothing.
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
+
+/// The DHCP message in a frame, if it is one from a server to `mac` or to all.
+fn message(frame: &[u8], mac: [u8; 6]) -> Option<&[u8]> {
+    let ethernet = EthernetFrame::new_checked(frame).ok()?;
+    let is_for_us = ethernet.dst_addr() == EthernetAddress(mac) || ethernet.dst_addr().is_broadcast();
+    if !is_for_us || ethernet.ethertype() != EthernetProtocol::Ipv4 {
+        return None;
+    }
+    let ip = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
+    let is_whole = !ip.more_frags() && ip.frag_offset() == 0;
+    if ip.version() != 4 || !is_whole || !ip.verify_checksum() || ip.next_header() != IpProtocol::Udp {
+        return None;
+    }
+    // No UDP checksum: a local peer leaves it to an offload that never happens.
+    let udp = UdpPacket::new_checked(ip.payload()).ok()?;
+    let is_dhcp = udp.src_port() == SERVER_PORT && udp.dst_port() == CLIENT_PORT;
+    is_dhcp.then(|| udp.payload())
+}
+
+/// Writes the frame around a query, from nobody to all.
+fn frame(query: &Query<'_>, out: &mut [u8]) -> Result<usize> {
+    let full = Error::TooMany { what: "DHCP frame", limit: out.len() };
+    let length = query.emit(out.get_mut(HEADERS..).ok_or(full)?)?;
+    let whole = out.get_mut(..HEADERS + length).ok_or(full)?;
+    let checksums = ChecksumCapabilities::default();
+    let (source, destination) = (Ipv4Address::UNSPECIFIED, Ipv4Address::BROADCAST);
+    let mut ethernet = EthernetFrame::new_unchecked(whole);
+    let repr = EthernetRepr {
+        src_addr: EthernetAddress(query.mac),
+        dst_addr: EthernetAddress::BROADCAST,
+        ethertype: EthernetProtocol::Ipv4,
+    };
+    repr.emit(&mut ethernet);
+    let mut ip = Ipv4Packet::new_unchecked(ethernet.payload_mut());
+    let repr = Ipv4Repr {
+        src_addr: source,
+        dst_addr: destination,
+        next_header: IpProtocol::Udp,
+        payload_len: 8 + length,
+        hop_limit: 64,
+    };
+    repr.emit(&mut ip, &checksums);
+    let mut udp = UdpPacket::new_unchecked(ip.payload_mut());
+    let repr = UdpRepr { src_port: CLIENT_PORT, dst_port: SERVER_PORT };
+    let addresses = (IpAddress::Ipv4(source), IpAddress::Ipv4(destination));
+    // The payload is in its place already.
+    repr.emit(&mut udp, &addresses.0, &addresses.1, length, |_| {}, &checksums);
+    Ok(HEADERS + length)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::{Client, IMDS, Lease, Route, message};
+    use crate::facts::Hostname;
+    use crate::format::dhcp::tests::{AZURE, MAC, azure, plain};
+    use proptest::prelude::{any, prop};
+    use proptest::{prop_assert, proptest};
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire::{
+        EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr,
+        UdpPacket,
+    };
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
+
+    const S: u64 = 1_000_000;
+
+    /// A server's frame around `message`.
+    pub(crate) fn served(message: &[u8], destination: [u8; 6]) -> Vec<u8> {
+        let mut bytes = std::vec![0; 42 + message.len()];
+        bytes[42..].copy_from_slice(message);
+        let mut ethernet = EthernetFrame::new_unchecked(&mut bytes[..]);
+        ethernet.set_dst_addr(EthernetAddress(destination));
+        ethernet.set_src_addr(EthernetAddress([2, 0, 0, 0, 0, 1]));
+        ethernet.set_ethertype(EthernetProtocol::Ipv4);
+        let mut ip = Ipv4Packet::new_unchecked(ethernet.payload_mut());
+        let repr = Ipv4Repr {
+            src_addr: Ipv4Address::from(AZURE),
+            dst_addr: Ipv4Address::BROADCAST,
+            next_header: IpProtocol::Udp,
+            payload_len: 8 + message.len(),
+            hop_limit: 64,
+        };
+        repr.emit(&mut ip, &ChecksumCapabilities::default());
+        let mut udp = UdpPacket::new_unchecked(ip.payload_mut());
+        udp.set_src_port(67);
+        udp.set_dst_port(68);
+        udp.set_len(u16::try_from(8 + message.len()).unwrap());
+        bytes
+    }
+
+    /// What a client's frame says, in one line.
+    pub(crate) fn said(frame: &[u8]) -> String {
+        let message = &frame[42..];
+        let kind = match message[242] {
+            1 => "DISCOVER",
+            3 => "REQUEST",
+            _ => "?",
+        };
+        let broadcast = if message[10] & 0x80 == 0 { "unicast" } else { "broadcast" };
+        format!("{kind} {broadcast}")
+    }
+
+    /// A conversation, written down as it happens.
+    struct Diagram {
+        client: Client,
+        now_us: u64,
+        lines: Vec<String>,
+        lease: Option<Lease>,
+    }
+
+    impl Diagram {
+        fn new() -> Self {
+            let name = Hostname::parse("edge-vm-01.example").unwrap();
+            let client = Client::new(MAC, Some(&name), 42, 0);
+            Self { client, now_us: 0, lines: Vec::new(), lease: None }
+        }
+
+        /// Lets time pass; what the client sends is written down with its time to half a second.
+        fn until(&mut self, us: u64) -> &mut Self {
+            let mut out = [0; 1514];
+            while self.now_us <= us {
+                if let Some(length) = self.client.next_frame(self.now_us, &mut out).unwrap() {
+                    let line = said(&out[..length]);
+                    self.lines.push(format!(
+                        "{}.{} {line} ->",
+                        self.now_us / S,
+                        self.now_us % S / 500_000 * 5
+                    ));
+                }
+                let next = self.client.next_deadline_us();
+                assert!(next > self.now_us, "it would spin");
+                if next > us {
+                    break;
+                }
+                self.now_us = next;
+            }
+            self.now_us = us;
+            self
+        }
+
+        fn server(&mut self, name: &str, message: &dyn Fn(u32) -> Vec<u8>) -> &mut Self {
+            let frame = served(&message(self.client.transaction), MAC);
+            self.lines.push(format!("<- {name}"));
+            if let Some(lease) = self.client.on_frame(&frame, self.now_us).unwrap() {
+                self.lines.push(format!("lease of {:?}", lease.server));
+                self.lease = Some(lease);
+            }
+            self
+        }
+    }
+
+    #[test]
+    fn an_azure_lease_takes_four_messages() {
+        let mut talk = Diagram::new();
+        talk.until(1).server("OFFER", &|x| azure(2, x)).until(2).server("ACK", &|x| azure(5, x));
+        assert_eq!(
+            talk.lines,
+            [
+                "0.0 DISCOVER unicast ->",
+                "<- OFFER",
+                "0.0 REQUEST broadcast ->",
+                "<- ACK",
+                "lease of [168, 63, 129, 16]"
+            ]
+        );
+        assert!(talk.lease.as_ref().unwrap().is_primary());
+        assert_eq!(talk.lease.as_ref().unwrap().lease_s, None, "for ever");
+    }
+
+    #[test]
+    fn silence_is_answered_slower_and_slower() {
+        let mut talk = Diagram::new();
+        talk.until(16 * S);
+        let kinds: Vec<&str> = talk.lines.iter().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!(
+            kinds[..5],
+            [
+                "DISCOVER unicast ->",
+                "DISCOVER broadcast ->",
+                "DISCOVER unicast ->",
+                "DISCOVER broadcast ->",
+                "DISCOVER unicast ->"
+            ]
+        );
+        assert!((6..=8).contains(&kinds.len()), "0, 0.5, 1.5, 3.5, 7.5, 11.5, 15.5: {:?}", talk.lines);
+    }
+
+    #[test]
+    fn a_server_that_goes_silent_after_its_offer_is_left() {
+        let mut talk = Diagram::new();
+        talk.until(1).server("OFFER", &|x| azure(2, x)).until(6 * S);
+        let kinds: Vec<&str> = talk.lines.iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
+        assert_eq!(
+            kinds,
+            ["DISCOVER", "OFFER", "REQUEST", "REQUEST", "REQUEST", "DISCOVER", "DISCOVER", "DISCOVER"]
+        );
+    }
+
+    #[test]
+    fn a_refusal_starts_anew_but_not_at_once() {
+        let nak = |x: u32| {
+            let mut message = plain(6, x, AZURE);
+            message[16..20].fill(0);
+            message
+        };
+        let mut talk = Diagram::new();
+        talk.until(1).server("OFFER", &|x| azure(2, x)).until(2).server("NAK", &nak).until(S / 4);
+        assert_eq!(talk.lines.last().unwrap(), "<- NAK");
+        talk.until(S).server("OFFER", &|x| azure(2, x)).until(S + 1).server("ACK", &|x| azure(5, x));
+        assert!(talk.lease.is_some(), "{:?}", talk.lines);
+    }
+
+    #[test]
+    fn an_offer_that_reaches_azure_wins_over_one_that_came_first() {
+        let other = [10, 0, 0, 2];
+        let mut talk = Diagram::new();
+        talk.until(1).server("OFFER of another", &|x| plain(2, x, other));
+        talk.until(50_000).server("OFFER", &|x| azure(2, x)).until(50_001);
+        talk.server("ACK of another", &|x| plain(5, x, other));
+        assert!(talk.lease.is_none(), "its offer was not taken");
+        talk.server("ACK", &|x| azure(5, x));
+        assert_eq!(talk.lease.as_ref().unwrap().server, AZURE);
+    }
+
+    #[test]
+    fn the_only_offer_is_taken_after_a_moment() {
+        let other = [10, 0, 0, 2];
+        let mut talk = Diagram::new();
+        talk.until(1).server("OFFER", &|x| plain(2, x, other)).until(99_999);
+        assert_eq!(talk.lines.len(), 2);
+        talk.until(200_000).server("ACK", &|x| plain(5, x, other));
+        assert!(!talk.lease.as_ref().unwrap().is_primary());
+    }
+
+    #[test]
+    fn what_is_not_for_us_changes_nothing() {
+        let mut talk = Diagram::new();
+        talk.until(1);
+        let transaction = talk.client.transaction;
+        let offer = azure(2, transaction);
+        let good = served(&offer, MAC);
+        let mut frames = std::vec![
+            served(&azure(2, transaction ^ 1), MAC),
+            served(&offer, [2; 6]),
+            served(&azure(5, transaction), MAC), // an ACK nobody asked for
+        ];
+        // Destination port, source port, IP checksum, protocol, EtherType, more fragments, chaddr.
+        for at in [37, 35, 24, 23, 12, 20, 42 + 28] {
+            let mut frame = good.clone();
+            frame[at] ^= 0x20;
+            frames.push(frame);
+        }
+        for frame in frames {
+            assert_eq!(talk.client.on_frame(&frame, 2), Ok(None));
+            assert_eq!(talk.client.next_frame(2, &mut [0; 1514]), Ok(None));
+        }
+        assert_eq!(talk.client.on_frame(&good, 2), Ok(None));
+        assert!(talk.client.next_frame(2, &mut [0; 1514]).unwrap().is_some(), "the REQUEST");
+    }
+
+    #[test]
+    fn a_query_is_a_valid_frame_with_the_short_host_name() {
+        let mut out = [0; 1514];
+        let name = Hostname::parse("edge-vm-01.example").unwrap();
+        let length = Client::new(MAC, Some(&name), 7, 0).next_frame(0, &mut out).unwrap().unwrap();
+        let mut frame = out[..length].to_vec();
+        let text = String::from_utf8_lossy(&frame).into_owned();
+        assert!(text.contains("\u{c}\u{a}edge-vm-01") && !text.contains("example"));
+        let ip = Ipv4Packet::new_checked(&frame[14..]).unwrap();
+        assert!(ip.verify_checksum());
+        let udp = UdpPacket::new_checked(ip.payload()).unwrap();
+        assert!(udp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into()));
+        // Turned around, it is what the client itself would read.
+        frame.swap(35, 37);
+        assert!(message(&frame, MAC).is_some());
+    }
+
+    #[test]
+    fn the_next_hop_is_the_most_specific_route() {
+        let mut talk = Diagram::new();
+        talk.until(1).server("OFFER", &|x| azure(2, x)).until(2).server("ACK", &|x| azure(5, x));
+        let mut lease = talk.lease.unwrap();
+        assert_eq!(lease.next_hop(IMDS), [10, 0, 0, 1]);
+        assert_eq!(lease.next_hop([10, 0, 0, 9]), [10, 0, 0, 9]);
+        lease.routes.push(Route { network: [169, 254, 0, 0], prefix: 16, gateway: [10, 0, 0, 7] }).unwrap();
+        assert_eq!(lease.next_hop(IMDS), [10, 0, 0, 1], "a host route beats a network");
+        lease.routes.retain(|route| route.prefix == 16);
+        lease.routes[0].gateway = [0; 4];
+        assert_eq!(lease.next_hop(IMDS), IMDS, "on the link");
+        assert_eq!(lease.next_hop([8, 8, 8, 8]), [8, 8, 8, 8], "option 121 hides option 3");
+        lease.routes.clear();
+        assert_eq!(lease.next_hop([8, 8, 8, 8]), [10, 0, 0, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_frame_panics(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..4)) {
+            let mut client = Client::new(MAC, None, 1, 0);
+            for frame in &frames {
+                let _ = client.on_frame(frame, 5);
+            }
+        }
+
+        #[test]
+        fn no_damaged_answer_panics_or_spins(damage in prop::collection::vec((42usize..400, any::<u8>()), 0..6), seed: u64) {
+            let mut client = Client::new(MAC, None, seed, 0);
+            let mut out = [0; 1514];
+            let mut now = 0;
+            for kind in [2, 5, 6, 2, 5] {
+                let mut frame = served(&azure(kind, client.transaction), MAC);
+                for (at, byte) in &damage {
+                    if let Some(place) = frame.get_mut(*at) {
+                        *place = *byte;
+                    }
+                }
+                let _ = client.on_frame(&frame, now);
+                let _ = client.next_frame(now, &mut out);
+                prop_assert!(client.next_deadline_us() > now);
+                now = client.next_deadline_us();
+            }
+        }
     }
 }
