@@ -2,8 +2,10 @@
 
 use crate::limits;
 
+pub mod device;
 pub mod http_client;
 pub mod lease;
+pub mod stack;
 
 /// What an exchange needs in memory; a static, because it is far too big for a stack.
 pub struct Buffers {
