@@ -32,6 +32,8 @@ impl Errno {
     pub const NOSPC: Self = Self(28);
     /// Read-only file system.
     pub const ROFS: Self = Self(30);
+    /// The reader is gone.
+    pub const PIPE: Self = Self(32);
     /// File name too long.
     pub const NAMETOOLONG: Self = Self(36);
     /// Function not implemented.
@@ -42,6 +44,8 @@ impl Errno {
     pub const LOOP: Self = Self(40);
     /// No such address on the link.
     pub const ADDRNOTAVAIL: Self = Self(99);
+    /// Network is down.
+    pub const NETDOWN: Self = Self(100);
     /// Network is unreachable.
     pub const NETUNREACH: Self = Self(101);
     /// Connection reset by peer.
@@ -50,6 +54,8 @@ impl Errno {
     pub const TIMEDOUT: Self = Self(110);
     /// Connection refused.
     pub const CONNREFUSED: Self = Self(111);
+    /// No route to host.
+    pub const HOSTUNREACH: Self = Self(113);
     /// No medium found.
     pub const NOMEDIUM: Self = Self(123);
 }

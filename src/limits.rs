@@ -15,6 +15,8 @@ pub const POLL_MS: u64 = 250;
 pub const ROOT_DEVICE_MS: u64 = 5_000;
 /// For a raised link to get its carrier; hv_netvsc needs up to 1 s.
 pub const CARRIER_MS: u64 = 5_000;
+/// The same for the early report, which has 3 s in all; the link had a carrier minutes ago.
+pub const CARRIER_EARLY_MS: u64 = 1_500;
 /// For a DHCP lease.
 pub const DHCP_MS: u64 = 10_000;
 /// For IMDS, all tries together, in the initrd.
@@ -31,6 +33,8 @@ pub const MODULES_MS: u64 = 20_000;
 pub const GROW_MS: u64 = 15_000;
 /// What a supervisor adds to a stage's own deadlines before it kills it.
 pub const SLACK_MS: u64 = 5_000;
+/// For one try of them: an answer lost on the way is asked for again.
+pub const IMDS_TRY_MS: u64 = 2_500;
 /// `persist` joins a running fetch for at most this long.
 pub const JOIN_MS: u64 = 10_000;
 /// For the one early report before the OS network.

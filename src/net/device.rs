@@ -1,6 +1,6 @@
 //! How does a raw link look to smoltcp?
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::limits;
 use crate::sys::Link;
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
@@ -20,6 +20,14 @@ impl<'d> Device<'d> {
     /// that is the MTU.
     pub fn new(link: &'d mut dyn Link, rx: &'d mut [u8], tx: &'d mut [u8]) -> Self {
         Self { link, rx, tx, failed: None }
+    }
+
+    /// Waits as [`Link::wait`] does.
+    ///
+    /// # Errors
+    /// `Os`.
+    pub fn wait(&mut self, until_us: u64) -> Result<()> {
+        self.link.wait(until_us)
     }
 
     /// Why the link stopped working, if it did.
