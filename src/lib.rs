@@ -18,6 +18,7 @@ extern crate std;
 
 pub mod apply;
 pub mod cli;
+pub mod disk;
 pub mod error;
 pub mod event;
 pub mod facts;

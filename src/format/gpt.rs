@@ -267,6 +267,13 @@ fn header_crc(sector: &[u8], header_bytes: u32) -> Option<u32> {
     Some(Crc32::new().with(before).with(&[0; 4]).with(behind).value())
 }
 
+/// True when signature and checksum of a header hold: nobody tore it, whatever it says.
+#[must_use]
+pub fn is_whole(sector: &[u8]) -> bool {
+    let crc = le32(sector, 12).and_then(|header_bytes| header_crc(sector, header_bytes));
+    sector.first_chunk() == Some(SIGNATURE) && crc.is_some() && crc == le32(sector, 16)
+}
+
 /// Where an unchecked header says the other one is: a hint for finding a backup when the disk has grown
 /// since, which must then pass all checks itself.
 #[must_use]
@@ -329,7 +336,7 @@ impl PartitionEntryView<'_> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::{BlockSize, DiskSize, GptHeader, Guid, PRIMARY_LBA, alternate_hint};
+    use super::{BlockSize, DiskSize, GptHeader, Guid, PRIMARY_LBA, alternate_hint, is_whole};
     use crate::error::Error;
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
     use std::vec::Vec;
@@ -428,6 +435,7 @@ pub(crate) mod tests {
             }
             let error = GptHeader::parse(&sector, 1, disk).unwrap_err();
             assert_eq!(error.reason(), rule, "{header:?}");
+            assert_eq!(is_whole(&sector), header.header_bytes == 92);
         }
     }
 
@@ -468,7 +476,7 @@ pub(crate) mod tests {
         #[test]
         fn no_bytes_panic(bytes in any::<Vec<u8>>(), at: u64, blocks in 6_u64..1 << 40) {
             let _ = GptHeader::parse(&bytes, at, disk(blocks, 512));
-            let _ = alternate_hint(&bytes);
+            let _ = (alternate_hint(&bytes), is_whole(&bytes));
         }
 
         #[test]

@@ -1,0 +1,132 @@
+//! In which order is a grown table written, so that the partitions are there after every power cut?
+//!
+//! ```text
+//! backup entries and header at the new end | flush      the old primary is whole
+//! primary header with the changed entry    | flush      one aligned 4 KiB write where both fit
+//! protective MBR                           | flush      only a size that nobody relies on
+//! ```
+//! A primary that was torn in the second step is invalid; the backup is whole then, and the next boot's `grow`
+//! restores the primary from it ([`restore`]). Every run ends in the bytes of an uncut run.
+
+use super::grow::Growth;
+use super::table::{Space, Table, WINDOW, padded};
+use crate::error::{Error, Result};
+use crate::format::gpt::{GptHeader, PRIMARY_LBA};
+use crate::format::mbr;
+use crate::sys::Block;
+
+const MISMATCH: Error = Error::malformed("GPT", "growth of another table", 0);
+
+/// Writes the growth. Nothing is written when the disk no longer holds what was read.
+///
+/// # Errors
+/// `Unsupported` when the table changed; `Os` as the disk says, after which a later run completes it.
+pub fn write(disk: &mut dyn Block, table: &Table, growth: &Growth, space: &mut Space<'_>) -> Result<()> {
+    check_unchanged(disk, table, space)?;
+    if growth.needs_table() {
+        let header = grown_header(table, growth, space.array)?;
+        write_backup(disk, table, &header, space)?;
+        disk.flush()?;
+        write_primary(disk, table, growth, &header, space)?;
+        disk.flush()?;
+    }
+    if let Some(blocks) = growth.mbr_blocks {
+        let sector = space.mbr.get_mut(..table.disk.block.as_usize()).ok_or(MISMATCH)?;
+        mbr::set_protective_blocks(sector, table.mbr_slot, blocks).ok_or(MISMATCH)?;
+        disk.write_at(0, sector)?;
+        disk.flush()?;
+    }
+    Ok(())
+}
+
+/// Writes the primary from the backup that was read.
+///
+/// # Errors
+/// As [`write`].
+pub fn restore(disk: &mut dyn Block, table: &Table, space: &mut Space<'_>) -> Result<()> {
+    check_unchanged(disk, table, space)?;
+    disk.write_at(
+        table.disk.offset(table.header.entries_lba),
+        padded(space.array, &table.header, table.disk)?,
+    )?;
+    let sector = space.header.get_mut(..table.disk.block.as_usize()).ok_or(MISMATCH)?;
+    table.header.emit(sector)?;
+    disk.write_at(table.disk.offset(PRIMARY_LBA), sector)?;
+    disk.flush()
+}
+
+fn check_unchanged(disk: &mut dyn Block, table: &Table, space: &mut Space<'_>) -> Result<()> {
+    if table.is_unchanged(disk, space.window)? {
+        return Ok(());
+    }
+    Err(Error::Unsupported { what: "partition table", rule: "it changed while we looked at it" })
+}
+
+/// Changes the entry in `array` and returns the primary header that goes with it.
+fn grown_header(table: &Table, growth: &Growth, array: &mut [u8]) -> Result<GptHeader> {
+    table.header.set_last_lba(array, growth.number, growth.new_last_lba).ok_or(MISMATCH)?;
+    Ok(GptHeader {
+        alternate_lba: table.disk.last_lba(),
+        last_usable_lba: growth.last_usable_lba,
+        entries_crc: table.header.array_crc(array).ok_or(MISMATCH)?,
+        ..table.header
+    })
+}
+
+fn write_backup(
+    disk: &mut dyn Block,
+    table: &Table,
+    header: &GptHeader,
+    space: &mut Space<'_>,
+) -> Result<()> {
+    let entries = padded(space.array, header, table.disk)?;
+    let blocks = table.disk.block.blocks_for(header.array_bytes());
+    let entries_lba = table.disk.last_lba().checked_sub(blocks).ok_or(MISMATCH)?;
+    let backup =
+        GptHeader { my_lba: header.alternate_lba, alternate_lba: PRIMARY_LBA, entries_lba, ..*header };
+    let len = table.disk.block.as_usize();
+    let sector = space.window.get_mut(..len).ok_or(MISMATCH)?;
+    sector.copy_from_slice(space.header.get(..len).ok_or(MISMATCH)?);
+    backup.emit(sector)?;
+    disk.write_at(table.disk.offset(entries_lba), entries)?;
+    disk.write_at(table.disk.offset(backup.my_lba), sector)
+}
+
+/// One write when header and changed entry share an aligned 4 KiB; else the entry first, because a header
+/// must not exist without its entries.
+fn write_primary(
+    disk: &mut dyn Block,
+    table: &Table,
+    growth: &Growth,
+    header: &GptHeader,
+    space: &mut Space<'_>,
+) -> Result<()> {
+    let sector = space.header.get_mut(..table.disk.block.as_usize()).ok_or(MISMATCH)?;
+    header.emit(sector)?;
+    let header_at = table.disk.offset(PRIMARY_LBA);
+    let field_in_array = header.last_lba_offset(growth.number).ok_or(MISMATCH)?;
+    let field_at = table.disk.offset(header.entries_lba).checked_add(field_in_array).ok_or(MISMATCH)?;
+    let field = growth.new_last_lba.to_le_bytes();
+    let window = space.window.get_mut(..WINDOW).ok_or(MISMATCH)?;
+    if window_of(header_at) == window_of(field_at) {
+        return patch(disk, window, &[(header_at, sector), (field_at, &field)]);
+    }
+    patch(disk, window, &[(field_at, &field)])?;
+    patch(disk, window, &[(header_at, sector)])
+}
+
+fn window_of(offset: u64) -> u64 {
+    offset / WINDOW as u64 * WINDOW as u64
+}
+
+/// Puts `pieces` into the aligned 4 KiB that holds them all, and writes that.
+fn patch(disk: &mut dyn Block, window: &mut [u8], pieces: &[(u64, &[u8])]) -> Result<()> {
+    let start = pieces.first().map(|(offset, _)| window_of(*offset)).ok_or(MISMATCH)?;
+    disk.read_at(start, window)?;
+    for (offset, bytes) in pieces {
+        let at = offset.checked_sub(start).and_then(|at| usize::try_from(at).ok()).ok_or(MISMATCH)?;
+        let place = window.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len()));
+        place.ok_or(MISMATCH)?.copy_from_slice(bytes);
+    }
+    disk.write_at(start, window)
+}

@@ -1,0 +1,168 @@
+//! How far can a partition grow? Pure: a table, the disk's size and the kernel's view in, a plan out.
+
+use super::table::Table;
+use crate::error::{Error, Result};
+use crate::format::gpt::{DiskSize, PartitionEntryView};
+use crate::format::mbr::protective_blocks;
+use crate::sys::KernelPartition;
+
+/// New ends are aligned down to this, as all partition tools align; and less than this is not worth a write
+/// (growpart's fudge, so that it has nothing left to do either).
+pub const ALIGNMENT: u64 = 1024 * 1024;
+
+/// What will be done to one partition, as plain data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Growth {
+    /// Its number.
+    pub number: u32,
+    /// The disk.
+    pub disk: DiskSize,
+    /// Its first block.
+    pub first_lba: u64,
+    /// Its last block today.
+    pub old_last_lba: u64,
+    /// Its last block tomorrow.
+    pub new_last_lba: u64,
+    /// The last block partitions may use, tomorrow.
+    pub last_usable_lba: u64,
+    /// The partition that follows it on the disk.
+    pub next: Option<u32>,
+    /// New size in the protective MBR, if it must change.
+    pub mbr_blocks: Option<u32>,
+    /// The kernel knows the partition and must be told of its new size.
+    pub needs_kernel_resize: bool,
+}
+
+impl Growth {
+    /// True when the table itself changes.
+    #[must_use]
+    pub fn needs_table(&self) -> bool {
+        self.new_last_lba != self.old_last_lba
+    }
+
+    /// True when all is as it should be.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        !self.needs_table() && self.mbr_blocks.is_none() && !self.needs_kernel_resize
+    }
+
+    /// Size today.
+    #[must_use]
+    pub fn old_bytes(&self) -> u64 {
+        self.bytes_to(self.old_last_lba)
+    }
+
+    /// Size tomorrow.
+    #[must_use]
+    pub fn new_bytes(&self) -> u64 {
+        self.bytes_to(self.new_last_lba)
+    }
+
+    /// The partition tomorrow, for BLKPG.
+    #[must_use]
+    pub fn kernel_partition(&self) -> KernelPartition {
+        KernelPartition {
+            number: self.number,
+            start_bytes: self.disk.offset(self.first_lba),
+            length_bytes: self.new_bytes(),
+        }
+    }
+
+    fn bytes_to(&self, last_lba: u64) -> u64 {
+        self.disk.offset(last_lba.saturating_add(1).saturating_sub(self.first_lba))
+    }
+}
+
+/// Plans the growth of partition `number`. `kernel` is what the kernel has for it, if anything.
+///
+/// # Errors
+/// `Malformed` when the table contradicts itself; `Unsupported` when the kernel and the table disagree or the
+/// disk became smaller: then all is left alone.
+pub fn plan(table: &Table, array: &[u8], number: u32, kernel: Option<KernelPartition>) -> Result<Growth> {
+    let bad = |rule| Error::malformed("GPT", rule, u64::from(number));
+    let disk = table.disk;
+    let entry = table.header.entry(array, number).ok_or(bad("no such partition"))?;
+    let (first, last) = (entry.first_lba(), entry.last_lba());
+    let last_usable_lba = last_usable(table)?;
+    for other in table.header.entries(array) {
+        check_blocks(&other, table.header.first_usable_lba, last_usable_lba)?;
+    }
+    let others = || table.header.entries(array).filter(|other| other.number != number);
+    if others().any(|other| other.first_lba() <= last && other.last_lba() >= first) {
+        return Err(bad("partitions overlap"));
+    }
+    let next = others().filter(|other| other.first_lba() > last).min_by_key(PartitionEntryView::first_lba);
+    let limit = next.map_or(last_usable_lba, |next| next.first_lba().saturating_sub(1));
+    let new_last_lba = grown_end(disk, last, limit);
+    let mut growth = Growth {
+        number,
+        disk,
+        first_lba: first,
+        old_last_lba: last,
+        new_last_lba,
+        last_usable_lba,
+        next: next.map(|next| next.number),
+        mbr_blocks: None,
+        needs_kernel_resize: false,
+    };
+    growth.mbr_blocks = stale_mbr(table, &growth);
+    growth.needs_kernel_resize =
+        kernel.map(|kernel| is_behind(kernel, &growth)).transpose()?.unwrap_or_default();
+    Ok(growth)
+}
+
+/// Where partitions may end once the backup has moved to the end of the disk. A table that is there already
+/// keeps its own word.
+fn last_usable(table: &Table) -> Result<u64> {
+    let last = table.disk.last_lba();
+    let array = table.disk.block.blocks_for(table.header.array_bytes());
+    let possible = last.checked_sub(array).and_then(|lba| lba.checked_sub(1));
+    let possible = possible.ok_or(Error::malformed("GPT", "entries larger than the disk", 0))?;
+    if table.header.alternate_lba == last {
+        return Ok(possible.min(table.header.last_usable_lba));
+    }
+    Ok(possible)
+}
+
+fn check_blocks(entry: &PartitionEntryView<'_>, first_usable: u64, last_usable: u64) -> Result<()> {
+    let bad = |rule| Err(Error::malformed("GPT", rule, u64::from(entry.number)));
+    if entry.blocks().is_none() {
+        return bad("partition ends before it starts");
+    }
+    if entry.first_lba() < first_usable || entry.last_lba() > last_usable {
+        return bad("partition outside the usable blocks");
+    }
+    Ok(())
+}
+
+/// The highest aligned end up to `limit`, or the present one when that would gain less than [`ALIGNMENT`].
+fn grown_end(disk: DiskSize, last: u64, limit: u64) -> u64 {
+    let unit = (ALIGNMENT / disk.block.bytes()).max(1);
+    let end = limit.saturating_add(1) / unit * unit;
+    let gain = end.saturating_sub(last.saturating_add(1));
+    if gain >= unit { end.saturating_sub(1) } else { last }
+}
+
+/// A protective MBR smaller than the disk is what a cut right before the last write leaves; it is put right
+/// with a growth or after one, never on a disk that was not grown.
+fn stale_mbr(table: &Table, growth: &Growth) -> Option<u32> {
+    let wanted = protective_blocks(table.disk.blocks);
+    let belongs_here = growth.needs_table() || table.header.alternate_lba == table.disk.last_lba();
+    (belongs_here && table.mbr_blocks < wanted).then_some(wanted)
+}
+
+/// True when the kernel must hear of the new end.
+fn is_behind(kernel: KernelPartition, growth: &Growth) -> Result<bool> {
+    let disagree = |rule| Err(Error::Unsupported { what: "partition table", rule });
+    if kernel.number != growth.number || kernel.start_bytes != growth.disk.offset(growth.first_lba) {
+        return disagree("the kernel has this partition at another place");
+    }
+    if kernel.length_bytes > growth.old_bytes() {
+        return disagree("the kernel has this partition larger than the table");
+    }
+    if kernel.length_bytes < growth.old_bytes() && growth.needs_table() {
+        // Somebody else is at work: their table is new, their kernel's is not, and it is not our end.
+        return disagree("the kernel has this partition smaller than the table");
+    }
+    Ok(kernel.length_bytes < growth.new_bytes())
+}

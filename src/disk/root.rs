@@ -1,0 +1,323 @@
+//! Which partition is the root? From `root=` before it is mounted, from its device number afterwards.
+//!
+//! sysfs says which devices there are and their own bytes say who they are: no udev, no /dev/disk.
+
+use super::sysfs;
+use super::table::{self, Space, Table};
+use crate::error::{Error, Result};
+use crate::format::ReadAt;
+use crate::format::gpt::PartitionEntryView;
+use crate::format::root_arg::{DeviceName, RootArg};
+use crate::format::superblock::{BTRFS_BYTES, BTRFS_OFFSET, Contents, START_BYTES, Superblock};
+use crate::sys::{DeviceNumber, Dir, Disks};
+
+/// A partition of a disk. The kernel may not have it (when only the backup of the table is whole).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RootDisk {
+    /// The disk.
+    pub disk: DeviceName,
+    /// The partition's number.
+    pub number: u32,
+}
+
+/// How a search ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Search {
+    /// This is it.
+    Found(RootDisk),
+    /// Not there; its disk may still appear.
+    NotYet,
+    /// Not there, and something is that it may be inside of: no use waiting for a plain partition.
+    Inside(&'static str),
+}
+
+const WHAT: &str = "root=";
+
+/// Looks for the partition once.
+///
+/// # Errors
+/// `Unsupported` when it is found and is none that we grow, or when two devices match.
+pub fn find(
+    host: &mut dyn Dir,
+    disks: &mut dyn Disks,
+    wanted: &RootArg,
+    space: &mut Space<'_>,
+) -> Result<Search> {
+    match wanted {
+        RootArg::Device(name) => by_name(host, disks, name, space),
+        RootArg::DosPartUuid => Err(Error::Unsupported { what: "partition table", rule: "MBR" }),
+        RootArg::PartUuid { guid, offset } => {
+            let shifted = |entry: &PartitionEntryView<'_>| {
+                (entry.unique_guid() == *guid).then(|| entry.number.checked_add_signed(*offset)).flatten()
+            };
+            by_entry(host, disks, &shifted, space)
+        }
+        RootArg::PartLabel(name) => {
+            let named = |entry: &PartitionEntryView<'_>| entry.has_name(name).then_some(entry.number);
+            by_entry(host, disks, &named, space)
+        }
+        RootArg::Uuid(uuid) => by_contents(host, disks, &|found| found.uuid == *uuid, space),
+        RootArg::Label(label) => {
+            by_contents(host, disks, &|found| found.label == label.as_bytes() && !label.is_empty(), space)
+        }
+    }
+}
+
+/// The partition that a mounted file system is on, by its `st_dev`.
+///
+/// # Errors
+/// `Unsupported` when it is on none.
+pub fn of_mounted(host: &mut dyn Dir, number: DeviceNumber) -> Result<RootDisk> {
+    let rule = "its file system is on no single block device (btrfs, overlay, network)";
+    let device = sysfs::device_of(host, number)?.ok_or(Error::Unsupported { what: "root", rule })?;
+    plain_partition(host, &device)
+}
+
+/// A device by its kernel name, as a partition that we may grow.
+fn plain_partition(host: &mut dyn Dir, name: &str) -> Result<RootDisk> {
+    let unsupported = |rule| Err(Error::Unsupported { what: "root", rule });
+    if let Some(rule) = sysfs::stacked(host, name) {
+        return unsupported(rule);
+    }
+    let Some(number) = sysfs::partition_number(host, name) else {
+        return unsupported("a file system on the whole disk");
+    };
+    let disk = sysfs::disk_of(host, name)?;
+    if sysfs::has_any(host, name, "holders") || sysfs::has_any(host, &disk, "holders") {
+        return unsupported("held by device mapper or RAID");
+    }
+    if let Some(rule) = sysfs::stacked(host, &disk) {
+        return unsupported(rule);
+    }
+    Ok(RootDisk { disk, number })
+}
+
+fn by_name(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str, space: &mut Space<'_>) -> Result<Search> {
+    if sysfs::exists(host, name) {
+        return plain_partition(host, name).map(Search::Found);
+    }
+    // The kernel has no such partition; perhaps because a primary table was torn.
+    let Some((disk, number)) =
+        sysfs::split_partition_name(name).filter(|(disk, _)| sysfs::exists(host, disk))
+    else {
+        return Ok(Search::NotYet);
+    };
+    match read_table(host, disks, disk, space) {
+        Ok(table)
+            if table.header.entry(space.array, number).is_some() && !sysfs::has_partitions(host, disk) =>
+        {
+            Ok(Search::Found(RootDisk { disk: sysfs::device_name(disk)?, number }))
+        }
+        _ => Ok(Search::NotYet),
+    }
+}
+
+/// Reads the partition table of a disk by name.
+///
+/// # Errors
+/// As [`table::read`].
+pub fn read_table(
+    host: &mut dyn Dir,
+    disks: &mut dyn Disks,
+    disk: &str,
+    space: &mut Space<'_>,
+) -> Result<Table> {
+    let block = sysfs::block_size(host, disk)?;
+    let mut found = Err(Error::Unsupported { what: "partition table", rule: "never read" });
+    disks.open_read(disk, &mut |device| {
+        found = table::read(device, block, space);
+        Ok(())
+    })?;
+    found
+}
+
+/// At most one match; a second one is a copy of the disk (a rescue VM), and which of the two the kernel would
+/// mount is chance.
+struct OnlyMatch(Option<RootDisk>);
+
+impl OnlyMatch {
+    fn add(&mut self, found: RootDisk) -> Result<()> {
+        match self.0.replace(found) {
+            None => Ok(()),
+            Some(_) => Err(Error::Unsupported { what: WHAT, rule: "more than one device matches" }),
+        }
+    }
+
+    fn or_else(self, otherwise: Search) -> Search {
+        self.0.map_or(otherwise, Search::Found)
+    }
+}
+
+type EntryTest<'t> = dyn Fn(&PartitionEntryView<'_>) -> Option<u32> + 't;
+
+/// By what the table says: `test` gives the number of the wanted partition.
+fn by_entry(
+    host: &mut dyn Dir,
+    disks: &mut dyn Disks,
+    test: &EntryTest<'_>,
+    space: &mut Space<'_>,
+) -> Result<Search> {
+    let mut only = OnlyMatch(None);
+    let names = core::mem::take(&mut space.names);
+    let searched = sysfs::names(host, names).and_then(|all| {
+        for disk in all.lines().filter(|name| is_worth_a_look(name) && !is_stacked_name(name)) {
+            if sysfs::partition_number(host, disk).is_some()
+                || sysfs::size_bytes(host, disk).unwrap_or(0) == 0
+            {
+                continue;
+            }
+            let Ok(table) = read_table(host, disks, disk, space) else { continue };
+            for number in table.header.entries(space.array).filter_map(|entry| test(&entry)) {
+                if let Some(found) = of_table(host, disk, &table, number, space.array)? {
+                    only.add(found)?;
+                }
+            }
+        }
+        Ok(())
+    });
+    space.names = names;
+    searched.map(|()| only.or_else(Search::NotYet))
+}
+
+/// The partition of a table's entry; `None` while the kernel has others of the disk, but not this one.
+fn of_table(
+    host: &mut dyn Dir,
+    disk: &str,
+    table: &Table,
+    number: u32,
+    array: &[u8],
+) -> Result<Option<RootDisk>> {
+    if sysfs::partition(host, disk, number)?.is_some() {
+        return plain_partition(host, &sysfs::partition_name(disk, number)?).map(Some);
+    }
+    let is_lost = table.header.entry(array, number).is_some() && !sysfs::has_partitions(host, disk);
+    Ok(is_lost.then_some(RootDisk { disk: sysfs::device_name(disk)?, number }))
+}
+
+type ContentsTest<'t> = dyn Fn(&Superblock<'_>) -> bool + 't;
+
+/// By the file system inside.
+fn by_contents(
+    host: &mut dyn Dir,
+    disks: &mut dyn Disks,
+    test: &ContentsTest<'_>,
+    space: &mut Space<'_>,
+) -> Result<Search> {
+    let mut only = OnlyMatch(None);
+    let mut otherwise = Search::NotYet;
+    let names = core::mem::take(&mut space.names);
+    let searched = sysfs::names(host, names).and_then(|all| {
+        for name in all.lines().filter(|name| is_worth_a_look(name)) {
+            // What lies at the start of a disk with partitions is from before them.
+            let is_partition = sysfs::partition_number(host, name).is_some();
+            let is_empty = sysfs::size_bytes(host, name).unwrap_or(0) == 0;
+            if is_empty || !is_partition && sysfs::has_partitions(host, name) {
+                continue;
+            }
+            match look_into(disks, name, 0, test, space.window) {
+                Ok(Look::Match) => only.add(plain_partition(host, name)?)?,
+                Ok(Look::Container(what)) => otherwise = Search::Inside(what),
+                Ok(Look::Other) if !is_partition => {
+                    if let Some(found) = in_lost_partitions(host, disks, name, test, space)? {
+                        only.add(found)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    });
+    space.names = names;
+    searched.map(|()| only.or_else(otherwise))
+}
+
+/// Looks into the partitions that the table has and the kernel has not.
+fn in_lost_partitions(
+    host: &mut dyn Dir,
+    disks: &mut dyn Disks,
+    disk: &str,
+    test: &ContentsTest<'_>,
+    space: &mut Space<'_>,
+) -> Result<Option<RootDisk>> {
+    if sysfs::has_partitions(host, disk) || is_stacked_name(disk) {
+        return Ok(None);
+    }
+    let Ok(table) = read_table(host, disks, disk, space) else { return Ok(None) };
+    // Reading made the kernel look for partitions if it had not yet (GD_NEED_PART_SCAN): then they are its own.
+    if sysfs::has_partitions(host, disk) {
+        return Ok(None);
+    }
+    for entry in table.header.entries(space.array) {
+        let offset = table.disk.offset(entry.first_lba());
+        if matches!(look_into(disks, disk, offset, test, space.window), Ok(Look::Match)) {
+            return Ok(Some(RootDisk { disk: sysfs::device_name(disk)?, number: entry.number }));
+        }
+    }
+    Ok(None)
+}
+
+enum Look {
+    Match,
+    Container(&'static str),
+    Other,
+}
+
+fn look_into(
+    disks: &mut dyn Disks,
+    name: &str,
+    offset: u64,
+    test: &ContentsTest<'_>,
+    window: &mut [u8],
+) -> Result<Look> {
+    let mut look = Look::Other;
+    disks.open_read(name, &mut |device| {
+        look = match read_contents(device, offset, window)? {
+            Contents::FileSystem(found) if test(&found) => Look::Match,
+            Contents::Luks => Look::Container("an encrypted partition (LUKS)"),
+            Contents::Lvm => Look::Container("a logical volume (LVM)"),
+            Contents::Raid => Look::Container("a RAID array (md)"),
+            _ => Look::Other,
+        };
+        Ok(())
+    })?;
+    Ok(look)
+}
+
+/// What begins at `offset`. Devices too small for one of the places have nothing there.
+///
+/// # Errors
+/// `Os`.
+pub fn read_contents<'w>(device: &mut dyn ReadAt, offset: u64, window: &'w mut [u8]) -> Result<Contents<'w>> {
+    let short = Error::TooMany { what: "window", limit: window.len() };
+    let (start, rest) = window.split_at_mut_checked(START_BYTES).ok_or(short)?;
+    let btrfs = rest.get_mut(..BTRFS_BYTES).ok_or(short)?;
+    for (at, buf) in [(offset, &mut *start), (offset.saturating_add(BTRFS_OFFSET), &mut *btrfs)] {
+        buf.fill(0);
+        if at.saturating_add(buf.len() as u64) <= device.size_bytes() {
+            device.read_at(at, buf)?;
+        }
+    }
+    Ok(Contents::parse(start, btrfs))
+}
+
+/// Optical drives, floppies and RAM disks hold no root partition, and opening a floppy takes seconds.
+fn is_worth_a_look(name: &str) -> bool {
+    !["sr", "fd", "ram", "zram", "mtdblock"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Their tables are those of the disks below them.
+fn is_stacked_name(name: &str) -> bool {
+    name.starts_with("dm-") || name.starts_with("md")
+}
+
+/// What identifies the root, for messages.
+#[must_use]
+pub const fn kind(wanted: &RootArg) -> &'static str {
+    match wanted {
+        RootArg::Uuid(_) => "UUID",
+        RootArg::Label(_) => "LABEL",
+        RootArg::PartUuid { .. } | RootArg::DosPartUuid => "PARTUUID",
+        RootArg::PartLabel(_) => "PARTLABEL",
+        RootArg::Device(_) => "device name",
+    }
+}

@@ -1,0 +1,186 @@
+//! What partition table does a disk have, and which copy of it is whole?
+
+use crate::error::{Error, Result};
+use crate::format::ReadAt;
+use crate::format::crc32::Crc32;
+use crate::format::gpt::{self, BlockSize, DiskSize, GptHeader, PRIMARY_LBA};
+use crate::format::mbr::Mbr;
+use crate::limits;
+
+/// Largest logical block, and the unit of writes that a disk with 4 KiB physical sectors does whole.
+pub const WINDOW: usize = 4096;
+
+/// Buffers of one table, out of what the stage was lent.
+pub struct Space<'s> {
+    /// Block 0 as read.
+    pub mbr: &'s mut [u8],
+    /// The block the primary header is written into: as read, or the backup's when the primary's is broken.
+    pub header: &'s mut [u8],
+    /// The entries, padded to whole blocks.
+    pub array: &'s mut [u8],
+    /// For whoever needs a few bytes, never for long.
+    pub window: &'s mut [u8],
+    /// Names of block devices.
+    pub names: &'s mut [u8],
+}
+
+impl<'s> Space<'s> {
+    /// Splits [`limits::GROW_SCRATCH`] bytes.
+    ///
+    /// # Errors
+    /// `TooMany` when there are fewer.
+    pub fn new(scratch: &'s mut [u8]) -> Result<Self> {
+        let short = Error::TooMany { what: "scratch of grow", limit: scratch.len() };
+        let (mbr, rest) = scratch.split_at_mut_checked(WINDOW).ok_or(short)?;
+        let (header, rest) = rest.split_at_mut_checked(WINDOW).ok_or(short)?;
+        let (array, rest) = rest.split_at_mut_checked(limits::GPT_ARRAY).ok_or(short)?;
+        let (window, names) = rest.split_at_mut_checked(2 * WINDOW).ok_or(short)?;
+        Ok(Self { mbr, header, array, window, names })
+    }
+}
+
+/// Which copy of the table was whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The primary: what the kernel uses too.
+    Primary,
+    /// Only the backup: a write of the primary was cut. The kernel has no partitions of this disk unless it
+    /// was booted with `gpt`.
+    Backup,
+}
+
+/// A table whose checksums hold; its bytes are in [`Space`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Table {
+    /// The disk it is on.
+    pub disk: DiskSize,
+    /// The primary header: as read, or as it must become when only the backup is whole.
+    pub header: GptHeader,
+    /// Where it was read from.
+    pub source: Source,
+    /// The protective MBR's record.
+    pub mbr_slot: u8,
+    /// And its size.
+    pub mbr_blocks: u32,
+    /// First block of the entries that were read.
+    array_lba: u64,
+    /// Checksum of all that was read: block 0, block 1, entries.
+    fingerprint: u32,
+}
+
+/// Reads and checks the table of a disk.
+///
+/// # Errors
+/// `Unsupported` for disks without a table, with an MBR or a hybrid one; `Malformed` when neither copy is whole.
+pub fn read(device: &mut dyn ReadAt, block: BlockSize, space: &mut Space<'_>) -> Result<Table> {
+    let disk = DiskSize::new(device.size_bytes(), block)?;
+    let mbr = part(space.mbr, block.as_usize())?;
+    device.read_at(0, mbr)?;
+    let (mbr_slot, mbr_blocks) = protective(mbr)?;
+    device.read_at(disk.offset(PRIMARY_LBA), part(space.header, block.as_usize())?)?;
+    let seen = Crc32::new().with(mbr).with(part(space.header, block.as_usize())?);
+
+    let primary = GptHeader::parse(part(space.header, block.as_usize())?, PRIMARY_LBA, disk);
+    if let Err(why) = primary
+        && gpt::is_whole(part(space.header, block.as_usize())?)
+    {
+        // Not damaged, only more than we understand: nothing to repair.
+        return Err(why);
+    }
+    let whole = primary.and_then(|header| read_array(device, disk, &header, space.array).map(|()| header));
+    let (header, array_lba, source) = match whole {
+        Ok(header) => (header, header.entries_lba, Source::Primary),
+        Err(why) => {
+            let backup = read_backup(device, disk, space).map_err(|_| why)?;
+            (as_primary(&backup, primary.ok(), disk)?, backup.entries_lba, Source::Backup)
+        }
+    };
+    let fingerprint = seen.with(padded(space.array, &header, disk)?).value();
+    Ok(Table { disk, header, source, mbr_slot, mbr_blocks, array_lba, fingerprint })
+}
+
+fn protective(mbr: &[u8]) -> Result<(u8, u32)> {
+    let unsupported = |rule| Err(Error::Unsupported { what: "partition table", rule });
+    match Mbr::parse(mbr) {
+        Mbr::Protective { slot, blocks } => Ok((slot, blocks)),
+        Mbr::None => unsupported("none, or a file system on the whole disk"),
+        Mbr::Dos { .. } => unsupported("MBR"),
+        Mbr::Hybrid => unsupported("hybrid of MBR and GPT"),
+    }
+}
+
+/// The first `len` bytes of a buffer of [`Space`].
+fn part(buffer: &mut [u8], len: usize) -> Result<&mut [u8]> {
+    let limit = buffer.len();
+    buffer.get_mut(..len).ok_or(Error::TooMany { what: "partition table block", limit })
+}
+
+/// The entries of `header`, padded to whole blocks.
+pub(super) fn padded<'a>(array: &'a mut [u8], header: &GptHeader, disk: DiskSize) -> Result<&'a mut [u8]> {
+    let bytes = disk.offset(disk.block.blocks_for(header.array_bytes()));
+    part(array, usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+fn read_array(device: &mut dyn ReadAt, disk: DiskSize, header: &GptHeader, array: &mut [u8]) -> Result<()> {
+    let entries = padded(array, header, disk)?;
+    device.read_at(disk.offset(header.entries_lba), entries)?;
+    if header.array_crc(entries) != Some(header.entries_crc) {
+        return Err(Error::malformed("GPT", "checksum of the entries", header.entries_lba));
+    }
+    Ok(())
+}
+
+/// The backup at the end of the disk; else where the primary says one is, for a disk that grew between the cut
+/// and now. Leaves the backup's block in `space.header` only when the primary's is of no use.
+fn read_backup(device: &mut dyn ReadAt, disk: DiskSize, space: &mut Space<'_>) -> Result<GptHeader> {
+    let len = disk.block.as_usize();
+    let primary = part(space.header, len)?;
+    let is_header_whole = gpt::is_whole(primary);
+    let hint = gpt::alternate_hint(primary).filter(|lba| *lba < disk.last_lba()).unwrap_or(disk.last_lba());
+    let mut why = Error::malformed("GPT", "no backup header", disk.last_lba());
+    for lba in [disk.last_lba(), hint] {
+        let sector = part(space.window, len)?;
+        device.read_at(disk.offset(lba), sector)?;
+        let header = GptHeader::parse(sector, lba, disk);
+        match header.and_then(|header| read_array(device, disk, &header, space.array).map(|()| header)) {
+            Ok(header) => {
+                if !is_header_whole {
+                    part(space.header, len)?.copy_from_slice(part(space.window, len)?);
+                }
+                return Ok(header);
+            }
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
+}
+
+/// The primary header that belongs to a backup. Where the primary's entries are is known only from a primary
+/// header that is whole itself; block 2 is where nearly all are.
+fn as_primary(backup: &GptHeader, primary: Option<GptHeader>, disk: DiskSize) -> Result<GptHeader> {
+    let entries_lba = primary.map_or(2, |header| header.entries_lba);
+    let blocks = disk.block.blocks_for(backup.array_bytes());
+    if entries_lba.checked_add(blocks).is_none_or(|end| end > backup.first_usable_lba) {
+        return Err(Error::malformed("GPT", "no room for the primary's entries", entries_lba));
+    }
+    Ok(GptHeader { my_lba: PRIMARY_LBA, alternate_lba: backup.my_lba, entries_lba, ..*backup })
+}
+
+impl Table {
+    /// True when the disk still holds what was read.
+    ///
+    /// # Errors
+    /// `Os` when it cannot be read.
+    pub fn is_unchanged(&self, device: &mut dyn ReadAt, window: &mut [u8]) -> Result<bool> {
+        let size = DiskSize::new(device.size_bytes(), self.disk.block)?;
+        let block = part(window, self.disk.block.as_usize())?;
+        let array = self.disk.block.blocks_for(self.header.array_bytes());
+        let end = self.array_lba.saturating_add(array);
+        let mut seen = Crc32::new();
+        for lba in [0, PRIMARY_LBA].into_iter().chain(self.array_lba..end) {
+            device.read_at(self.disk.offset(lba), block)?;
+            seen = seen.with(block);
+        }
+        Ok(size == self.disk && seen.value() == self.fingerprint)
+    }
+}
