@@ -13,6 +13,8 @@ pub const NO_DISC_MS: u64 = 2_000;
 pub const POLL_MS: u64 = 250;
 /// For the root device before the mount (initramfs-tools only; dracut orders us after it).
 pub const ROOT_DEVICE_MS: u64 = 5_000;
+/// Between two looks for the root device: it delays the mount.
+pub const ROOT_POLL_MS: u64 = 50;
 /// For a raised link to get its carrier; hv_netvsc needs up to 1 s.
 pub const CARRIER_MS: u64 = 5_000;
 /// The same for the early report, which has 3 s in all; the link had a carrier minutes ago.

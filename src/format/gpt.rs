@@ -366,6 +366,7 @@ pub(crate) mod tests {
         entry[32..40].copy_from_slice(&first.to_le_bytes());
         entry[40..48].copy_from_slice(&last.to_le_bytes());
         entry[48..56].copy_from_slice(&[number as u8, 0, 0, 0, 0, 0, 0, 0x80]);
+        entry[56..128].fill(0);
         for (i, unit) in std::format!("part {number}").encode_utf16().enumerate() {
             entry[56 + 2 * i..58 + 2 * i].copy_from_slice(&unit.to_le_bytes());
         }

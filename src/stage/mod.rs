@@ -1,6 +1,7 @@
 //! The stories. The only layer that prints, sleeps or picks exit codes.
 
 pub mod entropy;
+pub mod grow;
 mod lines;
 pub mod modules;
 pub mod online;

@@ -1,0 +1,310 @@
+//! The story of `grow`: find the root partition, say how far it can grow, grow it, tell the kernel.
+//!
+//! Before the mount it starts from `root=`, after the mount from the mounted root's device. A table that was
+//! torn by a power cut is restored on the way. What is not ours to grow is left alone, with the reason.
+
+use crate::disk::grow::{Growth, plan};
+use crate::disk::root::{self, RootDisk, Search};
+use crate::disk::table::{self, Source, Space, Table};
+use crate::disk::{commit, filesystem, sysfs};
+use crate::error::{Error, Result};
+use crate::event::{Level, Value};
+use crate::format::root_arg::{self, RootArg};
+use crate::format::superblock::{Contents, FileSystem};
+use crate::limits;
+use crate::sys::{Kernel, KernelPartition};
+
+const STAGE: &str = "grow";
+
+/// How it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The partition is larger now.
+    Grown,
+    /// Only what a cut had left was put right.
+    Repaired,
+    /// All is as it should be; nothing was written.
+    Nothing,
+    /// `--dry-run`: said, not done.
+    Planned,
+    /// Not ours to grow; the reason was said.
+    LeftAlone,
+    /// `root=` names nothing that is there before the mount; [`after_mount`] can tell.
+    NotFound,
+}
+
+/// Grows the partition that `root=` names. `scratch` holds at least [`limits::GROW_SCRATCH`] bytes.
+///
+/// # Errors
+/// `Os`, `Malformed` ...; the disk is then as it was, or a later run completes it.
+pub fn before_mount(kernel: &mut Kernel<'_>, scratch: &mut [u8], dry_run: bool) -> Result<Outcome> {
+    let mut space = Space::new(scratch)?;
+    let result = found_by_argument(kernel, &mut space).and_then(|found| match found {
+        Some(root) => grow_partition(kernel, &root, &mut space, dry_run),
+        None => Ok(Outcome::NotFound),
+    });
+    settle(kernel, result)
+}
+
+/// Grows the partition that the file system at `kernel.root` is on.
+///
+/// # Errors
+/// As [`before_mount`].
+pub fn after_mount(kernel: &mut Kernel<'_>, scratch: &mut [u8], dry_run: bool) -> Result<Outcome> {
+    let mut space = Space::new(scratch)?;
+    let number = kernel.root.stat("").map(|stat| stat.device);
+    let root = number.and_then(|number| root::of_mounted(kernel.host, number));
+    let result = root.and_then(|root| grow_partition(kernel, &root, &mut space, dry_run));
+    settle(kernel, result)
+}
+
+/// Grows the ext4 mounted at `path` to its device and says so in one line.
+///
+/// # Errors
+/// `Os` as the kernel says.
+pub fn file_system(kernel: &mut Kernel<'_>, path: &str) -> Result<Outcome> {
+    use filesystem::FileSystemGrowth::{Full, Grown};
+    let started_us = kernel.clock.now_us();
+    match filesystem::grow_ext4(kernel, path) {
+        Ok(Full { bytes }) => {
+            let values = [Value::SizeBytes(bytes)];
+            kernel.say(Level::Info, STAGE, "root file system: {}, fills its partition", &values);
+            Ok(Outcome::Nothing)
+        }
+        Ok(Grown { from_bytes, to_bytes }) => {
+            let took = Value::Millis(elapsed_ms(kernel, started_us));
+            let values = [Value::SizeBytes(from_bytes), Value::SizeBytes(to_bytes), took];
+            kernel.say(Level::Info, STAGE, "root file system grown from {} to {} in {}", &values);
+            Ok(Outcome::Grown)
+        }
+        Err(error) => settle(kernel, Err(error)),
+    }
+}
+
+/// What we do not do is no failure: it is said and left alone.
+fn settle(kernel: &mut Kernel<'_>, result: Result<Outcome>) -> Result<Outcome> {
+    match result {
+        Err(why @ Error::Unsupported { .. }) => {
+            kernel.say(Level::Info, STAGE, "left alone: {}", &[Value::Why(why)]);
+            Ok(Outcome::LeftAlone)
+        }
+        other => other,
+    }
+}
+
+fn elapsed_ms(kernel: &mut Kernel<'_>, started_us: u64) -> u64 {
+    kernel.clock.now_us().saturating_sub(started_us) / 1000
+}
+
+/// Resolves `root=`; says why when there is nothing to grow before the mount.
+fn found_by_argument(kernel: &mut Kernel<'_>, space: &mut Space<'_>) -> Result<Option<RootDisk>> {
+    let length = kernel.host.read("proc/cmdline", space.window)?;
+    let line = space.window.get(..length).and_then(|line| core::str::from_utf8(line).ok());
+    let line = line.ok_or(Error::malformed("kernel command line", "not UTF-8", 0))?;
+    let Some(wanted) = root_arg::parse(line)? else {
+        let rule = "no root= on the kernel command line";
+        return Err(Error::Unsupported { what: "root", rule });
+    };
+    match wait_for_root(kernel, &wanted, space)? {
+        Search::Found(root) => return Ok(Some(root)),
+        Search::Inside(what) => kernel.say(
+            Level::Info,
+            STAGE,
+            "root= ({}) is on no partition yet, perhaps it is inside {}: the hook after the mount looks again",
+            &[Value::Text(root::kind(&wanted)), Value::Text(what)],
+        ),
+        Search::NotYet => kernel.say(
+            Level::Warning,
+            STAGE,
+            "root= ({}) is on no partition after {}: the hook after the mount looks again",
+            &[Value::Text(root::kind(&wanted)), Value::Millis(limits::ROOT_DEVICE_MS)],
+        ),
+    }
+    Ok(None)
+}
+
+fn wait_for_root(kernel: &mut Kernel<'_>, wanted: &RootArg, space: &mut Space<'_>) -> Result<Search> {
+    let started_us = kernel.clock.now_us();
+    loop {
+        let search = root::find(kernel.host, kernel.disks, wanted, space)?;
+        let is_late = elapsed_ms(kernel, started_us) >= limits::ROOT_DEVICE_MS;
+        if search != Search::NotYet || is_late || kernel.clock.is_cancelled() {
+            return Ok(search);
+        }
+        kernel.clock.sleep_ms(limits::ROOT_POLL_MS);
+    }
+}
+
+/// Plan, print, do.
+fn grow_partition(
+    kernel: &mut Kernel<'_>,
+    root: &RootDisk,
+    space: &mut Space<'_>,
+    dry_run: bool,
+) -> Result<Outcome> {
+    let name = sysfs::partition_name(&root.disk, root.number)?;
+    let mut table = root::read_table(kernel.host, kernel.disks, &root.disk, space)?;
+    check_contents(kernel, root, &table, space)?;
+    let is_torn = table.source == Source::Backup;
+    if is_torn {
+        let values = [Value::Name(&root.disk)];
+        kernel.say(
+            Level::Warning,
+            STAGE,
+            "{}: primary partition table is damaged, its backup is whole",
+            &values,
+        );
+        if !dry_run {
+            table = restore(kernel, root, &table, space)?;
+            kernel.say(Level::Info, STAGE, "{}: primary partition table restored", &values);
+        }
+    }
+    let seen = sysfs::partition(kernel.host, &root.disk, root.number)?;
+    let growth = plan(&table, space.array, root.number, seen)?;
+    let is_lost = seen.is_none();
+    if growth.is_nothing() && !is_torn && !is_lost {
+        say_full(kernel, &name, &growth);
+        return Ok(Outcome::Nothing);
+    }
+    say_plan(kernel, root, &name, &growth);
+    if dry_run {
+        kernel.say(Level::Info, STAGE, "dry run: nothing was written", &[]);
+        return Ok(Outcome::Planned);
+    }
+    carry_out(kernel, root, &table, &growth, space, is_lost)?;
+    Ok(if growth.needs_table() { Outcome::Grown } else { Outcome::Repaired })
+}
+
+/// Only what holds an ext4 is grown: anything else could be made of hashes over its whole size.
+fn check_contents(
+    kernel: &mut Kernel<'_>,
+    root: &RootDisk,
+    table: &Table,
+    space: &mut Space<'_>,
+) -> Result<()> {
+    let entry = table.header.entry(space.array, root.number);
+    let first_lba =
+        entry.ok_or(Error::malformed("GPT", "no such partition", u64::from(root.number)))?.first_lba();
+    let mut rule = None;
+    kernel.disks.open_read(&root.disk, &mut |device| {
+        rule = match root::read_contents(device, table.disk.offset(first_lba), space.window)? {
+            Contents::FileSystem(found) => match found.file_system {
+                FileSystem::Ext4 => None,
+                FileSystem::Xfs => Some("growing xfs"),
+                FileSystem::Btrfs => Some("growing btrfs"),
+            },
+            Contents::Luks => Some("encrypted (LUKS)"),
+            Contents::Lvm => Some("a physical volume (LVM)"),
+            Contents::Raid => Some("part of a RAID array (md)"),
+            Contents::Unknown => Some("neither ext4, xfs nor btrfs"),
+        };
+        Ok(())
+    })?;
+    rule.map_or(Ok(()), |rule| Err(Error::Unsupported { what: "root partition", rule }))
+}
+
+/// Writes the primary from the backup and reads the table again.
+fn restore(kernel: &mut Kernel<'_>, root: &RootDisk, table: &Table, space: &mut Space<'_>) -> Result<Table> {
+    let mut restored = Ok(*table);
+    kernel.disks.open_write(&root.disk, &mut |disk| {
+        commit::restore(disk, table, space)?;
+        restored = table::read(disk, table.disk.block, space);
+        Ok(())
+    })?;
+    restored
+}
+
+fn carry_out(
+    kernel: &mut Kernel<'_>,
+    root: &RootDisk,
+    table: &Table,
+    growth: &Growth,
+    space: &mut Space<'_>,
+    is_lost: bool,
+) -> Result<()> {
+    let started_us = kernel.clock.now_us();
+    if growth.needs_table() || growth.mbr_blocks.is_some() {
+        kernel.disks.open_write(&root.disk, &mut |disk| commit::write(disk, table, growth, space))?;
+    }
+    if is_lost {
+        add_partitions(kernel, root, table, space)?;
+    } else if growth.needs_kernel_resize {
+        kernel.disks.resize_partition(&root.disk, growth.kernel_partition())?;
+    }
+    let (disk, number) = (Value::Name(&root.disk), Value::Number(u64::from(root.number)));
+    let took = Value::Millis(elapsed_ms(kernel, started_us));
+    if growth.needs_table() {
+        let (from, to) = (Value::SizeBytes(growth.old_bytes()), Value::SizeBytes(growth.new_bytes()));
+        kernel.say(
+            Level::Info,
+            STAGE,
+            "{} partition {}: grown from {} to {} in {}",
+            &[disk, number, from, to, took],
+        );
+    } else {
+        kernel.say(Level::Info, STAGE, "{} partition {}: put right in {}", &[disk, number, took]);
+    }
+    Ok(())
+}
+
+/// The kernel found no table when it looked, so it has none of the disk's partitions. One that it has by now
+/// (somebody asked it to look again) is no error.
+fn add_partitions(kernel: &mut Kernel<'_>, root: &RootDisk, table: &Table, space: &Space<'_>) -> Result<()> {
+    for entry in table.header.entries(space.array) {
+        let number = entry.number;
+        let start_bytes = table.disk.offset(entry.first_lba());
+        let length_bytes = table.disk.offset(entry.blocks().unwrap_or_default());
+        let partition = KernelPartition { number, start_bytes, length_bytes };
+        let added = kernel.disks.add_partition(&root.disk, partition);
+        if let Err(why) = added
+            && sysfs::partition(kernel.host, &root.disk, number)?.is_none()
+        {
+            let values = [Value::Name(&root.disk), Value::Number(u64::from(number)), Value::Why(why)];
+            kernel.say(Level::Warning, STAGE, "{} partition {}: not added: {}", &values);
+            if number == root.number {
+                return Err(why);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn say_full(kernel: &mut Kernel<'_>, name: &str, growth: &Growth) {
+    let size = Value::SizeBytes(growth.old_bytes());
+    match growth.next {
+        None => {
+            let values = [Value::Name(name), size];
+            kernel.say(Level::Info, STAGE, "{}: {}, fills its disk already: nothing to do", &values);
+        }
+        Some(next) => {
+            let values = [Value::Name(name), size, Value::Number(u64::from(next))];
+            kernel.say(Level::Info, STAGE, "{}: {}, up to partition {} behind it: nothing to do", &values);
+        }
+    }
+}
+
+/// The plan, before anything is written.
+fn say_plan(kernel: &mut Kernel<'_>, root: &RootDisk, name: &str, growth: &Growth) {
+    let disk_bytes = growth.disk.offset(growth.disk.blocks);
+    let values = [
+        Value::Name(name),
+        Value::Number(u64::from(root.number)),
+        Value::Name(&root.disk),
+        Value::SizeBytes(disk_bytes),
+    ];
+    kernel.say(Level::Info, STAGE, "root partition {}: number {} of {} ({})", &values);
+    let row = |last: u64, bytes: u64| {
+        [Value::Number(growth.first_lba), Value::Number(last), Value::SizeBytes(bytes)]
+    };
+    let today = row(growth.old_last_lba, growth.old_bytes());
+    kernel.say(Level::Info, STAGE, "  today     sectors {} to {}, {}", &today);
+    let tomorrow = row(growth.new_last_lba, growth.new_bytes());
+    kernel.say(Level::Info, STAGE, "  tomorrow  sectors {} to {}, {}", &tomorrow);
+}
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! What `grow` says and does on disks of all kinds.
+
+use super::machine::{Layout, Machine, SparseDisk, scratch};
+use super::{Outcome, after_mount};
+use crate::error::Error;
+use crate::format::gpt::PRIMARY_LBA;
+
+const GIB: u64 = 1 << 30;
+const AZURE: Layout = Layout {
+    name: "Azure",
+    block: 512,
+    entries: (128, 128),
+    image_mib: 2048,
+    parts: &[(14, 1, 4), (15, 4, 128), (1, 128, 2047)],
+    root: 1,
+};
+
+fn enlarged() -> SparseDisk {
+    AZURE.image().enlarged(8 * GIB)
+}
+
+#[test]
+fn the_plan_is_said_before_and_the_result_after() {
+    let mut machine = Machine::boot(enlarged(), "UUID=e4e4e4e4-e4e4-e4e4-e4e4-e4e4e4e4e4e4");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::Grown));
+    assert_eq!(
+        machine.world.log.lines,
+        [
+            "grow: root partition sda1: number 1 of sda (8.0 GiB)",
+            "grow:   today     sectors 262144 to 4192255, 1.8 GiB",
+            "grow:   tomorrow  sectors 262144 to 16775167, 7.8 GiB",
+            "grow: sda partition 1: grown from 1.8 GiB to 7.8 GiB in 0 ms",
+        ]
+    );
+    assert_eq!(machine.drive.said, ["resize 1"]);
+    // Backup entries and header, primary in one write, protective MBR; each part flushed.
+    let shape: std::vec::Vec<_> = machine
+        .drive
+        .disk
+        .journal
+        .iter()
+        .map(|op| op.as_ref().map(|(at, bytes)| (*at, bytes.len())))
+        .collect();
+    let end = 8 * GIB;
+    let expected = [
+        Some((end - 33 * 512, 32 * 512)),
+        Some((end - 512, 512)),
+        None,
+        Some((0, 4096)),
+        None,
+        Some((0, 512)),
+        None,
+    ];
+    assert_eq!(shape, expected);
+}
+
+#[test]
+fn every_form_of_root_finds_it() {
+    for form in [
+        "UUID=e4e4e4e4-e4e4-e4e4-e4e4-e4e4e4e4e4e4",
+        "LABEL=cloudimg-rootfs",
+        "PARTUUID=01010101-0101-0101-0101-010101010101",
+        "PARTUUID=0f0f0f0f-0f0f-0f0f-0f0f-0f0f0f0f0f0f/PARTNROFF=-14",
+        "PARTLABEL=\"part 1\"",
+        "/dev/disk/by-partlabel/part\\x201",
+        "/dev/sda1",
+    ] {
+        let mut machine = Machine::boot(enlarged(), form);
+        assert_eq!(machine.before_mount(false), Ok(Outcome::Grown), "{form}: {}", machine.log());
+    }
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let mut machine = Machine::boot(enlarged(), "/dev/sda1");
+    assert_eq!(machine.before_mount(true), Ok(Outcome::Planned));
+    assert!(machine.drive.disk.journal.is_empty() && machine.drive.said.is_empty());
+    assert!(machine.log().contains("tomorrow  sectors 262144 to 16775167"));
+}
+
+#[test]
+fn only_the_end_of_the_root_changes() {
+    let before = enlarged();
+    let mut machine = Machine::boot(before.clone(), "/dev/sda1");
+    machine.before_mount(false).unwrap();
+    let after = &machine.drive.disk;
+    let (old, new) = (before.get(1024, 16384), after.get(1024, 16384));
+    let differing: std::vec::Vec<_> = (0..old.len()).filter(|i| old[*i] != new[*i]).collect();
+    assert!(differing.iter().all(|i| (40..48).contains(i)), "{differing:?}");
+    // Boot code and everything else of block 0 stays, but the size.
+    assert_eq!(before.get(0, 458), after.get(0, 458));
+    assert_eq!(after.get(458, 4), 16_777_215_u32.to_le_bytes());
+}
+
+#[test]
+fn a_full_root_and_one_with_a_neighbour_stay() {
+    let full = AZURE.image();
+    let neighbour = Layout { parts: &[(1, 1, 100), (2, 100, 2047)], ..AZURE }.image().enlarged(8 * GIB);
+    for (disk, text) in [(full, "fills its disk already"), (neighbour, "up to partition 2 behind it")] {
+        let mut machine = Machine::boot(disk, "/dev/sda1");
+        assert_eq!(machine.before_mount(false), Ok(Outcome::Nothing), "{}", machine.log());
+        assert!(machine.log().contains(text), "{}", machine.log());
+        assert!(machine.drive.disk.journal.is_empty() && machine.drive.said.is_empty());
+    }
+}
+
+#[test]
+fn a_kernel_that_missed_the_last_run_is_told() {
+    let mut machine = Machine::boot(enlarged(), "/dev/sda1");
+    machine.before_mount(false).unwrap();
+    let old = AZURE.image();
+    let mut again = Machine::boot(old, "/dev/sda1");
+    // The table was written, then the process was killed before BLKPG.
+    again.drive.disk = machine.drive.disk.clone();
+    again.drive.disk.journal.clear();
+    assert_eq!(again.before_mount(false), Ok(Outcome::Repaired), "{}", again.log());
+    assert!(again.drive.disk.journal.is_empty());
+    assert_eq!(
+        (again.drive.said.as_slice(), &again.drive.known[&1]),
+        (&["resize 1".into()][..], &machine.drive.known[&1])
+    );
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone_with_the_reason() {
+    type Change = fn(&mut Machine);
+    let cases: [(&str, Change); 11] = [
+        ("MBR", |m| m.drive.disk.put(446 + 4, &[0x83])),
+        ("hybrid", |m| m.drive.disk.put(446 + 16 + 4, &[0x83])),
+        ("none, or a file system", |m| m.drive.disk.put(446 + 4, &[0])),
+        ("LUKS", |m| m.drive.disk.put(128 << 20, b"LUKS\xba\xbe")),
+        ("LVM", |m| {
+            m.drive.disk.put((128 << 20) + 512, b"LABELONE");
+            m.drive.disk.put((128 << 20) + 536, b"LVM2 001");
+        }),
+        ("growing xfs", |m| {
+            m.drive.disk.put((128 << 20) + 1024, &[0; 512]);
+            m.drive.disk.put(128 << 20, b"XFSB\0\0\x10\0");
+        }),
+        ("neither ext4, xfs nor btrfs", |m| m.drive.disk.put((128 << 20) + 1024, &[0; 512])),
+        ("held by device mapper", |m| {
+            m.world.host.put_dir("sys/devices/vmbus/block/sda/sda1/holders/dm-0");
+        }),
+        ("another place", |m| {
+            m.world.host.put("sys/devices/vmbus/block/sda/sda1/start", "4096\n");
+        }),
+        ("larger than the table", |m| {
+            m.world.host.put("sys/devices/vmbus/block/sda/sda1/size", "99999999\n");
+        }),
+        ("smaller than the table", |m| {
+            m.world.host.put("sys/devices/vmbus/block/sda/sda1/size", "8\n");
+        }),
+    ];
+    for (text, change) in cases {
+        let mut machine = Machine::boot(enlarged(), "/dev/sda1");
+        change(&mut machine);
+        assert_eq!(machine.before_mount(false), Ok(Outcome::LeftAlone), "{text}: {}", machine.log());
+        assert!(machine.log().contains(text), "{text}: {}", machine.log());
+        assert!(machine.drive.disk.journal.is_empty() && machine.drive.said.is_empty());
+    }
+}
+
+#[test]
+fn a_damaged_table_without_a_backup_is_an_error_and_stays() {
+    let mut machine = Machine::boot(enlarged(), "/dev/sda1");
+    machine.drive.disk.put(512 + 60, &[1]);
+    machine.drive.disk.put(2 * GIB - 512 + 60, &[1]);
+    let error = machine.before_mount(false).unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
+    assert!(machine.drive.disk.journal.is_empty());
+}
+
+#[test]
+fn a_damaged_header_is_restored_from_the_backup_it_points_to() {
+    let mut machine = Machine::boot(enlarged(), "/dev/sda1");
+    machine.before_mount(false).unwrap();
+    let mut damaged = enlarged();
+    damaged.put(512 + 60, &[1]);
+    let mut again = Machine::boot(damaged, "/dev/sda1");
+    assert!(again.drive.known.is_empty());
+    assert_eq!(again.before_mount(true), Ok(Outcome::Planned));
+    assert!(again.drive.disk.journal.is_empty() && again.drive.said.is_empty());
+    assert_eq!(again.before_mount(false), Ok(Outcome::Grown), "{}", again.log());
+    assert_eq!(again.drive.said, ["add 1", "add 14", "add 15"]);
+    assert_eq!(again.drive.known, machine.drive.known);
+    assert!(again.drive.disk.has_bytes_of(&machine.drive.disk));
+}
+
+/// More than we understand is not damage: the backup must not be written over it.
+#[test]
+fn a_whole_header_that_we_refuse_is_not_restored() {
+    let mut disk = AZURE.image();
+    let sector = disk.get(512, 512);
+    let mut header = crate::format::gpt::GptHeader::parse(&sector, PRIMARY_LBA, disk.size).unwrap();
+    header.entries_lba = 3;
+    let mut sector = sector;
+    header.emit(&mut sector).unwrap();
+    disk.put(512, &sector);
+    let mut machine = Machine::boot(disk, "/dev/sda1");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::NotFound), "{}", machine.log());
+    assert!(machine.drive.disk.journal.is_empty());
+}
+
+#[test]
+fn an_absent_root_is_waited_for_but_not_for_ever() {
+    let mut machine = Machine::boot(enlarged(), "UUID=00000000-0000-4000-8000-000000000000");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::NotFound));
+    assert_eq!(machine.world.clock.sleeps.iter().sum::<u64>(), crate::limits::ROOT_DEVICE_MS);
+    assert!(machine.log().contains("after 5000 ms"), "{}", machine.log());
+}
+
+#[test]
+fn a_root_that_may_be_inside_of_something_is_not_waited_for() {
+    let mut machine = Machine::boot(enlarged(), "UUID=00000000-0000-4000-8000-000000000000");
+    machine.drive.disk.put(128 << 20, b"LUKS\xba\xbe");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::NotFound));
+    assert!(machine.world.clock.sleeps.is_empty());
+    for form in ["/dev/mapper/vg-root", "/dev/vg/root", "ZFS=rpool"] {
+        let mut machine = Machine::boot(enlarged(), form);
+        assert_eq!(machine.before_mount(false), Ok(Outcome::LeftAlone), "{form}");
+        assert!(machine.world.clock.sleeps.is_empty());
+    }
+}
+
+#[test]
+fn a_copy_of_the_disk_makes_the_choice_not_ours() {
+    let twice = Layout { parts: &[(1, 1, 100), (2, 100, 2047)], root: 2, ..AZURE };
+    let mut disk = twice.image();
+    let root = disk.get(100 << 20, 4096);
+    disk.put(1 << 20, &root);
+    let mut machine = Machine::boot(disk, "LABEL=cloudimg-rootfs");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::LeftAlone));
+    assert!(machine.log().contains("more than one device"), "{}", machine.log());
+}
+
+#[test]
+fn after_the_mount_its_device_number_is_enough() {
+    let mut machine = Machine::boot(enlarged(), "ZFS=whatever");
+    machine.world.host.put_symlink("sys/dev/block/0:0", "../../devices/vmbus/block/sda/sda1");
+    assert_eq!(after_mount(&mut machine.kernel(), &mut scratch(), false), Ok(Outcome::Grown));
+    assert_eq!(machine.drive.said, ["resize 1"]);
+}
+
+#[test]
+fn a_mount_without_a_device_is_left_alone() {
+    let mut machine = Machine::boot(enlarged(), "/dev/sda1");
+    assert_eq!(after_mount(&mut machine.kernel(), &mut scratch(), false), Ok(Outcome::LeftAlone));
+    assert!(machine.log().contains("no single block device"), "{}", machine.log());
+}
+
+#[test]
+fn a_disk_that_changes_under_us_is_left_alone() {
+    use crate::disk::table::{self, Space};
+    use crate::disk::{commit, grow};
+    let mut disk = enlarged();
+    let mut buffers = scratch();
+    let mut space = Space::new(&mut buffers).unwrap();
+    let table = table::read(&mut disk.clone(), disk.size.block, &mut space).unwrap();
+    let growth = grow::plan(&table, space.array, 1, None).unwrap();
+    disk.put(1024 + 5 * 128, &[9; 16]);
+    let error = commit::write(&mut disk, &table, &growth, &mut space).unwrap_err();
+    assert_eq!(error.reason(), "it changed while we looked at it");
+    assert!(disk.journal.is_empty());
+}
+
+#[test]
+fn too_little_scratch_is_an_error() {
+    let mut machine = Machine::boot(enlarged(), "/dev/sda1");
+    let mut kernel = machine.kernel();
+    assert!(super::before_mount(&mut kernel, &mut [0; 4096], false).is_err());
+}
