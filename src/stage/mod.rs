@@ -4,6 +4,7 @@ pub mod entropy;
 pub mod grow;
 mod lines;
 pub mod modules;
+pub mod offline;
 pub mod online;
 mod outcomes;
 mod persist;
