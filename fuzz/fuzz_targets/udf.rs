@@ -1,0 +1,42 @@
+//! A hostile UDF medium. Input is the text of tests/fixtures/media/*.hex; checksums and CRCs are made right, or
+//! nothing behind them would ever be reached.
+#![no_main]
+
+#[path = "medium/mod.rs"]
+mod medium;
+
+use libfuzzer_sys::fuzz_target;
+use preroot::format::udf::Volume;
+
+fuzz_target!(|data: &[u8]| {
+    let mut image = medium::unfold(data);
+    for at in (0..image.len().saturating_sub(40)).step_by(4) {
+        let is_tag =
+            matches!(image[at], 0..=10) && matches!(image[at + 1], 0 | 1) && matches!(image[at + 2], 2 | 3);
+        if is_tag && image[at + 3] == 0 {
+            seal(&mut image[at..]);
+        }
+    }
+    let mut device = medium::Memory(&image);
+    let mut scratch = [0; 4096];
+    if let Ok(volume) = Volume::open(&mut device, &mut scratch)
+        && let Ok(file) = volume.find(&mut device, "ovf-env.xml", &mut scratch)
+    {
+        let _ = file.read(&mut device, file.size_bytes() / 2, &mut scratch);
+    }
+});
+
+/// Makes CRC and checksum of the descriptor tag at the start of `bytes` right.
+fn seal(bytes: &mut [u8]) {
+    let covered = usize::from(u16::from_le_bytes([bytes[10], bytes[11]])).min(bytes.len() - 16);
+    bytes[10..12].copy_from_slice(&(covered as u16).to_le_bytes());
+    let crc = bytes[16..16 + covered].iter().fold(0_u16, |crc, byte| {
+        (0..8).fold(
+            crc ^ u16::from(*byte) << 8,
+            |crc, _| if crc >> 15 == 1 { crc << 1 ^ 0x1021 } else { crc << 1 },
+        )
+    });
+    bytes[8..10].copy_from_slice(&crc.to_le_bytes());
+    bytes[4] = 0;
+    bytes[4] = bytes[..16].iter().fold(0, |sum, b| sum.wrapping_add(*b));
+}
