@@ -23,6 +23,7 @@ macro_rules! images {
 images! {
     "bridge" "bd-250" "iso-plain" "iso-relaxed" "iso-joliet" "iso-rock-ridge" "iso-xorriso"
     "udf-102" "udf-201" "udf-201-512" "udf-201-4096" "udf-sparable" "udf-vat"
+    "linux-102" "linux-201" "linux-201-512" "linux-201-4096" "linux-sparable"
 }
 
 /// `offset bytes` in hexadecimal; the last line is the size.

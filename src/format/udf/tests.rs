@@ -34,15 +34,23 @@ fn broken(result: Result<Vec<u8>>) -> &'static str {
 
 const EMPTY: [&str; 5] = ["udf-102", "udf-201", "udf-201-512", "udf-201-4096", "udf-sparable"];
 
+/// Written by the kernel's own driver.
+const LINUX: [&str; 5] = ["linux-102", "linux-201", "linux-201-512", "linux-201-4096", "linux-sparable"];
+
 #[test]
 fn the_document_is_read_from_what_other_programs_wrote() {
-    for name in ["bridge", "bd-250"] {
+    for name in [&["bridge", "bd-250"][..], &LINUX].concat() {
         let image = image(name);
         assert_eq!(read(&image, "ovf-env.xml").as_deref(), Ok(DOCUMENT), "{name}");
         assert_eq!(read(&image, "CustomData.bin").as_deref(), Ok(&b"#!/bin/sh\n"[..]), "{name}");
-        assert_eq!(read(&image, "none"), Err(Error::os("find file", Errno::NOENT)), "{name}");
+        for none in ["none", "deleted"] {
+            assert_eq!(read(&image, none), Err(Error::os("find file", Errno::NOENT)), "{name}");
+        }
         assert_eq!(read(&image, "OVF-ENV.XML"), Err(Error::os("find file", Errno::NOENT)), "{name}");
         assert_eq!(read(&image, "ovf-env.xml/x"), Err(Error::os("find file", Errno::NOTDIR)), "{name}");
+    }
+    for name in LINUX {
+        assert_eq!(read(&image(name), "sub/price \u{20ac}.xml").as_deref(), Ok(DOCUMENT), "{name}");
     }
     assert_eq!(read(&image("bd-250"), "BDMV/index.bdmv").as_deref(), Ok(&b"INDX0200"[..]));
     assert_eq!(read(&image("bd-250"), "BDMV"), Err(Error::os("find file", Errno::ISDIR)));
@@ -219,7 +227,7 @@ proptest! {
     ) {
         let content = if form == Form::Embedded { &DOCUMENT[..1000] } else { DOCUMENT };
         let planted = Planted::new(image("udf-201"), false).with_file("ovf-env.xml", content, form);
-        for mut image in [planted.image, image("bd-250"), image("bridge")] {
+        for mut image in [planted.image, image("bd-250"), image("bridge"), image("linux-102")] {
             let places = descriptors(&image);
             for (place, offset, value) in &flips {
                 let at = *place.get(&places);
