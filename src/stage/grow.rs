@@ -3,6 +3,7 @@
 //! Before the mount it starts from `root=`, after the mount from the mounted root's device. A table that was
 //! torn by a power cut is restored on the way. What is not ours to grow is left alone, with the reason.
 
+use crate::cli::Command;
 use crate::disk::grow::{Growth, plan};
 use crate::disk::root::{self, RootDisk, Search};
 use crate::disk::table::{self, Source, Space, Table};
@@ -31,6 +32,16 @@ pub enum Outcome {
     LeftAlone,
     /// `root=` names nothing that is there before the mount; [`after_mount`] can tell.
     NotFound,
+}
+
+/// `preroot grow`: from `root=`, or with `--root DIR` from what is mounted there.
+///
+/// # Errors
+/// As [`before_mount`].
+pub fn run(kernel: &mut Kernel<'_>, scratch: &mut [u8], command: &Command) -> Result<()> {
+    let is_mounted = command.root != "/";
+    let grow = if is_mounted { after_mount } else { before_mount };
+    grow(kernel, scratch, command.dry_run).map(|_| ())
 }
 
 /// Grows the partition that `root=` names. `scratch` holds at least [`limits::GROW_SCRATCH`] bytes.

@@ -122,6 +122,7 @@ fn run_stage(command: &Command) -> u8 {
 fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -> Result<()> {
     match command.verb {
         Verb::Modules => modules::run(kernel, &mut scratch.bytes),
+        Verb::Grow => grow::run(kernel, &mut scratch.bytes, command),
         Verb::Persist => persist::run(kernel, command.root),
         Verb::Report => report::run(kernel, &mut scratch.net, &mut scratch.bytes, command),
         _ => Err(Error::Unsupported { what: "preroot", rule: "this command is not built yet" }),
