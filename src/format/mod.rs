@@ -14,6 +14,7 @@ pub mod gpt;
 pub mod guid;
 pub mod hosts;
 pub mod http;
+pub mod imds;
 pub mod json;
 pub mod login_defs;
 pub mod mbr;

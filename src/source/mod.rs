@@ -2,6 +2,7 @@
 //!
 //! The order in which the sources answer does not matter: each value carries where it came from.
 
+pub mod azure_imds;
 pub mod azure_ovf;
 pub mod medium;
 

@@ -1,0 +1,99 @@
+//! Which paths of an instance document are wanted?
+
+/// A container of the document.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// Around the document.
+    Document,
+    /// The outermost object.
+    Root,
+    /// `compute`
+    Compute,
+    /// `compute.osProfile`
+    OsProfile,
+    /// `compute.publicKeys`
+    PublicKeys,
+    /// `compute.publicKeys[]`
+    PublicKey,
+    /// `network`
+    Network,
+    /// `network.interface`
+    Interfaces,
+    /// `network.interface[]`
+    Interface,
+    /// `extended`
+    Extended,
+    /// `extended.compute`
+    ExtendedCompute,
+    /// Any other.
+    Other,
+}
+
+/// A wanted value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Field {
+    AdminUsername,
+    ComputerName,
+    DisablePasswordLogin,
+    KeyData,
+    UserData,
+    VmId,
+    MacAddress,
+    HasCustomData,
+    PpsType,
+}
+
+impl Field {
+    /// The rule that a bad value breaks, in cloud-init's words (`errors.py`, `ReportableErrorImdsInvalidMetadata`).
+    pub(super) fn rule(self) -> &'static str {
+        match self {
+            Self::AdminUsername => "invalid IMDS metadata for key=compute.osProfile.adminUsername",
+            Self::ComputerName => "invalid IMDS metadata for key=compute.osProfile.computerName",
+            Self::DisablePasswordLogin => {
+                "invalid IMDS metadata for key=compute.osProfile.disablePasswordAuthentication"
+            }
+            Self::KeyData => "invalid IMDS metadata for key=compute.publicKeys",
+            Self::UserData => "invalid IMDS metadata for key=compute.userData",
+            Self::VmId => "invalid IMDS metadata for key=compute.vmId",
+            Self::MacAddress => "invalid IMDS metadata for key=network.interface.macAddress",
+            Self::HasCustomData => "invalid IMDS metadata for key=extended.compute.hasCustomData",
+            Self::PpsType => "invalid IMDS metadata for key=extended.compute.ppsType",
+        }
+    }
+}
+
+/// What the value of a key is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Target {
+    Object(Place),
+    Array(Place),
+    Value(Field),
+}
+
+/// Bytes of the longest wanted key.
+pub(super) const KEY: usize = 29;
+
+const PATHS: &[(Place, &str, Target)] = &[
+    (Place::Root, "compute", Target::Object(Place::Compute)),
+    (Place::Compute, "osProfile", Target::Object(Place::OsProfile)),
+    (Place::OsProfile, "adminUsername", Target::Value(Field::AdminUsername)),
+    (Place::OsProfile, "computerName", Target::Value(Field::ComputerName)),
+    (Place::OsProfile, "disablePasswordAuthentication", Target::Value(Field::DisablePasswordLogin)),
+    (Place::Compute, "publicKeys", Target::Array(Place::PublicKeys)),
+    (Place::PublicKey, "keyData", Target::Value(Field::KeyData)),
+    (Place::Compute, "userData", Target::Value(Field::UserData)),
+    (Place::Compute, "vmId", Target::Value(Field::VmId)),
+    (Place::Root, "network", Target::Object(Place::Network)),
+    (Place::Network, "interface", Target::Array(Place::Interfaces)),
+    (Place::Interface, "macAddress", Target::Value(Field::MacAddress)),
+    (Place::Root, "extended", Target::Object(Place::Extended)),
+    (Place::Extended, "compute", Target::Object(Place::ExtendedCompute)),
+    (Place::ExtendedCompute, "hasCustomData", Target::Value(Field::HasCustomData)),
+    (Place::ExtendedCompute, "ppsType", Target::Value(Field::PpsType)),
+];
+
+/// What is wanted of the value behind `key` in `parent`.
+pub(super) fn find(parent: Place, key: &[u8]) -> Option<Target> {
+    let found = PATHS.iter().find(|(place, name, _)| *place == parent && name.as_bytes() == key);
+    found.map(|(_, _, target)| *target)
+}
