@@ -52,6 +52,10 @@ pub const REPORT_LATE_MS: u64 = 20 * 60_000;
 
 // Capacities.
 
+/// Boots that may end inside `apply` before it is given up: a module that brings the machine down must not do
+/// so for ever.
+pub const APPLY_BOOTS: u32 = 3;
+
 /// A path we build, bytes. Ours are short; the kernel's limit is 4096.
 pub const PATH: usize = 256;
 /// Parameters of one kernel module, bytes; the whole x86 kernel command line has 2048.

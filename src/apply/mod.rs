@@ -122,8 +122,6 @@ fn run_program(
 pub struct Module {
     /// Its name: the file it lives in, and its mark.
     pub name: &'static str,
-    /// Runs on every boot, not only on the first one of this VM.
-    pub every_boot: bool,
     /// Is the world as it should be? Changes nothing.
     pub check: fn(&Facts, &mut Root<'_>) -> Result<State>,
     /// Makes it so.
@@ -132,7 +130,7 @@ pub struct Module {
 
 macro_rules! module {
     ($name:ident) => {
-        Module { name: stringify!($name), every_boot: false, check: $name::check, apply: $name::apply }
+        Module { name: stringify!($name), check: $name::check, apply: $name::apply }
     };
 }
 

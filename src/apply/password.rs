@@ -14,7 +14,9 @@ use crate::format::passwd::{CHANGED, PASSWORD, View, find, set_fields};
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let Some(user) = &facts.user else { return Ok(State::Satisfied) };
     let name = user.value.as_str();
-    account::require(root.dir, &mut root.buffers, &user.value)?;
+    if account::lookup(root.dir, &mut root.buffers, &user.value)?.is_none() {
+        return Ok(State::Missing);
+    }
     let passwd = read(root.dir, PASSWD, PASSWD, root.buffers.old)?;
     let is_shadowed = find(passwd, name).is_some_and(|line| line.field(PASSWORD) == b"x");
     let shadow = read(root.dir, SHADOW, SHADOW, root.buffers.old)?;

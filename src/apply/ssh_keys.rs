@@ -6,7 +6,7 @@ use super::account::{self, Account};
 use super::replace::{self, Ownership, Target};
 use super::{Buffers, Root, State, named, read};
 use crate::error::{Errno, Error, Result};
-use crate::facts::{Facts, SshKeys};
+use crate::facts::{Facts, SshKeys, UserName};
 use crate::format::authorized_keys::{has_key, merge};
 use crate::sys::{Dir, FileType, Owner, Symlinks};
 
@@ -15,8 +15,9 @@ const DIRECTORY: &str = ".ssh";
 const FILE: &str = ".ssh/authorized_keys";
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
-    let Some((account, keys)) = asked(facts, root)? else { return Ok(State::Satisfied) };
+    let Some((user, keys)) = asked(facts) else { return Ok(State::Satisfied) };
     let buffers = &mut root.buffers;
+    let Some(account) = account::lookup(root.dir, buffers, user)? else { return Ok(State::Missing) };
     let mut is_whole = false;
     in_home(root.dir, &account, &mut |home| {
         let is_private =
@@ -29,22 +30,16 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
 }
 
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
-    let Some((account, keys)) = asked(facts, root)? else { return Ok(()) };
+    let Some((user, keys)) = asked(facts) else { return Ok(()) };
     let buffers = &mut root.buffers;
+    let account = account::require(root.dir, buffers, user)?;
     in_home(root.dir, &account, &mut |home| write_keys(home, buffers, &account, keys))
 }
 
 /// Whose keys, and which; `None` when there is nothing to do.
-fn asked<'f>(facts: &'f Facts, root: &mut Root<'_>) -> Result<Option<(Account, &'f SshKeys)>> {
-    let (Some(user), Some(keys)) = (&facts.user, &facts.keys) else { return Ok(None) };
-    if keys.value.is_empty() {
-        return Ok(None);
-    }
-    let account = account::require(root.dir, &mut root.buffers, &user.value)?;
-    if account.home.is_empty() {
-        return Err(Error::Unsupported { what: WHAT, rule: "the administrator has no home" });
-    }
-    Ok(Some((account, &keys.value)))
+fn asked(facts: &Facts) -> Option<(&UserName, &SshKeys)> {
+    let (user, keys) = (facts.user.as_ref()?, facts.keys.as_ref()?);
+    (!keys.value.is_empty()).then_some((&user.value, &keys.value))
 }
 
 fn in_home(
@@ -52,6 +47,9 @@ fn in_home(
     account: &Account,
     work: &mut dyn FnMut(&mut dyn Dir) -> Result<()>,
 ) -> Result<()> {
+    if account.home.is_empty() {
+        return Err(Error::Unsupported { what: WHAT, rule: "the administrator has no home" });
+    }
     if !super::home::exists(dir, account)? {
         return Err(Error::os("home directory", Errno::NOENT));
     }

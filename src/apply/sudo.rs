@@ -21,7 +21,8 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     if !exists(root.dir, SUDOERS)? {
         return Ok(State::Foreign { why: "this image has no sudo; log in as the administrator and use su" });
     }
-    let uid = account::require(root.dir, &mut root.buffers, &user.value)?.uid;
+    let account = account::lookup(root.dir, &mut root.buffers, &user.value)?;
+    let Some(account::Account { uid, .. }) = account else { return Ok(State::Missing) };
     let is_read = includes_directory(read(root.dir, SUDOERS, SUDOERS, root.buffers.old)?);
     let there = read(root.dir, &path(&user.value)?, DIRECTORY, root.buffers.old)?;
     let mut rule = Out::new(DIRECTORY, root.buffers.new);

@@ -1,5 +1,6 @@
 //! The stories. The only layer that prints, sleeps or picks exit codes.
 
+mod apply;
 pub mod entropy;
 pub mod grow;
 mod lines;
@@ -124,6 +125,7 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
         Verb::Modules => modules::run(kernel, &mut scratch.bytes),
         Verb::Grow => grow::run(kernel, &mut scratch.bytes, command),
         Verb::Persist => persist::run(kernel, command.root),
+        Verb::Apply => apply::run(kernel, &mut scratch.facts, &mut scratch.bytes, command),
         Verb::Report => report::run(kernel, &mut scratch.net, &mut scratch.bytes, command),
         _ => Err(Error::Unsupported { what: "preroot", rule: "this command is not built yet" }),
     }

@@ -1,0 +1,260 @@
+//! Seed to system: what does this VM's first boot in its real root do, in which order, and when is it done?
+//!
+//! Every boot: the root file system follows its partition. First boot of this VM: the seed is trusted or
+//! refused, the modules run in the order of their table, each is marked when done, and the mark that names
+//! this VM comes last. A module that fails stops no other.
+
+use crate::apply::replace::{self, Target};
+use crate::apply::{Buffers, MODULES, Module, Root, SeedPlace, State};
+use crate::cli::Command;
+use crate::error::{Errno, Error, Result};
+use crate::event::{Level, Value};
+use crate::facts::{Facts, InstanceId};
+use crate::format::text::{Out, number};
+use crate::limits;
+use crate::machine;
+use crate::seed;
+use crate::sys::{Dir, Kernel, Owner};
+
+const STAGE: &str = "apply";
+type PathText = heapless::String<{ limits::PATH }>;
+
+/// What the stage works on.
+struct Story<'s, 'k> {
+    kernel: &'s mut Kernel<'k>,
+    facts: &'s mut Facts,
+    bytes: &'s mut [u8],
+    id: InstanceId,
+    root_path: &'static str,
+    dry_run: bool,
+}
+
+/// Makes the system at `command.root` what the seed says. `bytes` holds whole files, old and new, a half
+/// each: at least twice [`limits::CUSTOM_DATA`].
+///
+/// # Errors
+/// `NotApplicable` on a VM that is provisioned already or has no seed; why the seed is refused; else the
+/// first module's failure, after all the others had their turn.
+pub(super) fn run(
+    kernel: &mut Kernel<'_>,
+    facts: &mut Facts,
+    bytes: &mut [u8],
+    command: &Command,
+) -> Result<()> {
+    let machine = machine::observe(kernel);
+    if machine.platform.is_none() || machine.options.is_off {
+        return Err(Error::NotApplicable { why: "not a platform of ours, or switched off" });
+    }
+    let id = machine.vm_id.ok_or(Error::malformed("SMBIOS", "failure to identify Azure VM ID", 0))?;
+    let (root_path, dry_run) = (command.root, command.dry_run);
+    let mut story = Story { kernel, facts, bytes, id, root_path, dry_run };
+    if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
+        return Err(Error::NotApplicable { why: "provisioned already" });
+    }
+    let pending = seed::pending(&story.id)?;
+    let place = story.find_seed(&pending)?;
+    story.load(place)?;
+    if !dry_run {
+        story.keep(place, &pending);
+        story.count_boot(&pending)?;
+    }
+    story.run_modules(place)?;
+    if dry_run { Ok(()) } else { story.finish() }
+}
+
+impl Story<'_, '_> {
+    fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
+        self.kernel.say(level, STAGE, text, values);
+    }
+
+    /// The seed of this boot, else the one kept on the root.
+    fn find_seed<'p>(&mut self, pending: &'p str) -> Result<SeedPlace<'p>> {
+        match seed::verify(self.kernel.run, seed::SEED) {
+            Ok(()) => return Ok(SeedPlace::Run(seed::SEED)),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+        match seed::verify(self.kernel.root, pending) {
+            Ok(()) => Ok(SeedPlace::Root(pending)),
+            Err(error) if error.is_not_found() => Err(Error::NotApplicable { why: "no seed for this VM" }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads it, and refuses what is not for this machine to apply.
+    fn load(&mut self, place: SeedPlace<'_>) -> Result<()> {
+        let (dir, base): (&mut dyn Dir, &str) = match place {
+            SeedPlace::Run(base) => (self.kernel.run, base),
+            SeedPlace::Root(base) => (self.kernel.root, base),
+        };
+        if seed::load_context(dir, base)?.is_fatal {
+            return Err(Error::NotApplicable { why: "the initrd gave up, and the report says why" });
+        }
+        seed::load(dir, base, self.bytes, self.facts)?;
+        match &self.facts.instance_id {
+            Some(named) if !named.value.is_same_vm(&self.id) => {
+                Err(Error::malformed("seed", "names another VM", 0))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A seed only in memory (a separate /var was not mounted in the initrd) would be lost with the power.
+    fn keep(&mut self, place: SeedPlace<'_>, pending: &str) {
+        if matches!(place, SeedPlace::Root(_)) || self.kernel.root.stat(pending).is_ok() {
+            return;
+        }
+        if let Err(error) = seed::persist(self.kernel.run, self.kernel.root, &self.id) {
+            let text = "the seed is in memory only, a power cut now would lose it: {}";
+            self.say(Level::Warning, text, &[Value::Why(error)]);
+        }
+    }
+
+    /// Counts the boots that came this far and did not finish; gives up above [`limits::APPLY_BOOTS`].
+    fn count_boot(&mut self, pending: &str) -> Result<()> {
+        let path = state_path("boots-", &self.id)?;
+        let mut digits = [0; 16];
+        let length = self.kernel.root.read(&path, &mut digits).unwrap_or_default();
+        let before = digits.get(..length).and_then(|text| number(text.trim_ascii())).unwrap_or_default();
+        if before >= limits::APPLY_BOOTS {
+            self.give_up(pending);
+            return Err(Error::Unsupported { what: "apply", rule: "too many boots ended inside apply" });
+        }
+        let mut line = [0; 16];
+        let mut out = Out::new("boot counter", &mut line);
+        out.put_number(u64::from(before.saturating_add(1))).and_then(|()| out.put(b"\n"))?;
+        let counted = seed::make_state_dir(self.kernel.root).and_then(|()| {
+            let target = Target::root(&path, "boot counter", 0o600);
+            replace::write(self.kernel.root, target, out.as_bytes(), &mut |_, _| Ok(()))
+        });
+        if let Err(error) = counted {
+            self.say(Level::Warning, "boots cannot be counted: {}", &[Value::Why(error)]);
+        }
+        Ok(())
+    }
+
+    /// Moves the seed aside for a person to look at, its secrets first.
+    fn give_up(&mut self, pending: &str) {
+        let set_aside = set_aside(self.kernel.root, pending, &self.id);
+        let text =
+            "given up after {} boots; /var/lib/preroot/failed-* has the seed, removing boots-* tries again";
+        self.say(Level::Error, text, &[Value::Number(u64::from(limits::APPLY_BOOTS))]);
+        if let Err(error) = set_aside {
+            self.say(Level::Warning, "the seed could not be set aside: {}", &[Value::Why(error)]);
+        }
+    }
+
+    /// Every module has its turn; the first failure is the stage's.
+    fn run_modules(&mut self, place: SeedPlace<'_>) -> Result<()> {
+        let marks = state_path("marks-", &self.id)?;
+        let mut first_failure = None;
+        for module in MODULES {
+            let mark = mark_path(&marks, module)?;
+            if self.kernel.root.stat(&mark).is_ok() {
+                self.say(Level::Debug, "{}: done before", &[Value::Text(module.name)]);
+                continue;
+            }
+            match self.run_module(module, place) {
+                Ok(()) if self.dry_run => {}
+                Ok(()) => mark_done(self.kernel.root, &marks, &mark),
+                Err(error) => {
+                    let values = [Value::Text(module.name), Value::Why(error)];
+                    self.say(Level::Error, "{}: failed: {}", &values);
+                    first_failure = first_failure.or(Some(error));
+                }
+            }
+        }
+        first_failure.map_or(Ok(()), Err)
+    }
+
+    fn run_module(&mut self, module: &Module, place: SeedPlace<'_>) -> Result<()> {
+        let begin_us = self.kernel.clock.now_us();
+        let wall_s = self.kernel.clock.wall_s();
+        let mut root = Root {
+            dir: self.kernel.root,
+            run: self.kernel.run,
+            system: self.kernel.system,
+            path: self.root_path,
+            seed: place,
+            wall_s,
+            buffers: Buffers::halves_of(self.bytes),
+        };
+        let state = (module.check)(self.facts, &mut root)?;
+        if state == State::Missing && !self.dry_run {
+            (module.apply)(self.facts, &mut root)?;
+        }
+        let took = Value::Millis(self.kernel.clock.now_us().saturating_sub(begin_us) / 1000);
+        let name = Value::Text(module.name);
+        match state {
+            State::Satisfied => self.say(Level::Info, "{}: as it should be", &[name]),
+            State::Missing if self.dry_run => self.say(Level::Info, "{}: would be applied", &[name]),
+            State::Missing => self.say(Level::Info, "{}: applied in {}", &[name, took]),
+            State::Foreign { why } => self.say(Level::Info, "{}: left alone: {}", &[name, Value::Text(why)]),
+        }
+        Ok(())
+    }
+
+    /// The mark that ends it; what only served the way there goes.
+    fn finish(&mut self) -> Result<()> {
+        seed::mark(self.kernel.root, seed::PROVISIONED, &self.id)?;
+        let swept = sweep(self.kernel.root, &self.id);
+        if let Err(error) = swept {
+            self.say(Level::Warning, "marks of the modules stay: {}", &[Value::Why(error)]);
+        }
+        self.say(Level::Info, "this VM is provisioned", &[]);
+        Ok(())
+    }
+}
+
+fn state_path(prefix: &str, id: &InstanceId) -> Result<PathText> {
+    joined(&[seed::STATE, "/", prefix, id.as_str()])
+}
+
+fn mark_path(marks: &str, module: &Module) -> Result<PathText> {
+    joined(&[marks, "/", module.name])
+}
+
+fn joined(parts: &[&str]) -> Result<PathText> {
+    let mut path = PathText::new();
+    let full = Error::TooMany { what: "path", limit: limits::PATH };
+    parts.iter().try_for_each(|part| path.push_str(part)).map_err(|_| full)?;
+    Ok(path)
+}
+
+/// Not synced: what the mark speaks of is, and a lost mark only means looking again.
+fn mark_done(root: &mut dyn Dir, marks: &str, mark: &str) {
+    let _ = root.make_dir(marks, Owner::root(0o700));
+    let _ = root.create_unsynced(mark, Owner::root(0o600), b"");
+}
+
+fn sweep(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
+    let marks = state_path("marks-", id)?;
+    for module in MODULES {
+        ignore_missing(root.remove(&mark_path(&marks, module)?))?;
+    }
+    ignore_missing(root.remove_dir(&marks))?;
+    ignore_missing(root.remove(&state_path("boots-", id)?))?;
+    root.sync_dir(seed::STATE)
+}
+
+fn set_aside(root: &mut dyn Dir, pending: &str, id: &InstanceId) -> Result<()> {
+    for secret in ["user/password-hash", seed::CUSTOM_DATA] {
+        ignore_missing(root.remove(&joined(&[pending, "/", secret])?))?;
+    }
+    let failed = state_path("failed-", id)?;
+    seed::remove(root, &failed)?;
+    match root.rename(pending, &failed) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
+        outcome => outcome.and_then(|()| root.sync_dir(seed::STATE)),
+    }
+}
+
+fn ignore_missing(outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(error) if error.is_not_found() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests;

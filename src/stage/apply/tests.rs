@@ -1,0 +1,240 @@
+//! The whole stage: refusals, marks, boots that do not finish, and every power cut.
+
+use super::run;
+use crate::cli::{Command, Verb};
+use crate::error::Error;
+use crate::facts::{Fact, Facts, Hostname, InstanceId, PasswordHash, Provenance, SshKey, SshKeys, UserName};
+use crate::seed::{self, Context};
+use crate::sys::fake::World;
+use crate::sys::{Dir, Owner};
+use std::boxed::Box;
+use std::string::String;
+
+const ID: &str = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf";
+const PENDING: &str = "var/lib/preroot/pending-91267c52-9f02-4cfe-b1f4-a4da7ebac2cf";
+const HASH: &str = "$6$canary$hash";
+
+fn id() -> InstanceId {
+    InstanceId::parse(ID).unwrap()
+}
+
+fn fact<T>(value: T) -> Option<Fact<T>> {
+    Some(Fact { value, from: Provenance::Imds })
+}
+
+fn facts() -> Box<Facts> {
+    let mut keys = SshKeys::new();
+    keys.push(SshKey::parse("ssh-ed25519 AAAAC3Nz ops").unwrap()).unwrap();
+    Box::new(Facts {
+        instance_id: fact(id()),
+        hostname: fact(Hostname::parse("vm1").unwrap()),
+        user: fact(UserName::parse("ops").unwrap()),
+        password: fact(PasswordHash::parse(HASH).unwrap()),
+        password_login: fact(true),
+        keys: fact(keys),
+        ..Facts::default()
+    })
+}
+
+/// An Azure VM after switch-root; the seed is in memory, and on the root when `is_kept`.
+fn world(facts: &Facts, context: &Context, is_kept: bool) -> World {
+    let mut world = World::new();
+    world.clock.wall = 1_750_000_000;
+    world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
+    world.host.put("sys/class/dmi/id/product_uuid", std::format!("{ID}\n"));
+    world.host.put_dir("sys/firmware/efi");
+    world.root.put("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n");
+    world.root.put_owned("etc/shadow", Owner::root(0o600), "root:*:19000:0:99999:7:::\n");
+    world.root.put("etc/group", "root:x:0:\nsudo:x:27:\n").put("etc/hosts", "127.0.0.1 localhost\n");
+    world.root.put("etc/skel/.profile", "# profile\n").put_dir("home").put_dir("var/lib");
+    world.root.put_owned("etc/sudoers", Owner::root(0o440), "@includedir /etc/sudoers.d\n");
+    world.root.put("etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\n");
+    world.root.put("etc/ssh/ssh_host_ed25519_key", "key");
+    seed::begin(&mut world.run).unwrap();
+    seed::spool_custom_data(&mut world.run, b"#!canary\n").unwrap();
+    seed::publish(&mut world.run, facts, context).unwrap();
+    if is_kept {
+        seed::persist(&mut world.run, &mut world.root, &id()).unwrap();
+        world.root.power_on(true);
+    }
+    world
+}
+
+fn ready_world() -> World {
+    world(&facts(), &Context::default(), true)
+}
+
+fn command(dry_run: bool) -> Command {
+    let root = "/";
+    Command { dry_run, root, ..crate::cli::parse(&mut [Some("apply")].into_iter()).unwrap() }
+}
+
+fn boot(world: &mut World) -> crate::error::Result<()> {
+    let mut facts = Box::new(Facts::new());
+    let mut bytes = std::vec![0; 256 * 1024];
+    assert_eq!(command(false).verb, Verb::Apply);
+    run(&mut world.kernel(), &mut facts, &mut bytes, &command(false))
+}
+
+/// The next boot after a power cut: memory is gone.
+fn reboot(world: &mut World, keep_names: bool) {
+    world.root.power_on(keep_names);
+    world.run = crate::sys::fake::FakeDir::default();
+    world.run.in_memory = true;
+}
+
+fn said(world: &World, text: &str) -> bool {
+    world.log.lines.iter().any(|line| line.contains(text))
+}
+
+#[test]
+fn a_seed_becomes_a_system_and_only_once() {
+    let mut world = ready_world();
+    boot(&mut world).unwrap();
+    assert!(seed::is_marked(&mut world.root, seed::PROVISIONED, &id()));
+    assert!(world.root.text("etc/shadow").unwrap().contains(HASH));
+    assert!(said(&world, "apply: users: applied in"));
+    assert!(said(&world, "apply: ssh_host_keys: as it should be"));
+    assert!(said(&world, "apply: this VM is provisioned"));
+    assert!(!world.log.lines.concat().contains("canary"));
+    let before = world.root.dump();
+    assert!(before.keys().all(|path| !path.contains("marks-") && !path.contains("boots-")));
+    reboot(&mut world, true);
+    let changes = world.root.changes();
+    assert!(matches!(boot(&mut world), Err(Error::NotApplicable { .. })));
+    assert_eq!(world.root.changes(), changes);
+}
+
+#[test]
+fn the_swapped_spelling_of_the_id_is_this_vm_and_another_id_is_not() {
+    let mut world = ready_world();
+    seed::mark(&mut world.root, seed::PROVISIONED, &id().swapped().unwrap()).unwrap();
+    assert!(matches!(boot(&mut world), Err(Error::NotApplicable { .. })));
+    let mut world = ready_world();
+    seed::mark(&mut world.root, seed::PROVISIONED, &InstanceId::parse("i-template").unwrap()).unwrap();
+    boot(&mut world).unwrap();
+    assert!(seed::is_marked(&mut world.root, seed::PROVISIONED, &id()));
+}
+
+#[test]
+fn a_seed_that_is_not_ours_is_refused() {
+    let refused = |world: &mut World| {
+        let before = world.root.dump();
+        let error = boot(world).unwrap_err();
+        assert_eq!(world.root.dump(), before);
+        error.reason()
+    };
+    let mut open = ready_world();
+    open.run.set_owner("seed", Owner::root(0o755)).unwrap();
+    assert_eq!(refused(&mut open), "seed is not root's alone");
+
+    let mut other = facts();
+    other.instance_id = fact(InstanceId::parse("00000000-0000-0000-0000-000000000001").unwrap());
+    assert_eq!(refused(&mut world(&other, &Context::default(), false)), "names another VM");
+
+    let context = Context { is_fatal: true, ..Context::default() };
+    let mut gave_up = world(&facts(), &context, false);
+    assert_eq!(refused(&mut gave_up), "the initrd gave up, and the report says why");
+
+    let mut none = ready_world();
+    seed::remove(&mut none.run, seed::SEED).unwrap();
+    seed::remove(&mut none.root, PENDING).unwrap();
+    assert_eq!(refused(&mut none), "no seed for this VM");
+
+    let mut foreign = ready_world();
+    foreign.host.put("sys/class/dmi/id/chassis_asset_tag", "other\n");
+    assert!(matches!(boot(&mut foreign), Err(Error::NotApplicable { .. })));
+}
+
+#[test]
+fn a_seed_in_memory_only_is_put_on_the_root_first() {
+    let mut world = world(&facts(), &Context::default(), false);
+    boot(&mut world).unwrap();
+    assert!(world.root.text(&std::format!("{PENDING}/hostname")).is_some());
+}
+
+#[test]
+fn one_failing_module_stops_no_other_and_leaves_no_mark() {
+    let mut world = ready_world();
+    world.root.put("usr/sbin/visudo", "");
+    world.system.programs.insert("/usr/sbin/visudo".into(), 1);
+    assert_eq!(boot(&mut world).unwrap_err().reason(), "visudo refuses the rule");
+    assert!(said(&world, "apply: sudo: failed: "));
+    assert!(said(&world, "apply: sshd: applied"));
+    assert!(!seed::is_marked(&mut world.root, seed::PROVISIONED, &id()));
+    // A person repairs the image and changes something that was done already: that stays.
+    world.system.programs.insert("/usr/sbin/visudo".into(), 0);
+    world.root.put("etc/hostname", "mine\n");
+    reboot(&mut world, true);
+    boot(&mut world).unwrap();
+    assert_eq!(world.root.text("etc/hostname").unwrap(), "mine\n");
+    assert!(seed::is_marked(&mut world.root, seed::PROVISIONED, &id()));
+}
+
+#[test]
+fn after_three_boots_it_is_given_up_without_secrets() {
+    let mut world = ready_world();
+    world.root.put("usr/sbin/visudo", "");
+    world.system.programs.insert("/usr/sbin/visudo".into(), 1);
+    for _ in 0..3 {
+        assert_eq!(boot(&mut world).unwrap_err().reason(), "visudo refuses the rule");
+        reboot(&mut world, true);
+    }
+    assert_eq!(boot(&mut world).unwrap_err().reason(), "too many boots ended inside apply");
+    assert!(said(&world, "apply: given up after 3 boots"));
+    let failed = PENDING.replace("pending", "failed");
+    assert_eq!(world.root.text(&std::format!("{failed}/hostname")).unwrap(), "vm1\n");
+    let dump = world.root.dump();
+    let secrets: String = dump
+        .iter()
+        .filter(|(path, _)| path.starts_with(&failed))
+        .map(|(_, content)| content.as_str())
+        .collect();
+    assert!(!secrets.contains("canary"));
+    assert!(dump.keys().all(|path| !path.contains("pending-")));
+    // The initrd fetched again: still not applied.
+    seed::begin(&mut world.run).unwrap();
+    seed::publish(&mut world.run, &facts(), &Context::default()).unwrap();
+    assert_eq!(boot(&mut world).unwrap_err().reason(), "too many boots ended inside apply");
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_do_and_does_nothing() {
+    let mut world = ready_world();
+    let changes = world.root.changes();
+    let mut facts = Box::new(Facts::new());
+    run(&mut world.kernel(), &mut facts, &mut std::vec![0; 256 * 1024], &command(true)).unwrap();
+    assert_eq!(world.root.changes(), changes);
+    assert!(said(&world, "apply: hostname: would be applied"));
+    assert!(world.system.hostname.is_none());
+}
+
+#[test]
+fn every_power_cut_converges_on_the_next_boot() {
+    let mut uncut = ready_world();
+    let before = uncut.root.changes();
+    boot(&mut uncut).unwrap();
+    let changes = uncut.root.changes() - before;
+    let whole = uncut.root.dump();
+    for n in 1..=changes {
+        for keep_names in [false, true] {
+            let mut world = ready_world();
+            world.root.cut_power_at(n);
+            let _ = boot(&mut world);
+            reboot(&mut world, keep_names);
+            let is_done = seed::is_marked(&mut world.root, seed::PROVISIONED, &id());
+            match boot(&mut world) {
+                Err(Error::NotApplicable { .. }) => assert!(is_done, "cut at {n}"),
+                outcome => outcome.unwrap(),
+            }
+            assert!(seed::is_marked(&mut world.root, seed::PROVISIONED, &id()), "cut at {n}");
+            let is_ours = |path: &String| path.contains("lib/preroot/") || path.ends_with(".pwd.lock");
+            let mut system = world.root.dump();
+            let mut expected = whole.clone();
+            system.retain(|path, _| !is_ours(path));
+            expected.retain(|path, _| !is_ours(path));
+            assert_eq!(system, expected, "cut at {n}, names kept: {keep_names}");
+        }
+    }
+    assert!(changes > 80, "{changes}");
+}
