@@ -450,3 +450,60 @@ fn a_minimal_image_without_shadow_skel_or_sudo_gets_an_account() {
     assert!(image.root.text("etc/gshadow").is_none());
     assert!(image.text("etc/hosts").starts_with("127.0.0.1\tlocalhost\n127.0.1.1\tvm1"));
 }
+
+/// The fake tree and the real kernel agree on owners, modes and content. Needs root, for chown.
+#[test]
+fn the_real_kernel_ends_in_the_same_tree() {
+    use crate::sys::Dir;
+    use crate::sys::linux::LinuxDir;
+    use std::os::unix::fs::MetadataExt;
+    let base = std::env::temp_dir().join(std::format!("preroot-apply-{}", std::process::id()));
+    std::fs::create_dir_all(&base).unwrap();
+    if std::fs::metadata(&base).unwrap().uid() != 0 {
+        return;
+    }
+    let mut image = Image::debian();
+    let mut real = LinuxDir::open(base.to_str().unwrap()).unwrap();
+    for path in image.root.dump().keys() {
+        let stat = image.root.stat(path).unwrap();
+        let owner = Owner { mode: stat.mode, uid: stat.uid, gid: stat.gid };
+        match stat.file_type {
+            crate::sys::FileType::Directory => real.make_dir(path, owner).unwrap(),
+            crate::sys::FileType::Symlink => real.make_symlink(path, "/etc/passwd").unwrap(),
+            _ => real.create(path, owner, image.text(path).as_bytes()).unwrap(),
+        }
+    }
+    image.all();
+    let mut second = Image::debian();
+    let mut bytes = std::vec![0; 128 * 1024];
+    for module in MODULES {
+        let mut root = Root {
+            dir: &mut real,
+            run: &mut second.run,
+            system: &mut second.system,
+            path: "/",
+            seed: SeedPlace::Run("seed"),
+            wall_s: DAY * 86_400 + 5,
+            buffers: Buffers::halves_of(&mut bytes),
+        };
+        for expected in [None, Some(State::Satisfied)] {
+            let state = (module.check)(&second.facts, &mut root).unwrap();
+            assert!(expected.is_none_or(|expected| state == expected), "{}: {state:?}", module.name);
+            if state == State::Missing {
+                (module.apply)(&second.facts, &mut root)
+                    .unwrap_or_else(|error| panic!("{}: {error}", module.name));
+            }
+        }
+    }
+    for (path, expected) in image.root.dump() {
+        let meta = std::fs::symlink_metadata(base.join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let body = match (meta.is_dir(), meta.is_symlink()) {
+            (true, _) => "dir".into(),
+            (_, true) => std::format!("-> {}", std::fs::read_link(base.join(&path)).unwrap().display()),
+            _ => std::format!("file {}", std::fs::read_to_string(base.join(&path)).unwrap()),
+        };
+        let found = std::format!("{:o} {}:{} {body}", meta.mode() & 0o7777, meta.uid(), meta.gid());
+        assert_eq!(found, expected, "{path}");
+    }
+    std::fs::remove_dir_all(&base).unwrap();
+}
