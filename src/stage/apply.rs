@@ -48,6 +48,7 @@ pub(super) fn run(
     let id = machine.vm_id.ok_or(Error::malformed("SMBIOS", "failure to identify Azure VM ID", 0))?;
     let (root_path, dry_run) = (command.root, command.dry_run);
     let mut story = Story { kernel, facts, bytes, id, root_path, dry_run };
+    story.grow_file_system();
     if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
         return Err(Error::NotApplicable { why: "provisioned already" });
     }
@@ -65,6 +66,16 @@ pub(super) fn run(
 impl Story<'_, '_> {
     fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
         self.kernel.say(level, STAGE, text, values);
+    }
+
+    /// On every boot: somebody may have made the disk larger since. That it cannot is no failure of this stage.
+    fn grow_file_system(&mut self) {
+        if self.dry_run {
+            return;
+        }
+        if let Err(error) = super::grow::file_system(self.kernel, self.root_path) {
+            self.say(Level::Warning, "the root file system was not grown: {}", &[Value::Why(error)]);
+        }
     }
 
     /// The seed of this boot, else the one kept on the root.
