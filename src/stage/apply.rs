@@ -15,8 +15,11 @@ use crate::limits;
 use crate::machine;
 use crate::seed;
 use crate::sys::{Dir, Kernel, Owner};
+use core::fmt::Write;
 
 const STAGE: &str = "apply";
+/// Below /run/preroot: why this boot's apply failed, for the report. Static text only.
+pub(super) const FAILURE: &str = "apply.failure";
 type PathText = heapless::String<{ limits::PATH }>;
 
 /// What the stage works on.
@@ -27,6 +30,8 @@ struct Story<'s, 'k> {
     id: InstanceId,
     root_path: &'static str,
     dry_run: bool,
+    /// Name of the first module that failed.
+    failed_in: &'static str,
 }
 
 /// Makes the system at `command.root` what the seed says. `bytes` holds whole files, old and new, a half
@@ -47,23 +52,47 @@ pub(super) fn run(
     }
     let id = machine.vm_id.ok_or(Error::malformed("SMBIOS", "failure to identify Azure VM ID", 0))?;
     let (root_path, dry_run) = (command.root, command.dry_run);
-    let mut story = Story { kernel, facts, bytes, id, root_path, dry_run };
+    let mut story = Story { kernel, facts, bytes, id, root_path, dry_run, failed_in: "" };
     story.grow_file_system();
     if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
         return Err(Error::NotApplicable { why: "provisioned already" });
     }
-    let pending = seed::pending(&story.id)?;
-    let place = story.find_seed(&pending)?;
-    story.load(place)?;
+    let outcome = story.provision();
     if !dry_run {
-        story.keep(place, &pending);
-        story.count_boot(&pending)?;
+        note_failure(story.kernel.run, story.failed_in, outcome);
     }
-    story.run_modules(place)?;
-    if dry_run { Ok(()) } else { story.finish() }
+    outcome
+}
+
+/// "users: no space left": what the platform is told. Nothing when it went well.
+fn note_failure(run: &mut dyn Dir, module: &str, outcome: Result<()>) {
+    let _ = run.remove(FAILURE);
+    let Err(error) = outcome else { return };
+    if let Error::NotApplicable { .. } = error {
+        return;
+    }
+    let mut text = heapless::String::<{ limits::REASON }>::new();
+    let separator = if module.is_empty() { "" } else { ": " };
+    if write!(text, "{module}{separator}{}", error.reason()).is_ok() {
+        // The report says "apply did not finish" without it.
+        let _ = run.create_unsynced(FAILURE, Owner::root(0o644), text.as_bytes());
+    }
 }
 
 impl Story<'_, '_> {
+    /// The first boot of this VM, or one that a cut made first again.
+    fn provision(&mut self) -> Result<()> {
+        let pending = seed::pending(&self.id)?;
+        let place = self.find_seed(&pending)?;
+        self.load(place)?;
+        if !self.dry_run {
+            self.keep(place, &pending);
+            self.count_boot(&pending)?;
+        }
+        self.run_modules(place)?;
+        if self.dry_run { Ok(()) } else { self.finish() }
+    }
+
     fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
         self.kernel.say(level, STAGE, text, values);
     }
@@ -171,7 +200,9 @@ impl Story<'_, '_> {
                 Err(error) => {
                     let values = [Value::Text(module.name), Value::Why(error)];
                     self.say(Level::Error, "{}: failed: {}", &values);
-                    first_failure = first_failure.or(Some(error));
+                    if first_failure.is_none() {
+                        (first_failure, self.failed_in) = (Some(error), module.name);
+                    }
                 }
             }
         }

@@ -166,8 +166,9 @@ fn decide(
     command: &Command,
 ) -> Result<Verdict> {
     let failure = found.context.failure.as_deref().map(Reason::of);
+    let apply_failure = apply_failure(kernel.run);
     if let Some(text) = command.failed {
-        return Ok(Verdict::Failed(Reason::of(text)));
+        return Ok(Verdict::Failed(apply_failure.unwrap_or_else(|| Reason::of(text))));
     }
     let Some(id) = id else { return Ok(Verdict::Failed(Reason::of(NO_VM_ID))) };
     if seed::is_marked(kernel.root, seed::PROVISIONED, id) {
@@ -182,7 +183,14 @@ fn decide(
     if command.early {
         return Err(Error::NotApplicable { why: "apply has not finished" });
     }
-    Ok(Verdict::Failed(Reason::of("apply did not finish")))
+    Ok(Verdict::Failed(apply_failure.unwrap_or_else(|| Reason::of("apply did not finish"))))
+}
+
+/// What this boot's apply left as its reason.
+fn apply_failure(run: &mut dyn Dir) -> Option<Reason> {
+    let mut buf = [0; limits::REASON];
+    let length = run.read(super::apply::FAILURE, &mut buf).ok()?;
+    core::str::from_utf8(buf.get(..length)?).ok().map(Reason::of)
 }
 
 fn say_plan(kernel: &mut Kernel<'_>, verdict: &Verdict) {

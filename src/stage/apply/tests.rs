@@ -161,6 +161,7 @@ fn one_failing_module_stops_no_other_and_leaves_no_mark() {
     assert_eq!(boot(&mut world).unwrap_err().reason(), "visudo refuses the rule");
     assert!(said(&world, "apply: sudo: failed: "));
     assert!(said(&world, "apply: sshd: applied"));
+    assert_eq!(world.run.text(super::FAILURE).unwrap(), "sudo: visudo refuses the rule");
     assert!(!seed::is_marked(&mut world.root, seed::PROVISIONED, &id()));
     // A person repairs the image and changes something that was done already: that stays.
     world.system.programs.insert("/usr/sbin/visudo".into(), 0);
