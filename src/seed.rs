@@ -77,6 +77,14 @@ pub struct Context {
     pub is_fatal: bool,
 }
 
+/// A reason as the seed holds it, cut at its capacity.
+#[must_use]
+pub fn failure(reason: &str) -> Option<heapless::String<{ limits::REASON }>> {
+    let mut text = heapless::String::new();
+    let _ = reason.chars().try_for_each(|c| text.push(c));
+    Some(text)
+}
+
 fn path(base: &str, name: &str) -> Result<PathText> {
     let mut text = PathText::new();
     let separator = if base.is_empty() { "" } else { "/" };

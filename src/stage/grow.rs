@@ -38,10 +38,10 @@ pub enum Outcome {
 ///
 /// # Errors
 /// As [`before_mount`].
-pub fn run(kernel: &mut Kernel<'_>, scratch: &mut [u8], command: &Command) -> Result<()> {
+pub fn run(kernel: &mut Kernel<'_>, scratch: &mut [u8], command: &Command) -> Result<Outcome> {
     let is_mounted = command.root != "/";
     let grow = if is_mounted { after_mount } else { before_mount };
-    grow(kernel, scratch, command.dry_run).map(|_| ())
+    grow(kernel, scratch, command.dry_run)
 }
 
 /// Grows the partition that `root=` names. `scratch` holds at least [`limits::GROW_SCRATCH`] bytes.

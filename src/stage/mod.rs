@@ -2,7 +2,9 @@
 
 mod apply;
 pub mod entropy;
+mod fetch;
 pub mod grow;
+mod initrd;
 mod lines;
 pub mod modules;
 pub mod offline;
@@ -54,6 +56,8 @@ exit codes: 0 done, 1 failed, 2 usage, 75 needs network, 76 not applicable here,
 pub fn run(command: &Command) -> u8 {
     match command.verb {
         Verb::Help => print(HELP),
+        Verb::Initrd => initrd::run(command),
+        Verb::Fetch => fetch::run_both(command),
         Verb::Version => print(concat!("preroot ", env!("CARGO_PKG_VERSION"), "\n")),
         Verb::Status | Verb::Timeline | Verb::Show => run_for_people(command),
         _ => run_stage(command),
@@ -122,13 +126,35 @@ fn run_stage(command: &Command) -> u8 {
 
 fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -> Result<()> {
     match command.verb {
-        Verb::Modules => modules::run(kernel, &mut scratch.bytes),
-        Verb::Grow => grow::run(kernel, &mut scratch.bytes, command),
-        Verb::Persist => persist::run(kernel, command.root),
+        Verb::Modules => on_our_platform(kernel).and_then(|()| modules::run(kernel, &mut scratch.bytes)),
+        Verb::FetchOffline => fetch::offline(kernel, scratch),
+        Verb::FetchOnline => fetch::online(kernel, scratch),
+        Verb::Grow => grow_root(kernel, &mut scratch.bytes, command),
+        Verb::Persist => persist::run(kernel, &mut scratch.bytes, command.root),
         Verb::Apply => apply::run(kernel, &mut scratch.facts, &mut scratch.bytes, command),
         Verb::Report => report::run(kernel, &mut scratch.net, &mut scratch.bytes, command),
-        _ => Err(Error::Unsupported { what: "preroot", rule: "this command is not built yet" }),
+        // Told apart by `run` before they come here.
+        _ => Err(Error::Unsupported { what: "preroot", rule: "not a stage" }),
     }
+}
+
+/// A machine that is nobody's we know is left alone: no driver is loaded, no partition grown, no packet sent.
+fn on_our_platform(kernel: &mut Kernel<'_>) -> Result<()> {
+    match machine::observe(kernel).platform {
+        Some(_) => Ok(()),
+        None => Err(Error::NotApplicable { why: "not a platform of ours" }),
+    }
+}
+
+/// Looking is allowed anywhere. Where `root=` names nothing that is there yet, `persist` grows after the mount.
+fn grow_root(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) -> Result<()> {
+    if !command.dry_run {
+        on_our_platform(kernel)?;
+    }
+    if grow::run(kernel, bytes, command)? == grow::Outcome::NotFound && !command.dry_run {
+        let _ = kernel.run.create_unsynced(persist::GROW_LATER, Owner::root(0o644), b"");
+    }
+    Ok(())
 }
 
 /// Says how a stage ended and returns its exit code. "Not applicable" is said only in `status`: on every

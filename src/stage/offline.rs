@@ -7,7 +7,7 @@ use crate::format::file::File;
 use crate::format::volume::{self, Kind};
 use crate::limits;
 use crate::source::medium::{Awaited, DriveName, Missing, Next, Watch};
-use crate::sys::Kernel;
+use crate::sys::{Dir, Kernel};
 use zeroize::Zeroize as _;
 
 const STAGE: &str = "fetch";
@@ -38,17 +38,16 @@ pub struct Document {
     pub after_ms: u64,
 }
 
+/// Takes the next chunk; it may keep what it decodes below `/run/preroot`, which it is lent.
+pub type Receive<'r> = &'r mut dyn FnMut(&mut dyn Dir, &[u8]) -> Result<()>;
+
 /// Waits for the provisioning medium and hands ovf-env.xml to `document`, chunk by chunk. Only optical drives
 /// are ever opened. `scratch` should hold 16 KiB, and is wiped: the document has a password in it.
 ///
 /// # Errors
 /// What `document` returns; `Os` when sysfs cannot be read. A medium that is not there or not good is no error
 /// but [`Medium::Missing`].
-pub fn read_medium(
-    kernel: &mut Kernel<'_>,
-    scratch: &mut [u8],
-    document: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<Medium> {
+pub fn read_medium(kernel: &mut Kernel<'_>, scratch: &mut [u8], document: Receive<'_>) -> Result<Medium> {
     let length = scratch.len().min(CHUNK);
     let scratch = scratch.get_mut(..length).unwrap_or_default();
     let medium = wait_and_read(kernel, scratch, document);
@@ -59,11 +58,7 @@ pub fn read_medium(
     medium
 }
 
-fn wait_and_read(
-    kernel: &mut Kernel<'_>,
-    scratch: &mut [u8],
-    document: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<Medium> {
+fn wait_and_read(kernel: &mut Kernel<'_>, scratch: &mut [u8], document: Receive<'_>) -> Result<Medium> {
     let mut watch = Watch::new(now_ms(kernel));
     let mut transfer = Transfer { begun: None, offset: 0, scratch, document };
     let mut said = Said::default();
@@ -116,7 +111,7 @@ struct Transfer<'t> {
     begun: Option<(DriveName, Kind, File)>,
     offset: u64,
     scratch: &'t mut [u8],
-    document: &'t mut dyn FnMut(&[u8]) -> Result<()>,
+    document: Receive<'t>,
 }
 
 /// Whose error it is.
@@ -136,8 +131,9 @@ impl Transfer<'_> {
             return Ok(Attempt::NotNow);
         }
         let mut result = None;
+        let run = &mut *kernel.run;
         let opened = kernel.disks.open_read(drive, &mut |device| {
-            result = Some(self.stream(device, drive));
+            result = Some(self.stream(device, drive, run));
             Ok(())
         });
         let fault = match (result, opened) {
@@ -157,6 +153,7 @@ impl Transfer<'_> {
         &mut self,
         device: &mut dyn ReadAt,
         drive: &DriveName,
+        run: &mut dyn Dir,
     ) -> core::result::Result<(Kind, u64), Fault> {
         let found = volume::find_file(device, NAME, self.scratch);
         let (kind, file) = found.map_err(|error| {
@@ -179,7 +176,7 @@ impl Transfer<'_> {
                 break;
             }
             self.begun.get_or_insert_with(|| begun.clone());
-            (self.document)(chunk).map_err(Fault::Document)?;
+            (self.document)(run, chunk).map_err(Fault::Document)?;
             self.offset = self.offset.saturating_add(length as u64);
         }
         Ok((kind, size_bytes))

@@ -1,6 +1,6 @@
 //! Does the seed reach the real root, or is this VM provisioned already? The last hook before switch-root.
 
-use super::JOIN_POLL_MS;
+use super::{JOIN_POLL_MS, grow};
 use crate::error::{Error, Result};
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
@@ -12,17 +12,23 @@ use crate::sys::{CANCEL, Kernel, Owner};
 const STAGE: &str = "persist";
 /// Below /run/preroot: fetch has ended, however.
 pub(super) const FETCH_ENDED: &str = "fetch.ended";
+/// Below /run/preroot: `root=` could not be resolved before the mount; the mounted root tells its device.
+pub(super) const GROW_LATER: &str = "grow.later";
 
-/// Joins a running fetch, or stops it where this VM is provisioned already, and copies the seed to the root
-/// mounted at `root_path`.
+/// Grows the root where that could not be done before the mount; joins a running fetch, or stops it where
+/// this VM is provisioned already; copies the seed to the root mounted at `root_path`.
 ///
 /// # Errors
 /// `NotApplicable` where there is nothing to persist; `Os` when the root cannot be written (the seed in
 /// memory stays and `apply` uses that).
-pub(super) fn run(kernel: &mut Kernel<'_>, root_path: &str) -> Result<()> {
+pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) -> Result<()> {
     let machine = machine::observe(kernel);
     if machine.platform.is_none() {
         return Err(Error::NotApplicable { why: "not a platform of ours" });
+    }
+    if kernel.run.remove(GROW_LATER).is_ok() {
+        // Said there already; the seed matters more than the size.
+        let _ = grow::after_mount(kernel, bytes, false);
     }
     let id = machine.vm_id.ok_or(Error::malformed("SMBIOS", "failure to identify Azure VM ID", 0))?;
     if seed::is_marked(kernel.root, seed::PROVISIONED, &id) {
@@ -111,7 +117,7 @@ mod tests {
         seed::mark(&mut world.root, seed::PROVISIONED, &InstanceId::parse(ID).unwrap()).unwrap();
         publish(&mut world);
         let before = world.root.dump();
-        assert!(matches!(run(&mut world.kernel(), "/sysroot"), Err(Error::NotApplicable { .. })));
+        assert!(matches!(run(&mut world.kernel(), &mut [], "/sysroot"), Err(Error::NotApplicable { .. })));
         assert!(world.clock.sleeps.is_empty());
         assert!(world.run.text(crate::sys::CANCEL).is_some());
         assert!(world.run.owner(seed::SEED).is_none());
@@ -123,7 +129,7 @@ mod tests {
         let mut world = azure();
         publish(&mut world);
         world.run.put(super::FETCH_ENDED, "");
-        run(&mut world.kernel(), "/sysroot").unwrap();
+        run(&mut world.kernel(), &mut [], "/sysroot").unwrap();
         assert!(world.root.owner(&seed::pending(&InstanceId::parse(ID).unwrap()).unwrap()).is_some());
         assert!(world.system.read_only.contains("/sysroot"));
     }
@@ -133,7 +139,7 @@ mod tests {
         let mut world = azure();
         publish(&mut world);
         world.clock.tick_us = 10;
-        run(&mut world.kernel(), "/sysroot").unwrap();
+        run(&mut world.kernel(), &mut [], "/sysroot").unwrap();
         let waited: u64 = world.clock.sleeps.iter().sum();
         assert!((9_000..=11_000).contains(&waited), "{waited}");
         assert!(world.log.lines.iter().any(|line| line.contains("has not ended")));
@@ -142,7 +148,7 @@ mod tests {
     #[test]
     fn another_platform_is_not_applicable() {
         let mut world = World::new();
-        assert!(matches!(run(&mut world.kernel(), "/sysroot"), Err(Error::NotApplicable { .. })));
+        assert!(matches!(run(&mut world.kernel(), &mut [], "/sysroot"), Err(Error::NotApplicable { .. })));
         assert!(world.log.lines.is_empty());
     }
 }

@@ -175,7 +175,7 @@ fn play_with(
     let (mut document, mut scratch) = (vec![], vec![0; chunk]);
     let mut kernel = world.kernel();
     (kernel.clock, kernel.disks, kernel.host) = (&mut clock, &mut shared, &mut host);
-    let result = read_medium(&mut kernel, &mut scratch, &mut |chunk| {
+    let result = read_medium(&mut kernel, &mut scratch, &mut |_, chunk| {
         document.extend_from_slice(chunk);
         receive(chunk)
     });

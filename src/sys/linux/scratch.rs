@@ -3,6 +3,8 @@
 
 use crate::facts::Facts;
 use crate::net::Buffers;
+use crate::source::azure_imds::ImdsReader;
+use crate::source::azure_ovf::OvfReader;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +13,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 pub struct Scratch {
     /// The facts being gathered.
     pub facts: Facts,
+    /// The reader of ovf-env.xml.
+    pub ovf: OvfReader,
+    /// The reader of IMDS's reply.
+    pub imds: ImdsReader,
     /// What an exchange over the network needs.
     pub net: Buffers,
     /// Whole small files and disk structures.
@@ -36,10 +42,12 @@ pub fn take() -> Option<&'static mut Scratch> {
         return None;
     }
     let scratch = ONCE.scratch.get().cast::<Scratch>();
-    // SAFETY: the flag makes this the only reference that is ever made; all fields but `facts` are arrays of
-    // bytes, for which zeroes are a value, and `facts` is written before the reference exists.
+    // SAFETY: the flag makes this the only reference that is ever made; the last two fields are arrays of
+    // bytes, for which zeroes are a value; the others are written before the reference exists.
     Some(unsafe {
         (&raw mut (*scratch).facts).write(Facts::new());
+        (&raw mut (*scratch).ovf).write(OvfReader::new());
+        (&raw mut (*scratch).imds).write(ImdsReader::new());
         &mut *scratch
     })
 }

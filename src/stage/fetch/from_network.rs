@@ -1,0 +1,174 @@
+//! What does IMDS say, and what follows from everything that was said?
+
+use super::{STAGE, identify};
+use crate::error::{Error, Result};
+use crate::event::{Level, Value};
+use crate::facts::{Fact, Facts, Hostname, Provenance};
+use crate::plan::{self, Fault, Outcome, Verdict};
+use crate::report::health::Reason;
+use crate::seed::{self, Context};
+use crate::source;
+use crate::source::azure_imds::{ImdsReader, Learned};
+use crate::stage::online::{self as network, Body, Rest, Session};
+use crate::stage::report;
+use crate::sys::linux::Scratch;
+use crate::sys::{Dir, Kernel};
+
+/// Takes a lease, asks IMDS, weighs everything and publishes the seed again; a fatal verdict is reported
+/// over the same lease.
+///
+/// # Errors
+/// `NotApplicable` on a machine that is not ours or with a specialised disk; the fatal verdict's error.
+pub(in crate::stage) fn online(kernel: &mut Kernel<'_>, scratch: &mut Scratch) -> Result<()> {
+    let Scratch { facts, bytes, imds, net, .. } = scratch;
+    let id = identify(kernel)?;
+    let mut gathered = Gathered::load(kernel, bytes, facts);
+    facts.instance_id = Some(Fact { value: id, from: Provenance::Dmi });
+    seed::begin(kernel.run)?;
+    if is_true(facts.wants_proxy_agent.as_ref()) {
+        kernel.say(
+            Level::Info,
+            STAGE,
+            "the proxy agent must sign requests: IMDS is not asked from here",
+            &[],
+        );
+        return gathered.conclude(kernel.run, facts, Outcome::NotAsked);
+    }
+    let hostname: Option<Hostname> = facts.hostname.as_ref().map(|fact| fact.value.clone());
+    let mut is_reached = false;
+    let outcome = network::with_lease(kernel, net, STAGE, hostname.as_ref(), &mut |session, rest| {
+        is_reached = true;
+        gathered.context.lease = session.lease().cloned();
+        let asked = gathered.ask(session, rest.run, imds, facts);
+        let verdict = gathered.conclude(rest.run, facts, asked);
+        gathered.tell_fatal(session, rest, bytes, facts);
+        verdict
+    });
+    match outcome {
+        Err(error) if !is_reached && !kernel.clock.is_cancelled() => {
+            kernel.say(Level::Error, STAGE, "no way to the platform: {}", &[Value::Why(error)]);
+            gathered.imds_fault = Some(error);
+            gathered.conclude(kernel.run, facts, Outcome::Bad)
+        }
+        outcome => outcome,
+    }
+}
+
+/// What the online half carries from the medium's seed to the last publish.
+struct Gathered {
+    context: Context,
+    medium: Outcome,
+    imds_fault: Option<Error>,
+}
+
+impl Gathered {
+    /// The seed that the offline half left, if it got that far.
+    fn load(kernel: &mut Kernel<'_>, bytes: &mut [u8], facts: &mut Facts) -> Self {
+        let loaded = seed::verify(kernel.run, seed::SEED)
+            .and_then(|()| seed::load(kernel.run, seed::SEED, bytes, facts))
+            .and_then(|()| seed::load_context(kernel.run, seed::SEED));
+        let context = loaded.unwrap_or_default();
+        let medium = match (&context.failure, &context.medium) {
+            (Some(_), _) => Outcome::Bad,
+            (None, Some(_)) => Outcome::Good,
+            (None, None) => Outcome::Absent,
+        };
+        Self { context, medium, imds_fault: None }
+    }
+
+    /// IMDS into `facts`; userData is spooled where the medium brought no customData.
+    fn ask(
+        &mut self,
+        session: &mut Session<'_>,
+        run: &mut dyn Dir,
+        imds: &mut ImdsReader,
+        facts: &mut Facts,
+    ) -> Outcome {
+        let wants_user_data = source::wants_user_data(facts);
+        let mut learned = None;
+        let answer = network::ask_imds(session, &mut |part| match part {
+            Body::Begin => {
+                imds.reset();
+                if wants_user_data { seed::forget_custom_data(run) } else { Ok(()) }
+            }
+            Body::Bytes(bytes) => imds.push(bytes, &mut |data| match wants_user_data {
+                true => seed::spool_custom_data(run, data),
+                false => Ok(()),
+            }),
+            Body::End => imds.finish(facts).map(|new| learned = Some(new)),
+        });
+        if let Some(learned) = learned {
+            say_learned(session, &learned);
+        }
+        if wants_user_data && learned.is_some_and(|learned| learned.user_data_fault.is_some()) {
+            let _ = seed::forget_custom_data(run);
+        }
+        let Err(error) = answer else { return Outcome::Good };
+        session.say(Level::Error, "IMDS: {}", &[Value::Why(error)]);
+        if wants_user_data {
+            let _ = seed::forget_custom_data(run);
+        }
+        self.imds_fault = Some(error);
+        Outcome::Bad
+    }
+
+    /// Weighs, writes the outcome into the seed and publishes it.
+    fn conclude(&mut self, run: &mut dyn Dir, facts: &Facts, imds: Outcome) -> Result<()> {
+        match plan::verdict(facts, self.medium, imds) {
+            Verdict::Specialised => {
+                seed::remove(run, seed::SEED)?;
+                return Err(Error::NotApplicable { why: "a specialised disk: nothing to provision" });
+            }
+            Verdict::Provision { fault } => self.note(fault, false),
+            Verdict::Fail(fault) => self.note(Some(fault), true),
+        }
+        seed::publish(run, facts, &self.context)?;
+        match self.context.is_fatal {
+            true => Err(Error::Unsupported { what: "provisioning", rule: "the reason is with the platform" }),
+            false => Ok(()),
+        }
+    }
+
+    fn note(&mut self, fault: Option<Fault>, is_fatal: bool) {
+        self.context.is_fatal = is_fatal;
+        let reason = match fault {
+            None => return self.context.failure = None,
+            // The medium's own words came with its seed.
+            Some(Fault::Medium) => return,
+            Some(Fault::Imds) => self.imds_fault.map_or("IMDS", |error| error.reason()),
+            Some(Fault::NoSource) => "No OVF or IMDS available",
+            Some(Fault::NoLogin) => "neither SSH key nor password",
+            Some(Fault::Pool) => "unsupported pps_type",
+        };
+        self.context.failure = seed::failure(reason);
+    }
+
+    /// Tells the platform at once, while the lease is there.
+    fn tell_fatal(&self, session: &mut Session<'_>, rest: &mut Rest<'_>, body: &mut [u8], facts: &Facts) {
+        let Some(failure) = self.context.failure.as_ref().filter(|_| self.context.is_fatal) else { return };
+        let id = facts.instance_id.as_ref().map(|fact| &fact.value);
+        if let Err(error) = report::fatal(session, rest.run, body, id, &Reason::of(failure)) {
+            session.say(Level::Error, "the platform could not be told: {}", &[Value::Why(error)]);
+        }
+    }
+}
+
+fn say_learned(session: &mut Session<'_>, learned: &Learned) {
+    if let Some(error) = learned.key_fault {
+        session.say(Level::Warning, "IMDS keys are not used: {}", &[Value::Why(error)]);
+    }
+    if let Some(error) = learned.user_data_fault {
+        session.say(Level::Warning, "userData is not used: {}", &[Value::Why(error)]);
+    }
+    if learned.is_other_vm {
+        session.say(
+            Level::Warning,
+            "IMDS names another VM than the firmware does; the firmware is believed",
+            &[],
+        );
+    }
+}
+
+fn is_true(fact: Option<&Fact<bool>>) -> bool {
+    fact.is_some_and(|fact| fact.value)
+}

@@ -1,0 +1,43 @@
+//! Who is this VM to be? The medium first, then the network; each in its own process, the seed between them.
+
+mod from_medium;
+mod from_network;
+
+use super::persist::FETCH_ENDED;
+use super::supervise;
+use crate::cli::{Command, Verb};
+use crate::error::{Error, Result};
+use crate::facts::InstanceId;
+use crate::limits;
+use crate::machine;
+use crate::sys::linux::LinuxDir;
+use crate::sys::{Dir, Kernel, Owner};
+
+pub(super) use from_medium::offline;
+pub(super) use from_network::online;
+
+const STAGE: &str = "fetch";
+const NOT_APPLICABLE: u8 = 76;
+
+/// Both halves, each supervised; then says that fetch has ended, however it did.
+pub(super) fn run_both(command: &Command) -> u8 {
+    let offline = Command { verb: Verb::FetchOffline, ..*command };
+    let mut code = supervise(&offline, limits::MEDIUM_MS + limits::SLACK_MS);
+    if code != NOT_APPLICABLE {
+        let online = Command { verb: Verb::FetchOnline, ..*command };
+        code = supervise(&online, limits::ONLINE_MS + limits::SLACK_MS);
+    }
+    if let Ok(mut run) = LinuxDir::open(command.run) {
+        let _ = run.create_unsynced(FETCH_ENDED, Owner::root(0o644), b"");
+    }
+    code
+}
+
+/// This VM's id, where it is a VM of ours.
+fn identify(kernel: &mut Kernel<'_>) -> Result<InstanceId> {
+    let machine = machine::observe(kernel);
+    if machine.platform.is_none() || machine.options.is_off {
+        return Err(Error::NotApplicable { why: "not a platform of ours" });
+    }
+    machine.vm_id.ok_or(Error::malformed("SMBIOS", "failure to identify Azure VM ID", 0))
+}

@@ -1,0 +1,21 @@
+//! All initrd stages with one call, for appliances: each in its own process, none able to stop the boot.
+
+use super::{fetch, supervise};
+use crate::cli::{Command, Verb};
+use crate::limits;
+use crate::sys::linux::{self, Ended};
+
+/// modules, then fetch beside grow, then persist where a mounted root was named.
+pub(super) fn run(command: &Command) -> u8 {
+    let stage = |verb, deadline_ms| supervise(&Command { verb, ..*command }, deadline_ms);
+    stage(Verb::Modules, limits::MODULES_MS);
+    let fetch = linux::fork(&mut || fetch::run_both(command));
+    stage(Verb::Grow, limits::GROW_MS);
+    if command.root != "/" {
+        stage(Verb::Persist, limits::JOIN_MS + limits::SLACK_MS);
+    }
+    match fetch.and_then(|child| child.wait(limits::FETCH_MS)) {
+        Ok(Ended::Exit(code)) => code,
+        _ => 1,
+    }
+}
