@@ -51,7 +51,7 @@ struct Found {
 /// `NotApplicable` when there is nothing to tell, or not by this call; why the platform could not be told.
 pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], command: &Command) -> Result<()> {
     let machine = machine::observe(kernel);
-    if machine.platform.is_none() {
+    if machine.platform.is_none() || machine.options.is_off {
         return Err(Error::NotApplicable { why: "not a platform of ours" });
     }
     let id = machine.vm_id;
