@@ -396,3 +396,6 @@ fn exchange(
         Err(error) => Answer::Failed(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

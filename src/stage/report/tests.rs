@@ -1,0 +1,349 @@
+//! Is the platform told the right thing, once, in the right order, whatever it answers?
+
+use super::{TOLD, run};
+use crate::cli::{Command, Verb};
+use crate::error::{Errno, Error, Result};
+use crate::facts::{DeviceName, Facts, InstanceId};
+use crate::limits;
+use crate::net::Buffers;
+use crate::report::health::Reason;
+use crate::report::kvp;
+use crate::seed::{self, Context};
+use crate::sys::fake::{FakeDisk, World};
+use crate::sys::{DriveStatus, Link, LinkState, Links, Stream};
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::string::String;
+use std::vec::Vec;
+use std::{format, vec};
+
+const ID: &str = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf";
+const GOAL: &str = include_str!("../../../tests/fixtures/azure-goalstate/bom-crlf.xml");
+
+/// A wireserver behind the kernel's sockets: one answer per connection, the last one for ever.
+struct Wire {
+    /// Status and body; 0: connection refused.
+    answers: VecDeque<(u16, &'static str)>,
+    requests: Vec<String>,
+}
+
+impl Wire {
+    fn new(answers: &[(u16, &'static str)]) -> Self {
+        Self { answers: answers.iter().copied().collect(), requests: Vec::new() }
+    }
+
+    /// Request lines.
+    fn asked(&self) -> Vec<&str> {
+        self.requests.iter().map(|r| r.split(" HTTP").next().unwrap()).collect()
+    }
+}
+
+impl Links for Wire {
+    fn state(&mut self, _: &str) -> Result<LinkState> {
+        Ok(LinkState { is_up: true, has_carrier: true, has_address: true })
+    }
+    fn set_up(&mut self, _: &str, _: bool) -> Result<()> {
+        Err(Error::os("the kernel's network is used: no link is touched", Errno::INVAL))
+    }
+    fn open(&mut self, _: &str, _: &mut dyn FnMut(&mut dyn Link) -> Result<()>) -> Result<()> {
+        Err(Error::os("open link", Errno::NODEV))
+    }
+    fn connect(
+        &mut self,
+        _: [u8; 4],
+        _: u16,
+        _: u64,
+        work: &mut dyn FnMut(&mut dyn Stream) -> Result<()>,
+    ) -> Result<()> {
+        let (status, body) =
+            if self.answers.len() > 1 { self.answers.pop_front().unwrap() } else { self.answers[0] };
+        if status == 0 {
+            self.requests.push("refused HTTP".into());
+            return Err(Error::os("connect", Errno::CONNREFUSED));
+        }
+        let reply =
+            format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes();
+        let mut stream = Reply { request: Vec::new(), reply: reply.into() };
+        let outcome = work(&mut stream);
+        self.requests.push(String::from_utf8(stream.request).unwrap());
+        outcome
+    }
+}
+
+struct Reply {
+    request: Vec<u8>,
+    reply: VecDeque<u8>,
+}
+
+impl Stream for Reply {
+    fn send(&mut self, bytes: &[u8], _: u64) -> Result<usize> {
+        self.request.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn receive(&mut self, bytes: &mut [u8], _: u64) -> Result<usize> {
+        let length = self.reply.len().min(bytes.len()).min(100);
+        bytes[..length].fill_with(|| self.reply.pop_front().unwrap());
+        Ok(length)
+    }
+}
+
+fn id() -> InstanceId {
+    InstanceId::parse(ID).unwrap()
+}
+
+/// An Azure VM whose seed says this, with a medium in sr0.
+fn azure(context: Context) -> World {
+    let mut world = World::new();
+    world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
+    world.host.put("sys/class/dmi/id/product_uuid", format!("{ID}\n"));
+    world.host.put_dir("sys/firmware/efi");
+    let mut drive = FakeDisk::new(vec![]);
+    drive.status = Some(DriveStatus::DiscOk);
+    world.disks.disks.insert("sr0".into(), drive);
+    seed::begin(&mut world.run).unwrap();
+    let medium = Some(DeviceName::parse("sr0").unwrap());
+    seed::publish(&mut world.run, &Facts::new(), &Context { medium, ..context }).unwrap();
+    seed::persist(&mut world.run, &mut world.root, &id()).unwrap();
+    world
+}
+
+fn provisioned() -> World {
+    let mut world = azure(Context::default());
+    seed::mark(&mut world.root, seed::PROVISIONED, &id()).unwrap();
+    world
+}
+
+fn late() -> Command {
+    Command {
+        verb: Verb::Report,
+        dry_run: false,
+        root: "/",
+        run: "/run/preroot",
+        failed: None,
+        early: false,
+        wait: false,
+        json: false,
+    }
+}
+
+fn report(world: &mut World, wire: &mut Wire, command: &Command) -> Result<()> {
+    let mut buffers = Box::new(Buffers::new());
+    let mut body = vec![0; limits::HEALTH_BODY];
+    let mut kernel = world.kernel();
+    kernel.links = wire;
+    run(&mut kernel, &mut buffers, &mut body, command)
+}
+
+fn record(world: &World) -> Option<String> {
+    let text = world.root.text(kvp::POOL)?;
+    Some(text[512..].trim_end_matches('\0').into())
+}
+
+fn is_not_applicable(outcome: Result<()>) -> bool {
+    matches!(outcome, Err(Error::NotApplicable { .. }))
+}
+
+#[test]
+fn ready_is_told_once_and_leaves_nothing_behind() {
+    let mut world = provisioned();
+    let mut wire = Wire::new(&[(200, "")]);
+    report(&mut world, &mut wire, &late()).unwrap();
+    assert_eq!(wire.asked(), ["POST /provisioning/health"]);
+    assert!(wire.requests[0].ends_with("\r\n\r\n{\"state\":\"Ready\"}"));
+    assert!(record(&world).unwrap().starts_with("result=success|agent=preroot/"));
+    assert_eq!(world.disks.ejected, ["sr0"]);
+    assert_eq!(world.root.text(seed::REPORTED).unwrap().trim(), ID);
+    assert!(world.run.owner(seed::SEED).is_none());
+    assert!(world.root.owner(&seed::pending(&id()).unwrap()).is_none());
+
+    assert!(is_not_applicable(report(&mut world, &mut wire, &late())));
+    let failed = Command { failed: Some("later"), ..late() };
+    assert!(is_not_applicable(report(&mut world, &mut wire, &failed)));
+    assert_eq!(wire.requests.len(), 1);
+}
+
+#[test]
+fn a_platform_without_json_is_told_in_xml() {
+    let mut world = provisioned();
+    let mut wire = Wire::new(&[(405, ""), (200, GOAL), (200, "")]);
+    report(&mut world, &mut wire, &late()).unwrap();
+    let asked = ["POST /provisioning/health", "GET /machine/?comp=goalstate", "POST /machine?comp=health"];
+    assert_eq!(wire.asked(), asked);
+    assert!(wire.requests[2].contains("<InstanceId>11112222-3333-4444-5555-666677778888._edge-vm-01</"));
+    assert!(world.clock.sleeps.iter().all(|ms| *ms == 0));
+}
+
+#[test]
+fn silence_then_trouble_then_good_is_ready_in_the_end() {
+    let mut world = provisioned();
+    let mut wire = Wire::new(&[(0, ""), (500, ""), (404, ""), (200, "not XML"), (200, GOAL), (200, "")]);
+    report(&mut world, &mut wire, &late()).unwrap();
+    assert!(world.root.text(seed::REPORTED).is_some());
+    assert!(world.log.lines.iter().any(|line| line.contains("connection refused")));
+    assert!(world.log.lines.iter().any(|line| line.contains("status 500")));
+}
+
+#[test]
+fn a_dead_wireserver_costs_twenty_minutes_and_keeps_the_seed() {
+    let mut world = provisioned();
+    world.clock.tick_us = 100;
+    assert!(report(&mut world, &mut Wire::new(&[(0, "")]), &late()).is_err());
+    let slept: u64 = world.clock.sleeps.iter().sum();
+    assert!((limits::REPORT_LATE_MS - 20_000..=limits::REPORT_LATE_MS).contains(&slept), "{slept}");
+    assert!(world.log.lines.len() < 10, "{:?}", world.log.lines);
+    assert!(world.root.text(seed::REPORTED).is_none());
+    assert!(world.run.owner(seed::SEED).is_some());
+}
+
+#[test]
+fn a_report_that_is_refused_is_not_repeated() {
+    let mut world = provisioned();
+    let mut wire = Wire::new(&[(401, "")]);
+    assert_eq!(report(&mut world, &mut wire, &late()).unwrap_err().reason(), "health report refused");
+    assert_eq!(wire.requests.len(), 1);
+}
+
+#[test]
+fn a_request_to_stop_ends_the_waiting() {
+    let mut world = provisioned();
+    world.clock.cancelled = true;
+    assert!(report(&mut world, &mut Wire::new(&[(0, "")]), &late()).is_err());
+    assert!(world.clock.sleeps.is_empty());
+}
+
+#[test]
+fn a_failed_unit_is_told_in_safe_words_once_and_keeps_medium_and_seed() {
+    let mut world = provisioned();
+    let mut wire = Wire::new(&[(200, "")]);
+    let command = Command { failed: Some("preroot-apply: \x1b[2J<a & b> | \"c\"\n"), ..late() };
+    report(&mut world, &mut wire, &command).unwrap();
+    let reason = "reason=preroot-apply: ?[2J<a & b> / ";
+    assert!(wire.requests[0].contains("\"subStatus\":\"ProvisioningFailed\""));
+    assert!(wire.requests[0].contains(reason) && wire.requests[0].contains("\\\"c\\\""));
+    assert!(record(&world).unwrap().contains(reason));
+    assert!(world.disks.ejected.is_empty() && world.run.owner(seed::SEED).is_some());
+    assert!(world.root.text(seed::REPORTED).is_none());
+    assert!(world.run.text(TOLD).is_some());
+    assert!(is_not_applicable(report(&mut world, &mut wire, &command)));
+    assert_eq!(wire.requests.len(), 1);
+    // What was repaired may still become ready.
+    report(&mut world, &mut wire, &late()).unwrap();
+    assert!(wire.requests[1].contains("{\"state\":\"Ready\"}"));
+}
+
+#[test]
+fn a_fatal_verdict_of_the_initrd_is_told_late_if_not_before() {
+    let context = Context { failure: Some(failure("no dhcp")), is_fatal: true, ..Context::default() };
+    let mut world = azure(context);
+    let mut wire = Wire::new(&[(200, "")]);
+    report(&mut world, &mut wire, &late()).unwrap();
+    assert!(wire.requests[0].contains("result=error|reason=no dhcp|agent="));
+    assert!(wire.requests[0].contains("|vm_id=91267c52-9f02-4cfe-b1f4-a4da7ebac2cf|"));
+}
+
+fn failure<T: for<'a> TryFrom<&'a str>>(text: &str) -> T {
+    T::try_from(text).ok().unwrap()
+}
+
+#[test]
+fn a_fault_beside_success_goes_to_kvp_only() {
+    let mut world = azure(Context { failure: Some(failure("bad medium")), ..Context::default() });
+    seed::mark(&mut world.root, seed::PROVISIONED, &id()).unwrap();
+    let mut wire = Wire::new(&[(200, "")]);
+    report(&mut world, &mut wire, &late()).unwrap();
+    assert!(wire.requests[0].ends_with("{\"state\":\"Ready\"}"));
+    assert!(record(&world).unwrap().starts_with("result=success|warning=bad medium|agent="));
+}
+
+#[test]
+fn an_apply_that_never_finished_is_a_failure_but_not_yet_an_early_one() {
+    let mut world = azure(Context::default());
+    let mut wire = Wire::new(&[(200, "")]);
+    assert!(is_not_applicable(report(&mut world, &mut wire, &Command { early: true, ..late() })));
+    assert!(wire.requests.is_empty());
+    report(&mut world, &mut wire, &late()).unwrap();
+    assert!(wire.requests[0].contains("reason=apply did not finish|"));
+}
+
+#[test]
+fn nothing_is_sent_where_nothing_is_ours() {
+    let mut wire = Wire::new(&[(200, "")]);
+    let mut elsewhere = World::new();
+    assert!(is_not_applicable(report(&mut elsewhere, &mut wire, &late())));
+    let mut specialised = azure(Context::default());
+    seed::remove(&mut specialised.run, seed::SEED).unwrap();
+    seed::remove(&mut specialised.root, &seed::pending(&id()).unwrap()).unwrap();
+    assert!(is_not_applicable(report(&mut specialised, &mut wire, &late())));
+    // A captured image carries another VM's marks.
+    let other = InstanceId::parse("00840e55-9be2-d441-a716-446655440000").unwrap();
+    seed::mark(&mut specialised.root, seed::PROVISIONED, &other).unwrap();
+    assert!(is_not_applicable(report(&mut specialised, &mut wire, &late())));
+    assert!(wire.requests.is_empty());
+    assert!(specialised.root.text(kvp::POOL).is_none());
+}
+
+#[test]
+fn an_early_report_that_fails_is_left_to_the_late_one() {
+    let mut world = provisioned();
+    let mut wire = Wire::new(&[(0, "")]);
+    assert!(is_not_applicable(report(&mut world, &mut wire, &Command { early: true, ..late() })));
+    assert!(world.clock.sleeps.iter().sum::<u64>() <= limits::REPORT_EARLY_MS);
+    assert!(world.root.text(seed::REPORTED).is_none());
+}
+
+#[test]
+fn a_seed_of_an_earlier_boot_is_enough() {
+    let mut world = provisioned();
+    seed::remove(&mut world.run, seed::SEED).unwrap();
+    report(&mut world, &mut Wire::new(&[(200, "")]), &late()).unwrap();
+    assert_eq!(world.disks.ejected, ["sr0"]);
+    assert!(world.root.owner(&seed::pending(&id()).unwrap()).is_none());
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_the_report_goes_on() {
+    let mut world = provisioned();
+    world.disks.disks.clear();
+    world.root.put(kvp::POOL.rsplit_once('/').unwrap().0, "a file where the directory should be");
+    report(&mut world, &mut Wire::new(&[(200, "")]), &late()).unwrap();
+    for text in ["the medium stays in sr0", "no KVP record for the host"] {
+        assert!(world.log.lines.iter().any(|line| line.contains(text)), "{:?}", world.log.lines);
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_do() {
+    let mut world = provisioned();
+    let (root, run) = (world.root.dump(), world.run.dump());
+    let mut wire = Wire::new(&[(200, "")]);
+    report(&mut world, &mut wire, &Command { dry_run: true, ..late() }).unwrap();
+    assert!(wire.requests.is_empty() && world.disks.ejected.is_empty());
+    assert_eq!((world.root.dump(), world.run.dump()), (root, run));
+    assert!(world.log.lines[0].contains("would write the KVP record"));
+}
+
+/// At every cut: the next boot reports again, or has the mark; and in the end no secret is left.
+#[test]
+fn ready_is_reported_at_least_once_and_secrets_go_at_every_power_cut() {
+    let mut probe = provisioned();
+    let before = probe.root.changes();
+    report(&mut probe, &mut Wire::new(&[(200, "")]), &late()).unwrap();
+    for cut in 1..=probe.root.changes() - before {
+        let mut world = provisioned();
+        let mut wire = Wire::new(&[(200, "")]);
+        world.root.cut_power_at(cut);
+        let _ = report(&mut world, &mut wire, &late());
+        world.root.power_on(cut % 2 == 0);
+        seed::remove(&mut world.run, seed::SEED).unwrap();
+        let _ = report(&mut world, &mut wire, &late());
+        assert!((1..=2).contains(&wire.requests.len()), "cut {cut}");
+        assert!(seed::is_marked(&mut world.root, seed::REPORTED, &id()), "cut {cut}");
+        assert!(world.root.owner(&seed::pending(&id()).unwrap()).is_none(), "cut {cut}");
+    }
+}
+
+#[test]
+fn a_reason_read_back_from_the_seed_stays_the_same() {
+    let reason = Reason::of("error parsing ovf-env.xml: a < b");
+    assert_eq!(Reason::of(reason.as_str()), reason);
+}
