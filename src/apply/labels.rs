@@ -38,5 +38,5 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     if let Some(home) = &home {
         let _ = argv.push(home);
     }
-    super::run_program(root.system, root.path, &argv, "SELinux labels", "restorecon failed")
+    super::run_of_image(root.system, root.path, &argv, "SELinux labels", "restorecon failed")
 }

@@ -105,7 +105,7 @@ impl Root<'_> {
 }
 
 /// Runs a program of the image; `rule` names what its refusal means.
-fn run_program(
+fn run_of_image(
     system: &mut dyn System,
     mount: &str,
     argv: &[&str],

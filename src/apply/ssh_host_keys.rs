@@ -29,7 +29,7 @@ pub(super) fn apply(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<()> 
         root.dir.remove(&below(DIRECTORY, &name)?).map_err(named("SSH host key"))?;
     }
     let Some(keygen) = root.program(KEYGEN) else { return Ok(()) };
-    super::run_program(root.system, root.path, &[keygen, "-A"], "SSH host keys", "ssh-keygen -A failed")?;
+    super::run_of_image(root.system, root.path, &[keygen, "-A"], "SSH host keys", "ssh-keygen -A failed")?;
     // ssh-keygen does not sync what it writes.
     root.dir.sync_all().map_err(named("SSH host keys"))
 }

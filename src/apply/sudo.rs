@@ -64,6 +64,6 @@ fn write(root: &mut Root<'_>, target: Target<'_>, content: &[u8]) -> Result<()> 
     replace::write(root.dir, target, content, &mut |_, temporary| {
         let Some(visudo) = visudo else { return Ok(()) };
         let file = join(&["/", temporary])?;
-        super::run_program(system, mount, &[visudo, "-c", "-q", "-f", &file], DIRECTORY, RULE)
+        super::run_of_image(system, mount, &[visudo, "-c", "-q", "-f", &file], DIRECTORY, RULE)
     })
 }

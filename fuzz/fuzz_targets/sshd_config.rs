@@ -1,0 +1,17 @@
+//! sshd_config: a value that was set decides.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use preroot::format::sshd_config::{Deciding, deciding, set};
+use preroot::format::text::Out;
+
+fuzz_target!(|text: &[u8]| {
+    let keyword = "PasswordAuthentication";
+    let before = deciding(text, keyword);
+    let mut buf = vec![0; text.len() + 64];
+    let mut out = Out::new("fuzz", &mut buf);
+    set(text, keyword, "no", &mut out).unwrap();
+    if before != Deciding::DropIn {
+        assert_eq!(deciding(out.as_bytes(), keyword), Deciding::Here(b"no"));
+    }
+});
