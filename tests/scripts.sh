@@ -10,6 +10,7 @@ run() {
 }
 run python3 tests/cloud/platform_test.py
 if [ "$(id -u)" -eq 0 ]; then
+    run python3 tests/cloud/report_test.py
     run tests/vm/scenarios.sh fast
 else
     echo 'tests/vm: skipped, network namespaces and root trees need root'

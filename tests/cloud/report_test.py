@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""Does the built `preroot report` satisfy a strict wireserver, whatever that answers first?
+
+As root: mount and network namespaces of its own, no uplink; the wireserver's address is on the loopback.
+Prints one `N passed, N failed` line. PREROOT names the binary (default: target/release, else target/debug)."""
+
+import os
+import sys
+
+sys.path[:] = [p for p in sys.path if p and os.path.realpath(p) != os.path.dirname(os.path.realpath(__file__))]
+
+import json  # noqa: E402
+import pathlib  # noqa: E402
+import signal  # noqa: E402
+import subprocess  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+import traceback  # noqa: E402
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+VM_ID = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf"
+CANARY = "canary-of-custom-data"
+NOT_APPLICABLE = 76
+
+
+def binary():
+    named = [os.environ["PREROOT"]] if "PREROOT" in os.environ else []
+    found = [p for p in map(pathlib.Path, named + [TOP / "target/release/preroot", TOP / "target/debug/preroot"])
+             if p.exists()]
+    if not found:
+        sys.exit("report_test: build first: cargo build")
+    return str(found[0])
+
+
+class World:
+    """A provisioned VM's root and /run, and a platform with a script."""
+
+    def __init__(self, script=None, seed=None, marks=("provisioned",), listen=True):
+        self.directory = pathlib.Path(tempfile.mkdtemp(dir="/tmp/report-test"))
+        self.root, self.run, self.log = (self.directory / name for name in ("root", "run", "log"))
+        state = self.root / "var/lib/preroot"
+        state.mkdir(parents=True)
+        for mark in marks:
+            (state / mark).write_text(VM_ID + "\n")
+        values = {"format": "1", "platform": "azure", "source": "", "instance-id": VM_ID, **(seed or {})}
+        self.seed = self.run / "seed"
+        for name, value in values.items():
+            path = self.seed / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(value + "\n")
+        (self.seed / "custom-data").write_text(CANARY)
+        self.seed.chmod(0o700)
+        self.platform = None
+        if listen:
+            (self.directory / "script.json").write_text(json.dumps(script or {}))
+            self.platform = subprocess.Popen(
+                [sys.executable, str(HERE / "platform.py"), "--imds", "none", "--log", str(self.log), "--ready-file",
+                 str(self.directory / "ready"), "--script", str(self.directory / "script.json")],
+                stdout=subprocess.PIPE, text=True)
+            while self.platform.stdout.readline() != "platform: listening\n":
+                assert self.platform.poll() is None, "the platform did not start"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.platform:
+            self.platform.terminate()
+            self.platform.communicate()
+
+    def command(self, *words):
+        return [binary(), "report", "--root", str(self.root), "--run", str(self.run), *words]
+
+    def report(self, *words):
+        return subprocess.run(self.command(*words), timeout=60, stdin=subprocess.DEVNULL).returncode
+
+    def stop_after(self, seconds):
+        """Exit code, and how long it took to stop when asked to."""
+        process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL)
+        time.sleep(seconds)
+        assert process.poll() is None, "it gave up by itself"
+        process.send_signal(signal.SIGTERM)
+        begin = time.monotonic()
+        return process.wait(timeout=30), time.monotonic() - begin
+
+    def requests(self):
+        records = map(json.loads, self.log.read_text().splitlines()) if self.log.exists() else []
+        return [record for record in records if record["event"] == "request"]
+
+    def asked(self):
+        return [record["endpoint"] for record in self.requests()]
+
+    def ready_count(self):
+        path = self.directory / "ready"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    def record(self):
+        pool = (self.root / "var/lib/hyperv/.kvp_pool_1").read_bytes()
+        assert len(pool) % 2560 == 0
+        return pool[-2048:].rstrip(b"\0").decode()
+
+    def is_marked(self):
+        return (self.root / "var/lib/preroot/reported").exists()
+
+    def check_ready(self, asked):
+        """The platform took Ready once, had no complaint about the last request, and nothing secret is left."""
+        assert self.asked() == asked, self.asked()
+        assert self.requests()[-1]["verdict"] == "ok", self.requests()[-1]["verdict"]
+        assert self.ready_count() == 1 and self.is_marked()
+        assert self.record().startswith("result=success|agent=preroot/"), self.record()
+        assert not self.seed.exists()
+        for path in self.directory.rglob("*"):
+            assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+XML = ["health-json", "goalstate", "health-xml"]
+
+
+def test_ready_in_one_request():
+    with World() as world:
+        assert world.report() == 0
+        world.check_ready(["health-json"])
+        assert world.report() == NOT_APPLICABLE
+        assert world.asked() == ["health-json"]
+
+
+def test_each_way_to_refuse_json_leads_to_xml():
+    for status, shape in ((404, ["bom", "crlf"]), (405, ["entities"]), (400, [])):
+        with World({"health-json": f"refuse-json-{status}", "goalstate": {"shape": shape}}) as world:
+            assert world.report() == 0
+            world.check_ready(XML)
+
+
+def test_chunked_goal_state():
+    with World({"health-json": "refuse-json", "goalstate": {"chunked": True}}) as world:
+        assert world.report() == 0
+        world.check_ready(XML)
+
+
+def test_two_bad_then_good():
+    with World({"health-json": "two-bad-then-good"}) as world:
+        assert world.report() == 0
+        world.check_ready(["health-json"] * 3)
+
+
+def test_the_goal_state_moved_on():
+    with World({"health-json": "refuse-json", "health-xml": [{"incarnation": 2}, "good"]}) as world:
+        assert world.report() == 0
+        world.check_ready(XML + ["goalstate", "health-xml"])
+
+
+def test_reset_and_truncated_are_tried_again():
+    with World({"health-json": ["reset", {"status": 404}], "goalstate": ["truncated", "good"]}) as world:
+        assert world.report() == 0
+        world.check_ready(["health-json"] * 2 + ["goalstate"] * 2 + ["health-xml"])
+
+
+def test_silence_ends_when_asked_to_and_keeps_everything():
+    for script, listen in (({"health-json": "never"}, True), ({}, False)):
+        with World(script, listen=listen) as world:
+            code, seconds = world.stop_after(2)
+            assert code not in (0, None) and seconds < 2, (code, seconds)
+            assert world.seed.exists() and not world.is_marked()
+
+
+def test_a_failed_unit_is_told_in_both_forms():
+    for script in ({}, {"health-json": "refuse-json"}):
+        with World(script) as world:
+            assert world.report("--failed", "unit \"x\" <&> |\x07 " + "é" * 400) == 0
+            last = world.requests()[-1]
+            assert last["verdict"] == "ok" and last["state"] == "NotReady", last
+            assert world.record().startswith('result=error|reason=unit "x" <&> /? ??')
+            assert CANARY not in world.log.read_text() and not world.is_marked()
+            assert world.report() == 0  # repaired since
+            assert world.ready_count() == 1
+
+
+def test_a_fatal_verdict_of_the_initrd():
+    seed = {"verdict": "fail", "failure": "error parsing ovf-env.xml: document ends early"}
+    with World(seed=seed, marks=()) as world:
+        assert world.report() == 0
+        assert "|reason=error parsing ovf-env.xml: document ends early|" in world.requests()[0]["body"]
+
+
+def test_early_without_a_lease_is_left_to_the_late_report():
+    with World() as world:
+        begin = time.monotonic()
+        assert world.report("--early") == NOT_APPLICABLE
+        assert time.monotonic() - begin < 1 and world.asked() == []
+
+
+def prepare():
+    """Azure's SMBIOS, the wireserver's address, memory for /run; all inside namespaces."""
+    def run(*words):
+        subprocess.run(words, check=True)
+    run("ip", "link", "set", "lo", "up")
+    run("ip", "address", "add", "168.63.129.16/32", "dev", "lo")
+    run("mount", "-t", "tmpfs", "none", "/sys")
+    for directory in ("/sys/class/dmi/id", "/sys/firmware/efi"):
+        os.makedirs(directory)
+    pathlib.Path("/sys/class/dmi/id/chassis_asset_tag").write_text("7783-7084-3265-9085-8269-3286-77\n")
+    pathlib.Path("/sys/class/dmi/id/product_uuid").write_text(VM_ID + "\n")
+    os.makedirs("/tmp/report-test", exist_ok=True)
+    run("mount", "-t", "tmpfs", "none", "/tmp/report-test")
+
+
+def main():
+    if "--inside" not in sys.argv:
+        os.execvp("unshare", ["unshare", "--mount", "--net", sys.executable, __file__, "--inside"])
+    prepare()
+    passed = failures = 0
+    for name, test in [item for item in globals().items() if item[0].startswith("test_")]:
+        try:
+            test()
+            passed += 1
+        except Exception:  # a test may fail in any way
+            failures += 1
+            print(f"FAILED {name}\n{traceback.format_exc()}")
+    print(f"{passed} passed, {failures} failed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
