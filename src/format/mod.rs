@@ -37,6 +37,7 @@ pub mod udf;
 pub mod volume;
 
 #[cfg(test)]
+#[path = "tests/media.rs"]
 pub(crate) mod media;
 
 use crate::error::Result;

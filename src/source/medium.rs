@@ -49,7 +49,7 @@ impl Missing {
         match self {
             Self::NoDrive => "no optical drive",
             Self::NoMedium => "no provisioning medium in the optical drive",
-            Self::NotOurMedium(error) if *error == NO_FILE_SYSTEM => "medium is neither udf nor iso 9660",
+            Self::NotOurMedium(error) if *error == NO_FILE_SYSTEM => "neither UDF nor ISO 9660",
             Self::NotOurMedium(_) => "medium without ovf-env.xml",
             Self::Unreadable(_) => "provisioning medium unreadable",
             Self::Malformed(_) => "provisioning medium malformed",

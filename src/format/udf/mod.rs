@@ -12,8 +12,6 @@ mod sparing;
 mod tag;
 
 #[cfg(test)]
-pub(crate) mod planted;
-#[cfg(test)]
 mod tests;
 
 use crate::error::{Errno, Error, Result};

@@ -1,10 +1,12 @@
 //! Media as genisoimage, udfkit and mkudffs make them, and media that nobody should make.
 
+mod planted;
+
 use super::Volume;
-use super::planted::{ALLOCATION, DIRECTORY, FILE_ENTRY, FORMS, Form, Planted, long, reseal, short};
 use super::tag::check_tag;
 use crate::error::{Errno, Error, Result};
 use crate::format::media::{DOCUMENT, Strict, image};
+use planted::{ALLOCATION, DIRECTORY, FILE_ENTRY, FORMS, Form, Planted, long, reseal, short};
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
 use std::vec;
 use std::vec::Vec;

@@ -266,11 +266,7 @@ fn what_is_missing_is_named_and_the_boot_goes_on_in_time() {
             limits::MEDIUM_MS,
         ),
         (vec![(0, "sr0", Turn::Attach), (0, "sr0", disc("udf-201"))], "medium without ovf-env.xml", 2_000),
-        (
-            vec![(0, "sr0", Turn::Attach), (0, "sr0", Turn::Insert(empty))],
-            "medium is neither udf nor iso 9660",
-            2_000,
-        ),
+        (vec![(0, "sr0", Turn::Attach), (0, "sr0", Turn::Insert(empty))], "neither UDF nor ISO 9660", 2_000),
         (
             vec![(0, "sr0", Turn::Attach), (0, "sr0", Turn::Insert(Rc::new(broken)))],
             "provisioning medium malformed",

@@ -6,14 +6,14 @@ use std::vec;
 use std::vec::Vec;
 
 /// What ovf-env.xml on every image says.
-pub(crate) const DOCUMENT: &[u8] = include_bytes!("../../tests/fixtures/media/ovf-env.xml");
+pub(crate) const DOCUMENT: &[u8] = include_bytes!("../../../tests/fixtures/media/ovf-env.xml");
 
 macro_rules! images {
     ($($name:literal)*) => {
         /// An image's bytes.
         pub(crate) fn image(name: &str) -> Vec<u8> {
             match name {
-                $($name => unfold(include_str!(concat!("../../tests/fixtures/media/", $name, ".hex"))),)*
+                $($name => unfold(include_str!(concat!("../../../tests/fixtures/media/", $name, ".hex"))),)*
                 _ => panic!("no image {name}"),
             }
         }

@@ -1,9 +1,9 @@
 //! Puts a file into the empty volumes that mkudffs makes, in every form a driver may have written it.
 
-use super::Volume;
-use super::partition::{Map, Partition};
-use super::tag::crc;
 use crate::format::media::Strict;
+use crate::format::udf::Volume;
+use crate::format::udf::partition::{Map, Partition};
+use crate::format::udf::tag::crc;
 use std::vec;
 use std::vec::Vec;
 
