@@ -85,3 +85,61 @@ fn numbers(superblock: &Superblock<'_>) -> Result<Ext4> {
     };
     Err(Error::Unsupported { what: "root file system", rule })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{FileSystemGrowth, grow_ext4};
+    use crate::error::Result;
+    use crate::sys::fake::{FakeDisk, World};
+    use std::vec::Vec;
+
+    /// An ext4 of `blocks` blocks of 4 KiB on sda1 of `mib` MiB, mounted (its `st_dev` is 0:0).
+    fn mounted(blocks: u32, mib: u64, state: u8) -> World {
+        let mut bytes: Vec<u8> = std::vec![0; 128 * 1024];
+        bytes[1024 + 4..1024 + 8].copy_from_slice(&blocks.to_le_bytes());
+        bytes[1024 + 0x18] = 2;
+        bytes[1024 + 0x38..1024 + 0x3B].copy_from_slice(&[0x53, 0xEF, state]);
+        let mut world = World::new();
+        world.disks.disks.insert("sda1".into(), FakeDisk::new(bytes));
+        world
+            .host
+            .put("sys/devices/sda/sda1/size", std::format!("{}\n", mib * 2048))
+            .put_symlink("sys/class/block/sda1", "../../devices/sda/sda1")
+            .put_symlink("sys/dev/block/0:0", "../../devices/sda/sda1");
+        world
+    }
+
+    fn grow(world: &mut World) -> Result<FileSystemGrowth> {
+        grow_ext4(&mut world.kernel(), "/sysroot")
+    }
+
+    #[test]
+    fn it_is_grown_to_the_blocks_of_its_partition() {
+        let mut world = mounted(25600, 200, 1);
+        // The fake's superblock does not change: a kernel that had nothing to add.
+        assert_eq!(grow(&mut world), Ok(FileSystemGrowth::Full { bytes: 100 << 20 }));
+        assert_eq!(world.system.resized, [("/sysroot".into(), 51200)]);
+    }
+
+    #[test]
+    fn a_full_one_is_not_touched() {
+        for mib in [100, 99] {
+            let mut world = mounted(25600, mib, 1);
+            assert_eq!(grow(&mut world), Ok(FileSystemGrowth::Full { bytes: 100 << 20 }));
+            assert!(world.system.resized.is_empty());
+        }
+    }
+
+    #[test]
+    fn recorded_errors_and_other_file_systems_are_left_alone() {
+        let mut world = mounted(25600, 200, 3);
+        assert!(grow(&mut world).unwrap_err().reason().contains("e2fsck"));
+        let mut world = mounted(25600, 200, 1);
+        let disk = world.disks.disks.get_mut("sda1").unwrap();
+        disk.bytes[1024 + 0x38] = 0;
+        disk.bytes[..8].copy_from_slice(b"XFSB\0\0\x10\0");
+        assert_eq!(grow(&mut world).unwrap_err().reason(), "growing xfs");
+        let mut nowhere = World::new();
+        assert!(grow(&mut nowhere).unwrap_err().reason().contains("no single block device"));
+    }
+}

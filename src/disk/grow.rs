@@ -166,3 +166,103 @@ fn is_behind(kernel: KernelPartition, growth: &Growth) -> Result<bool> {
     }
     Ok(kernel.length_bytes < growth.new_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ALIGNMENT, Growth, plan};
+    use crate::disk::table::{Table, for_tests};
+    use crate::error::Result;
+    use crate::format::gpt::tests::{header, put_entry};
+    use crate::format::gpt::{BlockSize, DiskSize};
+    use crate::sys::KernelPartition;
+    use proptest::prelude::{prop, prop_assert, proptest};
+    use std::vec::Vec;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A table made for `image` MiB on a disk of `disk` bytes.
+    fn table(block: u32, image: u64, disk: u64, parts: &[(u32, u64, u64)]) -> (Table, Vec<u8>) {
+        let block = BlockSize::new(block).unwrap();
+        let header = header(DiskSize::new(image * MIB, block).unwrap(), 128, 128);
+        let mut array = std::vec![0; 128 * 128];
+        for (number, first, last) in parts {
+            put_entry(&mut array, &header, *number, *first, *last);
+        }
+        (for_tests(DiskSize::new(disk, block).unwrap(), header), array)
+    }
+
+    fn grow(image: u64, disk: u64, parts: &[(u32, u64, u64)], kernel: Option<(u64, u64)>) -> Result<Growth> {
+        let (table, array) = table(512, image, disk, parts);
+        let seen = |(start_bytes, length_bytes)| KernelPartition { number: 1, start_bytes, length_bytes };
+        plan(&table, &array, 1, kernel.map(seen))
+    }
+
+    #[test]
+    fn less_than_the_alignment_is_nothing() {
+        let last = 64 * 2048 - 34;
+        for extra in [0, 1, 2048, 2048 + 32] {
+            let growth = grow(64, 64 * MIB + extra * 512, &[(1, 2048, last)], None).unwrap();
+            assert!(!growth.needs_table(), "{extra}: {growth:?}");
+        }
+        let growth = grow(64, 67 * MIB, &[(1, 2048, last)], None).unwrap();
+        assert_eq!(growth.new_last_lba, 66 * 2048 - 1);
+    }
+
+    #[test]
+    fn the_next_by_place_is_the_limit_not_the_next_by_number() {
+        let parts = [(14, 2048, 4095), (1, 8192, 16383), (2, 4096, 8191), (3, 40960, 50000)];
+        let growth = grow(64, 640 * MIB, &parts, None).unwrap();
+        assert_eq!((growth.new_last_lba, growth.next), (40959, Some(3)));
+    }
+
+    #[test]
+    fn a_smaller_disk_and_overlaps_are_refused() {
+        assert!(grow(64, 32 * MIB, &[(1, 2048, 64 * 2048 - 34)], None).is_err());
+        assert!(grow(64, 640 * MIB, &[(1, 2048, 9999), (2, 9999, 20000)], None).is_err());
+        assert!(grow(64, 640 * MIB, &[(1, 2049, 2047)], None).is_err());
+        assert!(grow(64, 640 * MIB, &[(1, 33, 9999)], None).is_err());
+        assert!(grow(64, 640 * MIB, &[(2, 2048, 9999)], None).is_err());
+    }
+
+    #[test]
+    fn the_kernels_view_decides_whether_it_is_told() {
+        let parts = [(1, 2048, 64 * 2048 - 34)];
+        let bytes = (64 * 2048 - 34 - 2047) * 512;
+        assert!(grow(64, 640 * MIB, &parts, Some((MIB, bytes))).unwrap().needs_kernel_resize);
+        assert!(grow(64, 64 * MIB, &parts, Some((MIB, bytes))).unwrap().is_nothing());
+        assert!(grow(64, 64 * MIB, &parts, Some((MIB, bytes - 512))).unwrap().needs_kernel_resize);
+        assert!(grow(64, 640 * MIB, &parts, Some((2 * MIB, bytes))).is_err());
+        assert!(grow(64, 640 * MIB, &parts, Some((MIB, bytes + 512))).is_err());
+    }
+
+    proptest! {
+        /// Whatever the table says, the new end is no earlier, aligned, and free.
+        #[test]
+        fn growth_takes_only_free_blocks(
+            parts in prop::collection::vec((1_u32..=128, 0_u64..140_000, 0_u64..140_000), 1..6),
+            extra in 0_u64..1 << 30,
+            is_4k: bool,
+        ) {
+            let block = if is_4k { 4096 } else { 512 };
+            let (table, array) = table(block, 64, 64 * MIB + extra, &parts);
+            for (number, ..) in &parts {
+                let Ok(growth) = plan(&table, &array, *number, None) else { continue };
+                prop_assert!(growth.new_last_lba >= growth.old_last_lba);
+                prop_assert!(growth.new_last_lba <= growth.last_usable_lba);
+                prop_assert!(growth.last_usable_lba < table.disk.blocks);
+                if growth.needs_table() {
+                    prop_assert!((growth.new_last_lba + 1) * u64::from(block) % ALIGNMENT == 0);
+                }
+                for other in table.header.entries(&array).filter(|other| other.number != *number) {
+                    prop_assert!(other.last_lba() < growth.first_lba || other.first_lba() > growth.new_last_lba);
+                }
+            }
+        }
+
+        #[test]
+        fn no_table_panics(array in prop::collection::vec(0_u8..=255, 128 * 128), number: u32, extra: u64) {
+            let (table, _) = table(512, 64, 64 * MIB + extra % (1 << 60), &[]);
+            let _ = plan(&table, &array, number, None);
+        }
+    }
+}

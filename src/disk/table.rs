@@ -184,3 +184,17 @@ impl Table {
         Ok(size == self.disk && seen.value() == self.fingerprint)
     }
 }
+
+/// A table that nobody read.
+#[cfg(test)]
+pub(super) fn for_tests(disk: DiskSize, header: GptHeader) -> Table {
+    Table {
+        disk,
+        header,
+        source: Source::Primary,
+        mbr_slot: 0,
+        mbr_blocks: u32::MAX,
+        array_lba: header.entries_lba,
+        fingerprint: 0,
+    }
+}
