@@ -313,7 +313,7 @@ pub trait Link {
 pub struct LinkState {
     /// IFF_UP.
     pub is_up: bool,
-    /// Frames sent now leave: it has a carrier and its queue is on (IFF_RUNNING; never while down).
+    /// It is up and has a carrier (`/sys/class/net/X/carrier`).
     pub has_carrier: bool,
     /// The kernel has an IPv4 address on it: our own TCP would be reset, use kernel sockets.
     pub has_address: bool,

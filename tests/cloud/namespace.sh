@@ -42,11 +42,12 @@ join_tap() {
 }
 
 start_dhcp() { # options of the DHCP server
-    in_cloud dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --no-ping --port=0 --user=root \
+    # Not through a function: its shell would stay, and hold the caller's standard output open.
+    ip netns exec "$cloud" dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --no-ping --port=0 --user=root \
         --interface=cloud0 --except-interface=lo --bind-interfaces --dhcp-authoritative --log-dhcp \
         --dhcp-range=10.0.0.4,10.0.0.20,255.255.255.0,infinite --dhcp-leasefile="$state/leases" \
         --log-facility="$state/dnsmasq.log" --pid-file="$state/dnsmasq.pid" \
-        --dhcp-option=3,$gateway --dhcp-option=6,$wireserver "$@" >"$state/dnsmasq.out" 2>&1 &
+        --dhcp-option=3,$gateway --dhcp-option=6,$wireserver "$@" >"$state/dnsmasq.out" 2>&1 </dev/null &
     tries=0
     until [ -s "$state/dnsmasq.pid" ]; do
         tries=$((tries + 1))

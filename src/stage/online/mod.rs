@@ -212,7 +212,8 @@ impl<'o> Online<'o> {
         }
         let clock = &mut *self.talk.clock;
         let begin_us = clock.now_us();
-        let (mut pause_ms, longest_ms) = CARRIER_POLL_MS;
+        let (first_ms, longest_ms) = CARRIER_POLL_MS;
+        let (mut pause_ms, mut has_waited) = (first_ms, false);
         while !self.links.state(name)?.has_carrier {
             if clock.is_cancelled() {
                 return Err(Error::STOPPED);
@@ -222,6 +223,12 @@ impl<'o> Online<'o> {
             }
             clock.sleep_ms(pause_ms);
             pause_ms = (pause_ms * 2).min(longest_ms);
+            has_waited = true;
+        }
+        if has_waited {
+            // The kernel switches the queue on a moment after the carrier came (net/core/link_watch.c); a
+            // frame sent before that is lost, and its repetition costs half a second.
+            clock.sleep_ms(first_ms);
         }
         Ok(())
     }

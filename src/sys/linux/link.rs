@@ -19,8 +19,6 @@ use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 const IFF_UP: u16 = 1;
-/// The carrier is there and the kernel has switched its queue on: a frame sent earlier is lost.
-const IFF_RUNNING: u16 = 0x40;
 /// include/uapi/linux/if_arp.h
 const ARPHRD_ETHER: u16 = 1;
 const ETH_P_ALL: u16 = 3;
@@ -80,7 +78,8 @@ impl Links for LinuxLinks {
             Err(error) if error.errno() == Some(Errno::ADDRNOTAVAIL) => false,
             Err(error) => return Err(error),
         };
-        Ok(LinkState { is_up: flags & IFF_UP != 0, has_carrier: flags & IFF_RUNNING != 0, has_address })
+        let is_up = flags & IFF_UP != 0;
+        Ok(LinkState { is_up, has_carrier: is_up && has_carrier(name), has_address })
     }
 
     fn set_up(&mut self, name: &str, up: bool) -> Result<()> {
@@ -116,13 +115,27 @@ impl Links for LinuxLinks {
     }
 }
 
+/// From sysfs: IFF_RUNNING says the same, but up to a second later (net/core/link_watch.c).
+fn has_carrier(name: &str) -> bool {
+    let mut value = [0];
+    let read = attribute(["/sys/class/net/", name, "/carrier"])
+        .and_then(|path| {
+            rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+        })
+        .map(|file| rustix::io::read(&file, &mut value));
+    matches!(read, Some(Ok(1))) && value == *b"1"
+}
+
+fn attribute(parts: [&str; 3]) -> Option<heapless::String<64>> {
+    let mut path = heapless::String::new();
+    parts.into_iter().all(|part| path.push_str(part).is_ok()).then_some(path)
+}
+
 /// Changes `disable_ipv6` if it has the value `from`; false when it has not, or when there is no IPv6.
 fn swap_disable_ipv6(name: &str, from: u8, to: u8) -> Result<bool> {
     const WHAT: &str = "disable_ipv6 of a link";
-    let mut path = heapless::String::<64>::new();
-    for part in ["/proc/sys/net/ipv6/conf/", name, "/disable_ipv6"] {
-        path.push_str(part).map_err(|_| Error::os(WHAT, Errno::NAMETOOLONG))?;
-    }
+    let path = attribute(["/proc/sys/net/ipv6/conf/", name, "/disable_ipv6"])
+        .ok_or(Error::os(WHAT, Errno::NAMETOOLONG))?;
     let file = match rustix::fs::open(path.as_str(), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         Ok(file) => file,
         Err(Code::NOENT) => return Ok(false),

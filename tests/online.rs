@@ -1,0 +1,206 @@
+//! Does the online way work on the real kernel, and does it leave the kernel's network alone?
+//!
+//! Needs root, iproute2, dnsmasq and python3; without them it says so and passes. Everything happens in network
+//! namespaces without a way out (`tests/cloud/namespace.sh`).
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on shall fail")]
+
+use preroot::facts::Hostname;
+use preroot::net::Buffers;
+use preroot::stage::online::{Body, Rest, Session, ask_imds, with_lease, with_saved_lease};
+use preroot::sys::linux::Linux;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A cloud of namespaces, gone when dropped.
+struct Cloud {
+    name: String,
+    state: PathBuf,
+    children: Vec<Child>,
+}
+
+impl Cloud {
+    /// `None` where the machine cannot.
+    fn up(name: &str, kind: &str) -> Option<Self> {
+        let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
+        let is_root =
+            Path::new("/proc/self/ns/net").exists() && succeeds(Command::new("id").arg("-u"), "0\n");
+        if !is_root || !["ip", "dnsmasq", "python3"].into_iter().all(has) {
+            eprintln!("skipped: needs root, iproute2, dnsmasq and python3");
+            return None;
+        }
+        let name = format!("{name}-{}", std::process::id());
+        let state = PathBuf::from("/run/preroot-lab").join(&name);
+        let cloud = Self { name, state, children: Vec::new() };
+        let up = cloud.script("up", &["veth", kind]).output().unwrap();
+        assert!(up.status.success(), "{up:?}");
+        Some(cloud)
+    }
+
+    fn script(&self, command: &str, words: &[&str]) -> Command {
+        let mut script = Command::new("sh");
+        script.arg(format!("{ROOT}/tests/cloud/namespace.sh")).arg(command).arg(&self.name).args(words);
+        script
+    }
+
+    /// Starts a program that lives as long as the cloud.
+    fn start(&mut self, side: &str, words: &[&str], output: &Path) {
+        let file = std::fs::File::create(output).unwrap();
+        // `exec`: the pid is the program's own.
+        let netns = format!("{}-{side}", self.name);
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &netns]).args(words);
+        self.children.push(
+            command.stdin(Stdio::null()).stderr(file.try_clone().unwrap()).stdout(file).spawn().unwrap(),
+        );
+    }
+
+    fn vm(&self, words: &[&str]) -> Output {
+        self.script("vm", words).output().unwrap()
+    }
+
+    fn text(&self, file: &str) -> String {
+        std::fs::read_to_string(self.state.join(file)).unwrap_or_default()
+    }
+
+    /// Runs a test of this file on the VM's side.
+    fn run(&self, test: &str) -> String {
+        let me = std::env::current_exe().unwrap();
+        let words = [me.to_str().unwrap(), "--ignored", "--exact", test, "--nocapture"];
+        let output = self.script("vm", &words).env("PREROOT_TEST_RUN", &self.state).output().unwrap();
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        text
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = self.script("down", &[]).output();
+    }
+}
+
+fn succeeds(command: &mut Command, says: &str) -> bool {
+    command.output().is_ok_and(|output| output.status.success() && output.stdout == says.as_bytes())
+}
+
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what} never came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_lease_and_an_answer_without_a_trace_in_the_kernel() {
+    let Some(mut cloud) = Cloud::up("online", "azure") else { return };
+    let log = cloud.state.join("platform.jsonl");
+    let platform = format!("{ROOT}/tests/cloud/platform.py");
+    let options = ["--log", log.to_str().unwrap()];
+    let vm = [
+        "--vm-id",
+        "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf",
+        "--hostname",
+        "edge-vm-01",
+        "--user",
+        "azureuser",
+    ];
+    let words = [&["python3", &platform], &options[..], &vm[..]].concat();
+    let output = cloud.state.join("platform.out");
+    cloud.start("cloud", &words, &output);
+    wait_for("the platform", || cloud.text("platform.out").contains("listening"));
+    let monitor = cloud.state.join("monitor");
+    cloud.start("vm", &["ip", "monitor", "all"], &monitor);
+    std::thread::sleep(Duration::from_millis(300));
+
+    let told = cloud.run("inside_ask_imds");
+    println!("{told}");
+
+    assert!(told.contains("IMDS sent a document that names osProfile"), "{told}");
+    assert!(cloud.text("dnsmasq.log").contains("client provides name: edge-vm-01"));
+    assert!(cloud.text("platform.jsonl").contains("imds"));
+    let link = String::from_utf8(cloud.vm(&["ip", "link", "show", "eth0"]).stdout).unwrap();
+    assert!(!link.contains("UP"), "down as before: {link}");
+    let ipv6 = cloud.vm(&["cat", "/proc/sys/net/ipv6/conf/eth0/disable_ipv6"]);
+    assert!(matches!(&ipv6.stdout[..], b"0\n" | b""), "as before: {ipv6:?}");
+    let seen = cloud.text("monitor");
+    let traces = seen.lines().filter(|line| !line.starts_with(' ') && !line.contains("LINK"));
+    // "[NETCONF]" tells of the change of disable_ipv6 that keeps the rest away.
+    let traces: Vec<&str> = traces.filter(|line| !line.contains("NETCONF")).collect();
+    assert!(traces.is_empty(), "{traces:?} of\n{seen}");
+}
+
+#[test]
+fn silence_costs_the_deadline_and_the_link_goes_down_again() {
+    let Some(cloud) = Cloud::up("silent", "silent") else { return };
+    let begin = Instant::now();
+    cloud.run("inside_find_nobody");
+    assert!((9..15).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+    let link = String::from_utf8(cloud.vm(&["ip", "link", "show", "eth0"]).stdout).unwrap();
+    assert!(!link.contains("UP"), "down as before: {link}");
+}
+
+/// Asks over a lease, then over the same lease again without DHCP.
+#[test]
+#[ignore = "runs on the VM's side of a namespace"]
+fn inside_ask_imds() {
+    let run = std::env::var("PREROOT_TEST_RUN").unwrap();
+    let mut linux = Linux::open("/", &run, false).unwrap();
+    let mut kernel = linux.kernel();
+    let mut buffers = Box::new(Buffers::new());
+    let hostname = Hostname::parse("edge-vm-01").unwrap();
+    let mut lease = None;
+    let begin = Instant::now();
+    let mut work = |session: &mut Session<'_>, _: &mut Rest<'_>| {
+        println!("lease after {:?}", begin.elapsed());
+        lease = session.lease().cloned();
+        ask(session);
+        Ok(())
+    };
+    with_lease(&mut kernel, &mut buffers, "fetch", Some(&hostname), &mut work).unwrap();
+    println!("answer after {:?}", begin.elapsed());
+    let lease = lease.expect("our own stack was used");
+    assert_eq!((lease.prefix, lease.wireserver, lease.lease_s), (24, Some([168, 63, 129, 16]), None));
+    let mut work = |session: &mut Session<'_>, _: &mut Rest<'_>| {
+        ask(session);
+        Ok(())
+    };
+    with_saved_lease(&mut kernel, &mut buffers, "report", &lease, &mut work).unwrap();
+    println!("second answer after {:?}", begin.elapsed());
+}
+
+fn ask(session: &mut Session<'_>) {
+    let mut document = Vec::new();
+    let asked = ask_imds(session, &mut |body| {
+        match body {
+            Body::Begin => document.clear(),
+            Body::Bytes(bytes) => document.extend_from_slice(bytes),
+            Body::End => {}
+        }
+        Ok(())
+    });
+    asked.unwrap();
+    let document = String::from_utf8(document).unwrap();
+    assert!(document.contains("\"osProfile\""), "{document}");
+    println!("IMDS sent a document that names osProfile, {} bytes", document.len());
+}
+
+#[test]
+#[ignore = "runs on the VM's side of a namespace"]
+fn inside_find_nobody() {
+    let run = std::env::var("PREROOT_TEST_RUN").unwrap();
+    let mut linux = Linux::open("/", &run, false).unwrap();
+    let mut buffers = Box::new(Buffers::new());
+    let mut work = |_: &mut Session<'_>, _: &mut Rest<'_>| Ok(());
+    let outcome = with_lease(&mut linux.kernel(), &mut buffers, "fetch", None, &mut work);
+    assert_eq!(outcome, Err(preroot::error::Error::NeedNetwork));
+}
