@@ -3,7 +3,6 @@
 //! Needs root, iproute2, dnsmasq and python3; without them it says so and passes. Everything happens in network
 //! namespaces without a way out (`tests/cloud/namespace.sh`).
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
-#![expect(clippy::expect_used, reason = "a test that cannot go on shall fail")]
 
 use preroot::facts::Hostname;
 use preroot::net::Buffers;
@@ -58,6 +57,25 @@ impl Cloud {
         );
     }
 
+    /// IMDS and wireserver; every request is a line of `platform.jsonl`.
+    fn start_platform(&mut self) {
+        let log = self.state.join("platform.jsonl");
+        let platform = format!("{ROOT}/tests/cloud/platform.py");
+        let options = ["--log", log.to_str().unwrap()];
+        let vm = [
+            "--vm-id",
+            "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf",
+            "--hostname",
+            "edge-vm-01",
+            "--user",
+            "azureuser",
+        ];
+        let words = [&["python3", &platform], &options[..], &vm[..]].concat();
+        let output = self.state.join("platform.out");
+        self.start("cloud", &words, &output);
+        wait_for("the platform", || self.text("platform.out").contains("listening"));
+    }
+
     fn vm(&self, words: &[&str]) -> Output {
         self.script("vm", words).output().unwrap()
     }
@@ -103,21 +121,7 @@ fn wait_for(what: &str, is_so: impl Fn() -> bool) {
 #[test]
 fn a_lease_and_an_answer_without_a_trace_in_the_kernel() {
     let Some(mut cloud) = Cloud::up("online", "azure") else { return };
-    let log = cloud.state.join("platform.jsonl");
-    let platform = format!("{ROOT}/tests/cloud/platform.py");
-    let options = ["--log", log.to_str().unwrap()];
-    let vm = [
-        "--vm-id",
-        "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf",
-        "--hostname",
-        "edge-vm-01",
-        "--user",
-        "azureuser",
-    ];
-    let words = [&["python3", &platform], &options[..], &vm[..]].concat();
-    let output = cloud.state.join("platform.out");
-    cloud.start("cloud", &words, &output);
-    wait_for("the platform", || cloud.text("platform.out").contains("listening"));
+    cloud.start_platform();
     let monitor = cloud.state.join("monitor");
     cloud.start("vm", &["ip", "monitor", "all"], &monitor);
     std::thread::sleep(Duration::from_millis(300));
@@ -147,6 +151,60 @@ fn silence_costs_the_deadline_and_the_link_goes_down_again() {
     assert!((9..15).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
     let link = String::from_utf8(cloud.vm(&["ip", "link", "show", "eth0"]).stdout).unwrap();
     assert!(!link.contains("UP"), "down as before: {link}");
+}
+
+/// The shipped binary, in a root of its own that has an Azure VM's DMI and the namespace's interfaces.
+/// `$1` is the binary, `$2` an empty directory; the rest is what to do there, `$preroot` included.
+const AZURE_ROOT: &str = r#"
+set -eu
+mkdir -p "$2/proc" "$2/run" "$2/dev" "$2/sys/class/net" "$2/sys/devices" "$2/sys/class/dmi/id"
+cp "$1" "$2/preroot"
+mount --make-rprivate /
+mount --rbind /proc "$2/proc"
+mount --bind /sys/class/net "$2/sys/class/net"
+mount --bind /sys/devices "$2/sys/devices"
+mount -t tmpfs tmpfs "$2/run"
+echo 7783-7084-3265-9085-8269-3286-77 > "$2/sys/class/dmi/id/chassis_asset_tag"
+echo 527c2691-029f-fe4c-b1f4-a4da7ebac2cf > "$2/sys/class/dmi/id/product_uuid"
+preroot="chroot $2 /preroot"
+"#;
+
+impl Cloud {
+    fn binary(&self, script: &str) -> String {
+        let root = self.state.join("root");
+        let script = format!("{AZURE_ROOT}{script}");
+        let binary = env!("CARGO_BIN_EXE_preroot");
+        let words = ["unshare", "-m", "sh", "-c", &script, "sh", binary, root.to_str().unwrap()];
+        let output = self.vm(&words);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+}
+
+#[test]
+fn the_shipped_binary_learns_from_imds_who_it_is() {
+    let Some(mut cloud) = Cloud::up("binary", "azure") else { return };
+    cloud.start_platform();
+    let text = cloud.binary("$preroot fetch --online; cd \"$2/run/preroot\"; cat status seed/hostname seed/user/name seed/lease/address");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(text.contains("edge-vm-01") && text.contains("azureuser"), "{text}");
+    assert!(lines.iter().any(|line| line.starts_with("10.0.0.") && line.ends_with("/24")), "{text}");
+    let link = String::from_utf8(cloud.vm(&["ip", "link", "show", "eth0"]).stdout).unwrap();
+    assert!(!link.contains("UP"), "down as before: {link}");
+}
+
+#[test]
+fn sigterm_lowers_the_link_and_ends_the_wait() {
+    let Some(cloud) = Cloud::up("stopped", "silent") else { return };
+    let text = cloud.binary(
+        "$preroot fetch --online & pid=$!; sleep 1; ip link show eth0; date +%s%N; kill -TERM $pid; wait $pid || :; date +%s%N; ip link show eth0",
+    );
+    let times: Vec<u128> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    let ms = (times[1] - times[0]) / 1_000_000;
+    assert!(ms < 1000, "it took {ms} ms");
+    let (before, after) = text.split_once(&times[0].to_string()).unwrap();
+    assert!(before.contains("UP") && !after.contains("UP"), "{text}");
 }
 
 /// Asks over a lease, then over the same lease again without DHCP.
