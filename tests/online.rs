@@ -13,6 +13,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ737noxRZzNn1DPgm2l/H8c4XEOKkjnu6ozI2mIuO/V demo@example.invalid";
 
 /// A cloud of namespaces, gone when dropped.
 struct Cloud {
@@ -48,7 +50,6 @@ impl Cloud {
     /// Starts a program that lives as long as the cloud.
     fn start(&mut self, side: &str, words: &[&str], output: &Path) {
         let file = std::fs::File::create(output).unwrap();
-        // `exec`: the pid is the program's own.
         let netns = format!("{}-{side}", self.name);
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &netns]).args(words);
@@ -67,6 +68,8 @@ impl Cloud {
             "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf",
             "--hostname",
             "edge-vm-01",
+            "--key",
+            KEY,
             "--user",
             "azureuser",
         ];
@@ -186,9 +189,9 @@ impl Cloud {
 fn the_shipped_binary_learns_from_imds_who_it_is() {
     let Some(mut cloud) = Cloud::up("binary", "azure") else { return };
     cloud.start_platform();
-    let text = cloud.binary("$preroot fetch --online; cd \"$2/run/preroot\"; cat status seed/hostname seed/user/name seed/lease/address");
+    let text = cloud.binary("$preroot fetch --online; cd \"$2/run/preroot\"; cat status seed/hostname seed/user/* seed/lease/address");
     let lines: Vec<&str> = text.lines().collect();
-    assert!(text.contains("edge-vm-01") && text.contains("azureuser"), "{text}");
+    assert!(text.contains("edge-vm-01") && text.contains("azureuser") && text.contains(KEY), "{text}");
     assert!(lines.iter().any(|line| line.starts_with("10.0.0.") && line.ends_with("/24")), "{text}");
     let link = String::from_utf8(cloud.vm(&["ip", "link", "show", "eth0"]).stdout).unwrap();
     assert!(!link.contains("UP"), "down as before: {link}");
