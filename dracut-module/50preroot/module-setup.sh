@@ -41,15 +41,19 @@ preroot_kernel_decompresses() {
 }
 
 # Replaces the compressed modules in the image by plain ones: preroot carries no decoder. dracut runs depmod afterwards.
+# What cannot be unpacked stays as it is: modprobe may still load it.
 preroot_plain_modules() {
     local file
     while read -r file; do
         case $file in
-            *.ko.xz) xz -dc "$file" >"${file%.xz}" && rm -f "$file" ;;
-            *.ko.zst) zstd -qdc "$file" >"${file%.zst}" && rm -f "$file" ;;
-            *.ko.gz) gzip -dc "$file" >"${file%.gz}" && rm -f "$file" ;;
-        esac
+            *.ko.xz) xz -dc "$file" ;;
+            *.ko.zst) zstd -qdc "$file" ;;
+            *.ko.gz) gzip -dc "$file" ;;
+            *) false ;;
+        esac >"${file%.*}.part" && mv "${file%.*}.part" "${file%.*}" && rm -f "$file"
+        rm -f "${file%.*}.part"
     done < <(find "$initdir/" -path "*/lib/modules/$kernel/*" -name '*.ko.*' -type f)
+    return 0
 }
 
 install() {

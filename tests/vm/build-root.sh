@@ -11,7 +11,7 @@ case $INITRD in
     initramfs-tools) tool=initramfs-tools,busybox ;;
     *) die "INITRD is dracut or initramfs-tools, not '$INITRD'" ;;
 esac
-packages=systemd,systemd-sysv,udev,dbus,openssh-server,sudo,iproute2,e2fsprogs,procps,kmod,zstd,login,linux-image-cloud-amd64
+packages=systemd,systemd-sysv,udev,dbus,openssh-server,sudo,iproute2,e2fsprogs,procps,kmod,zstd,xz-utils,login,linux-image-cloud-amd64
 recipe="$SUITE $packages,$tool 1"
 tree=$VM_DIR/root-$SUITE-$INITRD-$(digest "$recipe")
 
