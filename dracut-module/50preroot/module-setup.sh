@@ -40,8 +40,8 @@ preroot_kernel_decompresses() {
     return 1
 }
 
-# Replaces the compressed modules in the image by plain ones: preroot carries no decoder. dracut runs depmod afterwards.
-# What cannot be unpacked stays as it is: modprobe may still load it.
+# Puts plain copies beside the compressed modules that are in the image by now: preroot carries no decoder and falls
+# back to them. (Other dracut modules may still add compressed ones, so taking those away would not last.)
 preroot_plain_modules() {
     local file
     while read -r file; do
@@ -50,7 +50,7 @@ preroot_plain_modules() {
             *.ko.zst) zstd -qdc "$file" ;;
             *.ko.gz) gzip -dc "$file" ;;
             *) false ;;
-        esac >"${file%.*}.part" && mv "${file%.*}.part" "${file%.*}" && rm -f "$file"
+        esac >"${file%.*}.part" && mv "${file%.*}.part" "${file%.*}"
         rm -f "${file%.*}.part"
     done < <(find "$initdir/" -path "*/lib/modules/$kernel/*" -name '*.ko.*' -type f)
     return 0

@@ -21,6 +21,12 @@ pub fn name_of(path: &str) -> Option<&str> {
     plain.strip_suffix(".ko").filter(|name| !name.is_empty())
 }
 
+/// Where an unpacked copy of a compressed module would be.
+#[must_use]
+pub fn plain_path(path: &str) -> Option<&str> {
+    path.rsplit_once('.').map(|(plain, _)| plain).filter(|plain| plain.ends_with(".ko"))
+}
+
 /// Whether the kernel must decompress it.
 #[must_use]
 pub fn is_compressed(path: &str) -> bool {
@@ -179,7 +185,7 @@ fn bracket(inner: &[u8], byte: u8) -> Option<(bool, &[u8])> {
 mod tests {
     use super::{
         Dependencies, SoftDependencies, SoftTime, is_compressed, is_match, is_same_name, name_of,
-        parse_alias, parse_builtin_alias,
+        parse_alias, parse_builtin_alias, plain_path,
     };
     use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
     use std::string::String;
@@ -200,6 +206,7 @@ mod tests {
         }
         assert!(is_same_name("pci-hyperv", "pci_hyperv") && !is_same_name("sd_mod", "sr_mod"));
         assert!(is_compressed("a.ko.xz") && !is_compressed("a.ko"));
+        assert_eq!((plain_path("b/a.ko.zst"), plain_path("b/a.ko")), (Some("b/a.ko"), None));
     }
 
     #[test]

@@ -39,7 +39,7 @@ unpack() {
 }
 
 module() { find "$work/x/" -name "$1.ko*" | grep -q .; }
-plain() { find "$work/x/" -name "$1.ko" | grep -q . && grep -qE "/$1\.ko:" "$work/x/usr/lib/modules/$release/modules.dep"; }
+plain() { find "$work/x/" -name "$1.ko" -size +0 | grep -q .; }
 executable() { [ -x "$work/x/$1" ]; }
 ordered() { grep -q "^/scripts/$1/preroot" "$work/x/scripts/$1/ORDER"; }
 wanted() { [ -L "$work/x/usr/lib/systemd/system/initrd.target.wants/$1.service" ] && [ -f "$work/x/usr/lib/systemd/system/$1.service" ]; }

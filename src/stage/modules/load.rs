@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::event::{Level, Value};
 use crate::format::cmdline;
 use crate::format::modules::{
-    Dependencies, SoftDependencies, SoftTime, is_compressed, is_same_name, name_of,
+    Dependencies, SoftDependencies, SoftTime, is_compressed, is_same_name, name_of, plain_path,
 };
 use crate::limits;
 use crate::sys::Loaded;
@@ -132,7 +132,14 @@ impl Loader<'_, '_, '_> {
             false => write!(path, "/{base}/{}", found.path).map_err(|_| full)?,
         }
         let parameters = parameters(self.cmdline, self.table.name(at))?;
-        self.kernel.system.load_module(&path, &parameters, is_compressed(&path))
+        let outcome = self.kernel.system.load_module(&path, &parameters, is_compressed(&path));
+        match (outcome, plain_path(&path)) {
+            // Our build hooks put a plain copy beside it where the kernel cannot decompress.
+            (Err(error), Some(plain)) => {
+                self.kernel.system.load_module(plain, &parameters, false).map_err(|_| error)
+            }
+            (outcome, _) => outcome,
+        }
     }
 
     /// Records what a module needs, in the order of loading.

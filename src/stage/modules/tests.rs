@@ -179,6 +179,19 @@ fn a_module_gets_its_parameters_and_compression_is_the_kernels_business() {
 }
 
 #[test]
+fn a_plain_copy_is_loaded_where_the_kernel_cannot_decompress() {
+    let mut world = world();
+    world.system.hyperv = true;
+    answer(&mut world, "hv_utils", Err(Errno::INVAL));
+    names(&mut world);
+    assert!(
+        world.system.loads.iter().any(|said| said.trim_end().ends_with("/hv_utils.ko")),
+        "{:?}",
+        world.system.loads
+    );
+}
+
+#[test]
 fn a_blacklisted_driver_is_not_loaded() {
     let mut world = world();
     world.system.hyperv = true;
