@@ -4,12 +4,13 @@
 # usage: build-image.sh       with SUITE and INITRD in the environment; prints a directory that holds
 #   disk.img  8 GiB sparse; its GPT still ends at 2 GiB: p14 BIOS boot, p15 ESP, p1 root (last by place), as on Azure
 #   vmlinuz  initrd.img      what is booted
+#   monitor.cpio             to be appended to initrd.img, with rdinit=/lab/init: the initrd's network events on the console
 #   plain.img                the same initrd without preroot (a link): the difference is what preroot costs
 # Rebuilt when the root tree, the binary, a hook, a unit or the laboratory's own files change.
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
 
-require mke2fs=e2fsprogs sgdisk=gdisk cpio=cpio
+require mke2fs=e2fsprogs sgdisk=gdisk cpio=cpio zstd=zstd
 [ "$(id -u)" -eq 0 ] || die "root is needed to build an image"
 [ -x "$REPO/target/release/preroot" ] || die "build first: cargo build --release"
 
@@ -55,6 +56,19 @@ write_disk() {
     truncate -s 8G "$2"
 }
 
+# write_monitor OUT: `ip monitor` with what it loads, started before the initrd's own init.
+write_monitor() {
+    local dir=$1.dir file
+    rm -rf "$dir"
+    mkdir -p "$dir/lab"
+    for file in $(chroot "$tree" ldd /bin/ip | grep -oE '/[^ ]+'); do install -m 755 "$tree$(chroot "$tree" readlink -f "$file")" "$dir/lab/${file##*/}"; done
+    install -m 755 "$tree$(chroot "$tree" readlink -f /bin/ip)" "$dir/lab/ip"
+    printf '#!/bin/sh\n(/lab/ld-linux-x86-64.so.2 --library-path /lab /lab/ip monitor all | sed -u "s/^/VM-monitor /") &\nexec /init "$@"\n' >"$dir/lab/init"
+    chmod 755 "$dir/lab/init"
+    (cd "$dir" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -R 0:0 -o -H newc) | zstd -q -1 >"$1"
+    rm -rf "$dir"
+}
+
 build() {
     local work=$VM_DIR/work-$SUITE-$INITRD
     rm -rf "$work" "$image.part"
@@ -82,6 +96,7 @@ build() {
     cp "$work/boot/vmlinuz-$release" "$image.part/vmlinuz"
     say "writing the disk: 2 GiB root on an 8 GiB disk"
     write_disk "$work" "$image.part/disk.img"
+    write_monitor "$image.part/monitor.cpio"
     ln -s "$plain" "$image.part/plain.img"
     rm -rf "$work"
     # one image per suite and tool is enough: older ones only fill the disk

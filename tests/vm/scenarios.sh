@@ -102,6 +102,14 @@ kernel_network_untouched() {
     expect monitor-route 0
     expect monitor-neighbour 0
 }
+# The same on a real image: events of the NIC before the real root's systemd starts.
+initrd_network_untouched() {
+    local events
+    console_says 'VM-monitor .*\[LINK\]'
+    events=$(awk '/systemd\[1\]: systemd [0-9]/ { last = NR } { line[NR] = $0 }
+        END { for (n = 1; n < last; n++) if (line[n] ~ /VM-monitor .*\[(ADDR|ROUTE|NEIGH)\].*eth0/) print line[n] }' "$console")
+    [ -z "$events" ] || problem "the kernel's network was touched: $events"
+}
 no_canary() {
     local places
     places=$(grep -a ' VM canary-at=' "$console" | grep -v '/home/[a-z]*/.ssh/authorized_keys$' | sed 's/^ *[0-9.]* VM canary-at=//' | sort -u)

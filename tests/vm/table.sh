@@ -140,8 +140,9 @@ real_complete() {
     no_canary
     requests_are_clean
 }
-real_dracut() { real; tool=dracut; real_complete real-dracut; }
-real_itools() { real; tool=initramfs-tools; real_complete real-initramfs-tools; }
+monitored() { more_initrd=monitor.cpio append="$append rdinit=/lab/init"; }
+real_dracut() { real; tool=dracut; monitored; real_complete real-dracut; initrd_network_untouched; }
+real_itools() { real; tool=initramfs-tools; monitored; real_complete real-initramfs-tools; initrd_network_untouched; }
 real_trixie_dracut() { real; suite=trixie tool=dracut; real_complete real-trixie-dracut; }
 real_trixie_itools() { real; suite=trixie tool=initramfs-tools; real_complete real-trixie-initramfs-tools; }
 real_blacklisted() { real; append="$append module_blacklist=udf,isofs"; real_complete real-blacklisted; }
