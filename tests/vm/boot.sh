@@ -52,7 +52,7 @@ case $medium in
         machine+=(-drive "if=none,id=disc,file=$medium,format=raw,readonly=on,media=cdrom" "${cd[@]}") ;;
 esac
 machine+=(-kernel "$kernel" -initrd "$initrd"
-    -append "console=ttyS0 net.ifnames=0 panic=-1 mitigations=off lsm=yama $append")
+    -append "console=ttyS0 net.ifnames=0 panic=-1 mitigations=off lsm=yama systemd.show_status=error $append")
 
 # The NIC's address is the one the fake platform knows.
 run=(timeout --foreground -k 5 "$deadline")
