@@ -51,4 +51,4 @@ azure_down() {
 }
 
 # How often did the platform accept this state?
-reported() { grep -c "\"state\": \"$1\"" "$LAB/platform.jsonl" || true; }
+reported() { grep "\"state\": \"$1\"" "$LAB/platform.jsonl" | grep -c '"answer": 20[0-2]' || true; }

@@ -88,6 +88,7 @@ guest_value() { sed -n "s/^.*VM $1=\(.*\)$/\1/p" "$console" | tail -n 1; }
 address=$(guest_value addresses | cut -d/ -f1)
 ssh_options=(-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=20)
 in_cloud() { sh "$REPO/tests/cloud/namespace.sh" cloud "$NAMESPACE" "$@"; }
+as_root() { by_key "printf '%s\\n' '$VM_PASSWORD' | sudo -S -p '' $1"; } # with a password there is no NOPASSWD
 by_key() { in_cloud ssh -n -i "$LAB/key" -o PasswordAuthentication=no "${ssh_options[@]}" "$VM_USER@$address" "$@"; }
 by_password() {
     SSHPASS=$VM_PASSWORD in_cloud sshpass -e ssh -n -o PubkeyAuthentication=no -o PreferredAuthentications=password,keyboard-interactive \
@@ -102,8 +103,8 @@ if answer=$(by_key 'echo "$(hostname), $(id -un), groups $(id -Gn | tr " " ",")"
 else bad "ssh with the key: $answer"; fi
 if answer=$(by_password 'echo "$(hostname), $(id -un)"' 2>&1); then point 'ssh with the password' "$answer"
 else bad "ssh with the password: $answer"; fi
-if answer=$(by_key 'sudo -n id -un' 2>&1); then point 'sudo' "$answer"; else bad "sudo: $answer"; fi
-if answer=$(by_key 'sudo -n grep -o "^[a-z]*:[$]6[$]" /etc/shadow' 2>&1); then point '/etc/shadow' "$answer..."; else bad "/etc/shadow: $answer"; fi
+if answer=$(as_root 'id -un' 2>&1); then point 'sudo' "$answer"; else bad "sudo: $answer"; fi
+if answer=$(as_root 'grep -o "^[a-z]*:[$]6[$]" /etc/shadow' 2>&1); then point '/etc/shadow' "$answer..."; else bad "/etc/shadow: $answer"; fi
 
 heading '6. The root file system'
 if answer=$(by_key 'df -h --output=source,size,avail,target /' 2>&1); then printf '%s\n' "$answer" | sed 's/^/   /'; else bad "df: $answer"; fi
@@ -133,5 +134,5 @@ point 'the binary' "$(stat -c %s "$binary") bytes, $(zstd -q -19 -c "$binary" | 
 point 'initrd without and with preroot' "$without -> $with bytes (+$((with - without)), drivers for Hyper-V included)"
 
 heading "$([ "$failures" -eq 0 ] && echo 'Done' || echo "$failures of the above FAILED") in $((SECONDS - started)) s. The console: $console"
-by_key sudo -n systemctl poweroff >/dev/null 2>&1 || true
+as_root 'systemctl poweroff --force' >/dev/null 2>&1 || true
 [ "$failures" -eq 0 ]

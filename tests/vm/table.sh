@@ -96,8 +96,9 @@ full_size() {
     disk=$LAB/full.img keep_disk=yes
     cp --sparse=always "$image/disk.img" "$disk"
     sgdisk -e "$disk" >/dev/null
-    start=$(sgdisk -i 1 "$disk" | sed -n 's/First sector: \([0-9]*\).*/\1/p')
-    sgdisk -d 1 -n "1:$start:0" -t 1:8304 -c 1:root -u 1:7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa "$disk" >/dev/null
+    local first before
+    first=$(sgdisk -i 1 "$disk" | sed -n 's/First sector: \([0-9]*\).*/\1/p')
+    sgdisk -d 1 -n "1:$first:0" -t 1:8304 -c 1:root -u 1:7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa "$disk" >/dev/null
     before=$(dd if="$disk" bs=1M count=1 status=none | sha256sum)
     boot full-size
     [ "$before" = "$(dd if="$disk" bs=1M count=1 status=none | sha256sum)" ] || problem 'a table that is right already was written'
@@ -135,6 +136,7 @@ real_complete() {
     expect_reports Ready 1
     expect_reports NotReady 0
     expect sshd-password yes
+    expect sudo 1
     expect host-keys '[1-9]'
     expect failed-units ' *'
     no_canary
