@@ -60,7 +60,14 @@ fn join_fetch(kernel: &mut Kernel<'_>) {
         let waited_ms = kernel.clock.now_us().saturating_sub(begin) / 1000;
         if waited_ms >= limits::JOIN_MS {
             let values = [Value::Millis(waited_ms)];
-            kernel.say(Level::Warning, STAGE, "fetch has not ended after {}; using what it has", &values);
+            kernel.say(
+                Level::Warning,
+                STAGE,
+                "fetch has not ended after {}; it is stopped, what it has is used",
+                &values,
+            );
+            // It must not publish again, or hold a link up, after the system has taken over.
+            let _ = kernel.run.create_unsynced(CANCEL, Owner::root(0o644), b"");
             return;
         }
         if waited_ms >= 1000 && !is_said {
@@ -143,6 +150,7 @@ mod tests {
         let waited: u64 = world.clock.sleeps.iter().sum();
         assert!((9_000..=11_000).contains(&waited), "{waited}");
         assert!(world.log.lines.iter().any(|line| line.contains("has not ended")));
+        assert!(world.run.text(crate::sys::CANCEL).is_some());
     }
 
     #[test]
