@@ -51,8 +51,44 @@ pub fn sha512_crypt(password: &[u8], salt: &str, rounds: Option<u32>) -> Result<
     PasswordHash::parse(&text)
 }
 
+/// SHA-512 behind calls that are not inlined at each of their places: that would be 4 KB.
+struct Hash(Sha512);
+
+impl Hash {
+    fn new() -> Self {
+        Self(Sha512::new())
+    }
+
+    #[inline(never)]
+    fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Adds `length` bytes of `digest`, `digest`, `digest` ...
+    fn add_repeated(&mut self, digest: &[u8; DIGEST], length: usize) {
+        let mut left = length;
+        while left > 0 {
+            let piece = digest.get(..left).unwrap_or(digest);
+            self.add(piece);
+            left = left.saturating_sub(piece.len());
+        }
+    }
+
+    /// Adds the same bytes `times` times.
+    fn add_times(&mut self, bytes: &[u8], times: usize) {
+        for _ in 0..times {
+            self.add(bytes);
+        }
+    }
+
+    #[inline(never)]
+    fn finish(self) -> [u8; DIGEST] {
+        self.0.finalize().into()
+    }
+}
+
 fn digest(password: &[u8], salt: &[u8], rounds: u32) -> [u8; DIGEST] {
-    let mut b = sum(&[password, salt, password]); // steps 4 to 8
+    let mut b = second_digest(password, salt);
     let mut a = first_digest(password, salt, &b);
     let mut p = password_digest(password);
     let mut s = salt_digest(salt, a[0]);
@@ -66,75 +102,64 @@ fn digest(password: &[u8], salt: &[u8], rounds: u32) -> [u8; DIGEST] {
     a
 }
 
-/// Steps 1 to 12.
+/// Steps 4 to 8.
+fn second_digest(password: &[u8], salt: &[u8]) -> [u8; DIGEST] {
+    let mut hash = Hash::new();
+    hash.add(password);
+    hash.add(salt);
+    hash.add(password);
+    hash.finish()
+}
+
+/// Steps 1 to 3 and 9 to 12.
 fn first_digest(password: &[u8], salt: &[u8], b: &[u8; DIGEST]) -> [u8; DIGEST] {
-    let mut hash = Sha512::new();
-    hash.update(password);
-    hash.update(salt);
-    update_repeated(&mut hash, b, password.len());
+    let mut hash = Hash::new();
+    hash.add(password);
+    hash.add(salt);
+    hash.add_repeated(b, password.len());
     let mut length = password.len();
     while length > 0 {
-        hash.update(if length & 1 == 1 { &b[..] } else { password });
+        hash.add(if length & 1 == 1 { b } else { password });
         length >>= 1;
     }
-    hash.finalize().into()
+    hash.finish()
 }
 
 /// Steps 13 to 15.
 fn password_digest(password: &[u8]) -> [u8; DIGEST] {
-    let mut hash = Sha512::new();
-    for _ in 0..password.len() {
-        hash.update(password);
-    }
-    hash.finalize().into()
+    let mut hash = Hash::new();
+    hash.add_times(password, password.len());
+    hash.finish()
 }
 
 /// Steps 17 to 19.
 fn salt_digest(salt: &[u8], first: u8) -> [u8; DIGEST] {
-    let mut hash = Sha512::new();
-    for _ in 0..u16::from(first).saturating_add(16) {
-        hash.update(salt);
-    }
-    hash.finalize().into()
+    let mut hash = Hash::new();
+    hash.add_times(salt, usize::from(first).saturating_add(16));
+    hash.finish()
 }
 
 /// Step 21. The sequence P (step 16) is `p` repeated to the password's length.
 fn one_round(round: u32, a: &[u8; DIGEST], p: &[u8; DIGEST], length: usize, salt: &[u8]) -> [u8; DIGEST] {
-    let mut hash = Sha512::new();
+    let mut hash = Hash::new();
     let is_odd = round & 1 == 1;
     if is_odd {
-        update_repeated(&mut hash, p, length)
+        hash.add_repeated(p, length)
     } else {
-        hash.update(a)
+        hash.add(a)
     }
     if !round.is_multiple_of(3) {
-        hash.update(salt);
+        hash.add(salt);
     }
     if !round.is_multiple_of(7) {
-        update_repeated(&mut hash, p, length);
+        hash.add_repeated(p, length);
     }
     if is_odd {
-        hash.update(a)
+        hash.add(a)
     } else {
-        update_repeated(&mut hash, p, length)
+        hash.add_repeated(p, length)
     }
-    hash.finalize().into()
-}
-
-fn sum(pieces: &[&[u8]]) -> [u8; DIGEST] {
-    let mut hash = Sha512::new();
-    pieces.iter().for_each(|piece| hash.update(piece));
-    hash.finalize().into()
-}
-
-/// Adds `length` bytes of `digest`, `digest`, `digest` ...
-fn update_repeated(hash: &mut Sha512, digest: &[u8; DIGEST], length: usize) {
-    let mut left = length;
-    while left > 0 {
-        let piece = digest.get(..left).unwrap_or(digest);
-        hash.update(piece);
-        left = left.saturating_sub(piece.len());
-    }
+    hash.finish()
 }
 
 type Written = core::result::Result<(), heapless::CapacityError>;
