@@ -114,6 +114,11 @@ fn run_stage(command: &Command) -> u8 {
         Ok(linux) => linux,
         Err(error) => return cannot_start(error),
     };
+    if matches!(command.verb, Verb::FetchOffline | Verb::FetchOnline)
+        && let Err(error) = linux.obey_cancel(command.run)
+    {
+        return cannot_start(error);
+    }
     let mut kernel = linux.kernel();
     let begin = kernel.clock.now_us();
     let outcome = match machine::options(kernel.host).is_off {

@@ -54,7 +54,7 @@ fn join_fetch(kernel: &mut Kernel<'_>) {
     let begin = kernel.clock.now_us();
     let mut is_said = false;
     loop {
-        if kernel.run.stat(FETCH_ENDED).is_ok() {
+        if kernel.run.stat(FETCH_ENDED).is_ok() || kernel.clock.is_cancelled() {
             return;
         }
         let waited_ms = kernel.clock.now_us().saturating_sub(begin) / 1000;

@@ -13,11 +13,21 @@ pub struct LinuxClock {
 }
 
 impl LinuxClock {
-    /// `cancel` is the absolute path whose existence asks this process to stop; "" for none. SIGTERM asks the
-    /// same from now on, and no longer ends the process by itself.
+    /// SIGTERM asks this process to stop from now on, and no longer ends it by itself.
     #[must_use]
-    pub fn new(cancel: &str) -> Self {
-        Self { cancel: heapless::String::try_from(cancel).unwrap_or_default(), stop: StopSignal::new().ok() }
+    pub fn new() -> Self {
+        Self { cancel: heapless::String::new(), stop: StopSignal::new().ok() }
+    }
+
+    /// The existence of this absolute path asks the same.
+    pub fn obey(&mut self, cancel: &str) {
+        self.cancel = heapless::String::try_from(cancel).unwrap_or_default();
+    }
+}
+
+impl Default for LinuxClock {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

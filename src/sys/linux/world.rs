@@ -35,7 +35,7 @@ impl Linux {
         let mut host = LinuxDir::open("/")?;
         let is_debug = is_debug(&mut host);
         Ok(Self {
-            clock: LinuxClock::new(&below(run, CANCEL)?),
+            clock: LinuxClock::new(),
             log: Console::new(is_boot, if is_dry_run { "" } else { &timeline }).with_debug(is_debug),
             host,
             root: LinuxDir::open(root)?,
@@ -44,6 +44,16 @@ impl Linux {
             links: LinuxLinks::new(),
             system: LinuxSystem,
         })
+    }
+
+    /// From now on the file [`CANCEL`] below `run` asks this process to stop, as SIGTERM always does. For fetch
+    /// only: the file outlives it, and what runs later must not take it for its own.
+    ///
+    /// # Errors
+    /// `TooMany` when the path is too long.
+    pub fn obey_cancel(&mut self, run: &str) -> Result<()> {
+        self.clock.obey(&below(run, CANCEL)?);
+        Ok(())
     }
 
     /// Lends it.
