@@ -1,7 +1,8 @@
 //! `preroot grow` on loop devices: is what it leaves a table that sgdisk finds no fault with?
 //!
 //! Needs root, losetup, partx, sgdisk and mkfs.ext4; says so and passes where one is missing. The kernel command line
-//! is replaced by a bind mount in a private mount namespace, so the machine's own root is never looked at.
+//! and the chassis are replaced by bind mounts in a private mount namespace, so the machine's own root is not
+//! what is grown.
 #![expect(clippy::unwrap_used, reason = "a test ends where its machine fails")]
 
 use preroot::disk::filesystem::{FileSystemGrowth, grow_ext4};
@@ -148,15 +149,20 @@ impl Bench {
         first.split(' ').next().unwrap().parse::<u64>().unwrap() * self.sector
     }
 
-    /// Runs `preroot grow` where /proc/cmdline says `root=...`; returns what it said.
+    /// Runs `preroot grow` where /proc/cmdline says `root=...` and the chassis is Azure's; returns what it
+    /// said.
     fn grow(&self, root: &str, options: &str) -> String {
         fs::write(self.path("cmdline"), format!("ro root={root} quiet\n")).unwrap();
+        for directory in ["run", "class/block", "class/dmi/id"] {
+            fs::create_dir_all(self.path(directory)).unwrap();
+        }
+        fs::write(self.path("class/dmi/id/chassis_asset_tag"), "7783-7084-3265-9085-8269-3286-77\n").unwrap();
         let script = format!(
-            "mount --bind {0}/cmdline /proc/cmdline && exec {1} grow --run {0}/run {options} 2>&1",
+            "cd {} && mount --bind cmdline /proc/cmdline && mount --bind /sys/class/block class/block &&
+             mount --rbind class /sys/class && exec {} grow --run $PWD/run {options} 2>&1",
             self.directory.display(),
             env!("CARGO_BIN_EXE_preroot"),
         );
-        fs::create_dir_all(self.path("run")).unwrap();
         run("unshare", &["--mount", "sh", "-c", &script])
     }
 }

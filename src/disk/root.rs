@@ -27,16 +27,16 @@ pub enum Search {
     Found(RootDisk),
     /// Not there; its disk may still appear.
     NotYet,
+    /// More than one device matches: a copy of the disk (a rescue VM), and which the kernel will mount is chance.
+    Several,
     /// Not there, and something is that it may be inside of: no use waiting for a plain partition.
     Inside(&'static str),
 }
 
-const WHAT: &str = "root=";
-
 /// Looks for the partition once.
 ///
 /// # Errors
-/// `Unsupported` when it is found and is none that we grow, or when two devices match.
+/// `Unsupported` when it is found and is none that we grow.
 pub fn find(
     host: &mut dyn Dir,
     disks: &mut dyn Disks,
@@ -131,20 +131,20 @@ pub fn read_table(
     found
 }
 
-/// At most one match; a second one is a copy of the disk (a rescue VM), and which of the two the kernel would
-/// mount is chance.
-struct OnlyMatch(Option<RootDisk>);
+/// What matched so far.
+#[derive(Default)]
+struct Matches {
+    first: Option<RootDisk>,
+    are_several: bool,
+}
 
-impl OnlyMatch {
-    fn add(&mut self, found: RootDisk) -> Result<()> {
-        match self.0.replace(found) {
-            None => Ok(()),
-            Some(_) => Err(Error::Unsupported { what: WHAT, rule: "more than one device matches" }),
-        }
+impl Matches {
+    fn add(&mut self, found: RootDisk) {
+        self.are_several |= self.first.replace(found).is_some();
     }
 
     fn or_else(self, otherwise: Search) -> Search {
-        self.0.map_or(otherwise, Search::Found)
+        if self.are_several { Search::Several } else { self.first.map_or(otherwise, Search::Found) }
     }
 }
 
@@ -157,7 +157,7 @@ fn by_entry(
     test: &EntryTest<'_>,
     space: &mut Space<'_>,
 ) -> Result<Search> {
-    let mut only = OnlyMatch(None);
+    let mut matches = Matches::default();
     let names = core::mem::take(&mut space.names);
     let searched = sysfs::names(host, names).and_then(|all| {
         for disk in all.lines().filter(|name| is_worth_a_look(name) && !is_stacked_name(name)) {
@@ -169,14 +169,14 @@ fn by_entry(
             let Ok(table) = read_table(host, disks, disk, space) else { continue };
             for number in table.header.entries(space.array).filter_map(|entry| test(&entry)) {
                 if let Some(found) = of_table(host, disk, &table, number, space.array)? {
-                    only.add(found)?;
+                    matches.add(found);
                 }
             }
         }
         Ok(())
     });
     space.names = names;
-    searched.map(|()| only.or_else(Search::NotYet))
+    searched.map(|()| matches.or_else(Search::NotYet))
 }
 
 /// The partition of a table's entry; `None` while the kernel has others of the disk, but not this one.
@@ -203,7 +203,7 @@ fn by_contents(
     test: &ContentsTest<'_>,
     space: &mut Space<'_>,
 ) -> Result<Search> {
-    let mut only = OnlyMatch(None);
+    let mut matches = Matches::default();
     let mut otherwise = Search::NotYet;
     let names = core::mem::take(&mut space.names);
     let searched = sysfs::names(host, names).and_then(|all| {
@@ -215,11 +215,11 @@ fn by_contents(
                 continue;
             }
             match look_into(disks, name, 0, test, space.window) {
-                Ok(Look::Match) => only.add(plain_partition(host, name)?)?,
+                Ok(Look::Match) => matches.add(plain_partition(host, name)?),
                 Ok(Look::Container(what)) => otherwise = Search::Inside(what),
                 Ok(Look::Other) if !is_partition => {
                     if let Some(found) = in_lost_partitions(host, disks, name, test, space)? {
-                        only.add(found)?;
+                        matches.add(found);
                     }
                 }
                 _ => {}
@@ -228,7 +228,7 @@ fn by_contents(
         Ok(())
     });
     space.names = names;
-    searched.map(|()| only.or_else(otherwise))
+    searched.map(|()| matches.or_else(otherwise))
 }
 
 /// Looks into the partitions that the table has and the kernel has not.

@@ -112,25 +112,34 @@ fn found_by_argument(kernel: &mut Kernel<'_>, space: &mut Space<'_>) -> Result<O
     let length = kernel.host.read("proc/cmdline", space.window)?;
     let line = space.window.get(..length).and_then(|line| core::str::from_utf8(line).ok());
     let line = line.ok_or(Error::malformed("kernel command line", "not UTF-8", 0))?;
-    let Some(wanted) = root_arg::parse(line)? else {
-        let rule = "no root= on the kernel command line";
-        return Err(Error::Unsupported { what: "root", rule });
+    let wanted = match root_arg::parse(line) {
+        Ok(Some(wanted)) => wanted,
+        Ok(None) => return later(kernel, "no root= on the kernel command line: {}", &[]),
+        Err(why) => return later(kernel, "{}: {}", &[Value::Why(why)]),
     };
+    let kind = Value::Text(root::kind(&wanted));
     match wait_for_root(kernel, &wanted, space)? {
-        Search::Found(root) => return Ok(Some(root)),
-        Search::Inside(what) => kernel.say(
-            Level::Info,
-            STAGE,
-            "root= ({}) is on no partition yet, perhaps it is inside {}: the hook after the mount looks again",
-            &[Value::Text(root::kind(&wanted)), Value::Text(what)],
+        Search::Found(root) => Ok(Some(root)),
+        Search::Inside(what) => later(
+            kernel,
+            "root= ({}) is on no partition yet, perhaps inside {}: {}",
+            &[kind, Value::Text(what)],
         ),
-        Search::NotYet => kernel.say(
-            Level::Warning,
-            STAGE,
-            "root= ({}) is on no partition after {}: the hook after the mount looks again",
-            &[Value::Text(root::kind(&wanted)), Value::Millis(limits::ROOT_DEVICE_MS)],
-        ),
+        Search::Several => later(kernel, "root= ({}) is on more than one device: {}", &[kind]),
+        Search::NotYet => {
+            let waited = Value::Millis(limits::ROOT_DEVICE_MS);
+            later(kernel, "root= ({}) is on no partition after {}: {}", &[kind, waited])
+        }
     }
+}
+
+/// Not to be told before the mount; the mounted root has a device number.
+fn later(kernel: &mut Kernel<'_>, text: &'static str, values: &[Value<'_>]) -> Result<Option<RootDisk>> {
+    let mut all = [Value::Text("the hook after the mount looks again"); 3];
+    for (place, value) in all.iter_mut().zip(values) {
+        *place = *value;
+    }
+    kernel.say(Level::Info, STAGE, text, &all);
     Ok(None)
 }
 

@@ -215,9 +215,10 @@ fn a_root_that_may_be_inside_of_something_is_not_waited_for() {
     machine.drive.disk.put(128 << 20, b"LUKS\xba\xbe");
     assert_eq!(machine.before_mount(false), Ok(Outcome::NotFound));
     assert!(machine.world.clock.sleeps.is_empty());
-    for form in ["/dev/mapper/vg-root", "/dev/vg/root", "ZFS=rpool"] {
+    for form in ["/dev/mapper/vg-root", "/dev/vg/root", "ZFS=rpool", ""] {
         let mut machine = Machine::boot(enlarged(), form);
-        assert_eq!(machine.before_mount(false), Ok(Outcome::LeftAlone), "{form}");
+        assert_eq!(machine.before_mount(false), Ok(Outcome::NotFound), "{form}");
+        assert!(machine.log().contains(": the hook after the mount looks again"), "{}", machine.log());
         assert!(machine.world.clock.sleeps.is_empty());
     }
 }
@@ -229,8 +230,8 @@ fn a_copy_of_the_disk_makes_the_choice_not_ours() {
     let root = disk.get(100 << 20, 4096);
     disk.put(1 << 20, &root);
     let mut machine = Machine::boot(disk, "LABEL=cloudimg-rootfs");
-    assert_eq!(machine.before_mount(false), Ok(Outcome::LeftAlone));
-    assert!(machine.log().contains("more than one device"), "{}", machine.log());
+    assert_eq!(machine.before_mount(false), Ok(Outcome::NotFound));
+    assert!(machine.log().contains("on more than one device: the hook after"), "{}", machine.log());
 }
 
 #[test]
