@@ -45,6 +45,10 @@ fn read_medium(
     let medium = offline::read_medium(kernel, bytes, &mut |run, chunk| {
         ovf.push(chunk, &mut |data| seed::spool_custom_data(run, data))
     });
+    if !matches!(medium, Ok(Medium::Read(_))) {
+        // Half a document may have brought the password along.
+        ovf.reset();
+    }
     let document = match medium {
         Ok(Medium::Read(document)) => document,
         Ok(Medium::Missing(Missing::Unreadable(_) | Missing::Malformed(_))) => {
