@@ -57,6 +57,8 @@ const NAMES: &[&str] = &[
 const DIRECTORIES: &[&str] = &["user", "azure", "lease", "wireserver"];
 /// In `verdict`: report it, apply nothing.
 const FAIL: &str = "fail";
+/// In `verdict`: apply it. Only this word allows that.
+const PROVISION: &str = "provision";
 const PRIVATE_DIR: Owner = Owner::root(0o700);
 const PRIVATE_FILE: Owner = Owner::root(0o600);
 
@@ -117,6 +119,14 @@ pub fn begin(run: &mut dyn Dir) -> Result<()> {
         run.make_dir(&path(STAGING, directory)?, PRIVATE_DIR)?;
     }
     Ok(())
+}
+
+/// Drops the seed being written; what was published stays.
+///
+/// # Errors
+/// `Os`.
+pub fn abandon(run: &mut dyn Dir) -> Result<()> {
+    remove(run, STAGING)
 }
 
 /// Appends decoded customData to the seed being written.
@@ -201,7 +211,7 @@ fn write_context(run: &mut dyn Dir, context: &Context) -> Result<()> {
     if let Some(failure) = &context.failure {
         write_value(run, "failure", failure)?;
     }
-    write_value(run, "verdict", if context.is_fatal { FAIL } else { "provision" })?;
+    write_value(run, "verdict", if context.is_fatal { FAIL } else { PROVISION })?;
     let Some(lease) = &context.lease else { return Ok(()) };
     write_lease(run, lease)
 }
@@ -345,7 +355,7 @@ pub fn load_context(dir: &mut dyn Dir, base: &str) -> Result<Context> {
     let medium = read_value(dir, base, "medium", &mut buf)?.and_then(|text| DeviceName::parse(text).ok());
     let failure =
         read_value(dir, base, "failure", &mut buf)?.and_then(|text| heapless::String::try_from(text).ok());
-    let is_fatal = read_value(dir, base, "verdict", &mut buf)? == Some(FAIL);
+    let is_fatal = read_value(dir, base, "verdict", &mut buf)? != Some(PROVISION);
     Ok(Context { medium, failure, is_fatal, lease: load_lease(dir, base)? })
 }
 

@@ -57,6 +57,11 @@ impl Outcomes {
         self.iter().any(|outcome| outcome.stage == stage && outcome.word == word)
     }
 
+    /// Whether `stage` has ended, however.
+    pub(super) fn has_ended(&self, stage: &str) -> bool {
+        self.iter().any(|outcome| outcome.stage == stage)
+    }
+
     /// All.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Outcome> {
         self.0.iter()

@@ -24,6 +24,8 @@ use core::fmt::Write;
 const STAGE: &str = "report";
 /// Below /run/preroot: the failure that the platform heard in this boot, so that it is told once.
 const TOLD: &str = "failure-told";
+/// A seed that must not be applied and does not say why: fetch did not get as far as that.
+const CUT_SHORT: &str = "no provisioning data before the boot went on";
 /// cloud-init's words, which the platform's pages explain.
 const NO_VM_ID: &str = "failure to identify Azure VM ID";
 
@@ -178,7 +180,7 @@ fn decide(
         return Err(Error::NotApplicable { why: "nothing was provisioned" });
     }
     if found.context.is_fatal {
-        return Ok(Verdict::Failed(failure.unwrap_or_else(|| Reason::of("provisioning failed"))));
+        return Ok(Verdict::Failed(failure.unwrap_or_else(|| Reason::of(CUT_SHORT))));
     }
     if command.early {
         return Err(Error::NotApplicable { why: "apply has not finished" });

@@ -110,9 +110,12 @@ fn look(kernel: &mut Kernel<'_>, machine: &Machine, outcomes: &Outcomes) -> Stat
     }
     let is_provisioned = is_marked(seed::PROVISIONED);
     let seed = seed::verify(kernel.run, seed::SEED).and_then(|()| seed::load_context(kernel.run, seed::SEED));
+    // While fetch is at work the seed must not be applied yet; that is no failure.
+    let is_settled = outcomes.has_ended("fetch-online") || outcomes.has_ended("apply");
+    let is_fatal = is_settled && seed.as_ref().is_ok_and(|context| context.is_fatal);
     if outcomes.ended("report", "done") && is_provisioned {
         State::Reported
-    } else if outcomes.ended("apply", "failed") || seed.as_ref().is_ok_and(|context| context.is_fatal) {
+    } else if outcomes.ended("apply", "failed") || is_fatal {
         State::Failed
     } else if is_provisioned {
         State::Provisioned

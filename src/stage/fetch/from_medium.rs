@@ -6,6 +6,7 @@ use crate::event::{Level, Value};
 use crate::facts::{DeviceName, Fact, Facts, Provenance};
 use crate::format::sha512_crypt::RANDOM;
 use crate::limits;
+use crate::plan::{self, Outcome, Verdict};
 use crate::seed::{self, Context};
 use crate::source::azure_ovf::{Learned, OvfReader, Password};
 use crate::source::medium::Missing;
@@ -17,17 +18,35 @@ use crate::sys::linux::Scratch;
 /// Reads the provisioning medium into a first seed. There is a seed afterwards even without a medium: it
 /// names this VM, and says what was wrong.
 ///
+/// Whatever ends fetch early (the boot that goes on without it, a panic, SIGKILL) leaves the last seed that was
+/// published. So one that must not be applied is there before anything is waited for, and what the medium alone
+/// does not allow to apply stays forbidden until IMDS was heard.
+///
 /// # Errors
-/// `NotApplicable` on a machine that is not ours; `Os` when no seed can be written.
+/// `NotApplicable` on a machine that is not ours; `Error::STOPPED`; `Os` when no seed can be written.
 pub(in crate::stage) fn offline(kernel: &mut Kernel<'_>, scratch: &mut Scratch) -> Result<()> {
     let Scratch { facts, bytes, ovf, .. } = scratch;
     facts.instance_id = Some(Fact { value: identify(kernel)?, from: Provenance::Dmi });
+    if kernel.clock.is_cancelled() {
+        return Err(Error::STOPPED);
+    }
+    seed::begin(kernel.run)?;
+    seed::publish(kernel.run, facts, &Context { is_fatal: true, ..Context::default() })?;
     seed::begin(kernel.run)?;
     let mut context = Context::default();
-    if let Err(reason) = read_medium(kernel, bytes, ovf, facts, &mut context) {
-        seed::forget_custom_data(kernel.run)?;
-        context.failure = seed::failure(&reason);
+    let read = read_medium(kernel, bytes, ovf, facts, &mut context);
+    ovf.reset();
+    if kernel.clock.is_cancelled() {
+        seed::abandon(kernel.run)?;
+        return Err(Error::STOPPED);
     }
+    let mut medium = if context.medium.is_some() { Outcome::Good } else { Outcome::Absent };
+    if let Err(reason) = read {
+        seed::forget_custom_data(kernel.run)?;
+        context.failure = seed::failure(reason);
+        medium = Outcome::Bad;
+    }
+    context.is_fatal = matches!(plan::verdict(facts, medium, Outcome::NotAsked), Verdict::Fail(_));
     seed::publish(kernel.run, facts, &context)
 }
 
@@ -95,4 +114,89 @@ fn say_learned(kernel: &mut Kernel<'_>, learned: &Learned) {
 fn salt(kernel: &mut Kernel<'_>) -> Option<[u8; RANDOM]> {
     let mut random = [0; RANDOM];
     entropy::fill(kernel, &mut random).is_ok().then_some(random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::offline;
+    use crate::error::Error;
+    use crate::facts::Facts;
+    use crate::format::media::{DOCUMENT, image};
+    use crate::net::Buffers;
+    use crate::seed;
+    use crate::source::azure_imds::ImdsReader;
+    use crate::source::azure_ovf::OvfReader;
+    use crate::sys::DriveStatus;
+    use crate::sys::fake::{FakeDisk, World};
+    use crate::sys::linux::Scratch;
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    fn scratch() -> Box<Scratch> {
+        Box::new(Scratch {
+            facts: Facts::new(),
+            ovf: OvfReader::new(),
+            imds: ImdsReader::new(),
+            net: Buffers::new(),
+            bytes: [0; 256 * 1024],
+        })
+    }
+
+    fn azure() -> World {
+        let mut world = World::new();
+        world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
+        world.host.put("sys/class/dmi/id/product_uuid", "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf\n");
+        world.host.put_dir("sys/firmware/efi");
+        world.host.put_dir("sys/class/block");
+        world
+    }
+
+    /// A medium whose document is Azure's, with a password; blanks fill the place of the longer one.
+    fn azure_medium() -> Vec<u8> {
+        let document = include_bytes!("../../../tests/fixtures/ovf/sample-a-password/input.xml");
+        let mut medium = image("bridge");
+        let at = medium.windows(DOCUMENT.len()).position(|window| window == DOCUMENT).unwrap();
+        medium[at..at + DOCUMENT.len()].fill(b' ');
+        medium[at..at + document.len()].copy_from_slice(document);
+        medium
+    }
+
+    fn is_fatal(world: &mut World) -> bool {
+        seed::verify(&mut world.run, seed::SEED).unwrap();
+        seed::load_context(&mut world.run, seed::SEED).unwrap().is_fatal
+    }
+
+    #[test]
+    fn without_a_medium_nothing_may_be_applied_until_imds_was_heard() {
+        let mut world = azure();
+        offline(&mut world.kernel(), &mut scratch()).unwrap();
+        assert!(is_fatal(&mut world));
+    }
+
+    #[test]
+    fn a_medium_with_a_login_is_enough_to_apply() {
+        let mut world = azure();
+        let disk = FakeDisk { status: Some(DriveStatus::DiscOk), ..FakeDisk::new(azure_medium()) };
+        world.disks.disks.insert("sr0".into(), disk);
+        world.host.put_symlink("sys/class/block/sr0", "../x");
+        let mut scratch = scratch();
+        offline(&mut world.kernel(), &mut scratch).unwrap();
+        assert!(scratch.facts.user.is_some() && !is_fatal(&mut world), "{:?}", world.log.lines);
+    }
+
+    #[test]
+    fn a_fetch_that_is_stopped_leaves_a_seed_that_is_not_applied() {
+        let mut world = azure();
+        world.clock.cancelled_from_us = Some(1_000_000);
+        assert_eq!(offline(&mut world.kernel(), &mut scratch()), Err(Error::STOPPED));
+        assert!(is_fatal(&mut world));
+    }
+
+    #[test]
+    fn a_fetch_that_was_stopped_before_it_began_leaves_nothing() {
+        let mut world = azure();
+        world.clock.cancelled = true;
+        assert_eq!(offline(&mut world.kernel(), &mut scratch()), Err(Error::STOPPED));
+        assert!(world.run.dump().is_empty());
+    }
 }

@@ -68,9 +68,9 @@ impl Gathered {
             .and_then(|()| seed::load(kernel.run, seed::SEED, bytes, facts))
             .and_then(|()| seed::load_context(kernel.run, seed::SEED));
         let context = loaded.unwrap_or_default();
-        let medium = match (&context.failure, &context.medium) {
-            (Some(_), _) => Outcome::Bad,
-            (None, Some(_)) => Outcome::Good,
+        let medium = match (&context.medium, &context.failure) {
+            (Some(_), _) => Outcome::Good,
+            (None, Some(_)) => Outcome::Bad,
             (None, None) => Outcome::Absent,
         };
         Self { context, medium, imds_fault: None }

@@ -22,6 +22,8 @@ pub struct FakeClock {
     pub wall: i64,
     /// What `is_cancelled` answers.
     pub cancelled: bool,
+    /// From this time on it answers true.
+    pub cancelled_from_us: Option<u64>,
     /// Every sleep, milliseconds.
     pub sleeps: Vec<u64>,
 }
@@ -39,7 +41,7 @@ impl Clock for FakeClock {
         self.us += ms * 1000;
     }
     fn is_cancelled(&mut self) -> bool {
-        self.cancelled
+        self.cancelled || self.cancelled_from_us.is_some_and(|from| self.us >= from)
     }
 }
 
