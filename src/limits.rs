@@ -17,7 +17,7 @@ pub const ROOT_DEVICE_MS: u64 = 5_000;
 pub const ROOT_POLL_MS: u64 = 50;
 /// For a raised link to get its carrier; hv_netvsc needs up to 1 s.
 pub const CARRIER_MS: u64 = 5_000;
-/// The same for the early report, which has 3 s in all; the link had a carrier minutes ago.
+/// The same for the early report, which has less in all; the link had a carrier minutes ago.
 pub const CARRIER_EARLY_MS: u64 = 1_500;
 /// For a DHCP lease.
 pub const DHCP_MS: u64 = 10_000;
@@ -39,8 +39,9 @@ pub const SLACK_MS: u64 = 5_000;
 pub const IMDS_TRY_MS: u64 = 2_500;
 /// `persist` joins a running fetch for at most this long.
 pub const JOIN_MS: u64 = 10_000;
-/// For the one early report before the OS network.
-pub const REPORT_EARLY_MS: u64 = 3_000;
+/// For the one early report before the OS network. Below the 3 s of its unit's TimeoutStartSec, in which the
+/// process also starts and lowers the link: systemd counts a unit that it has to stop as failed.
+pub const REPORT_EARLY_MS: u64 = 2_500;
 /// For one apply module.
 pub const APPLY_MODULE_MS: u64 = 60_000;
 /// For one try of a report: the wireserver may be slow, but the next try must come.

@@ -17,6 +17,8 @@ use core::fmt::Write;
 pub const SEED: &str = "seed";
 /// The seed while it is written.
 const STAGING: &str = "seed.tmp";
+/// Below [`STATE`]: the same on the root.
+const PENDING_STAGING: &str = "pending.tmp";
 /// What `format` holds.
 pub const FORMAT: &str = "1";
 /// Our state directory below the root.
@@ -379,7 +381,7 @@ fn load_lease(dir: &mut dyn Dir, base: &str) -> Result<Option<Lease>> {
 /// `Os`; a half-written copy is never taken for a whole one.
 pub fn persist(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
     let target = pending(id)?;
-    let staging = path(STATE, "pending.tmp")?;
+    let staging = path(STATE, PENDING_STAGING)?;
     make_state_dir(root)?;
     remove(root, &staging)?;
     root.make_dir(&staging, PRIVATE_DIR)?;
@@ -429,6 +431,16 @@ pub fn remove(dir: &mut dyn Dir, base: &str) -> Result<()> {
     }
     ignore_missing(dir.remove(&path(base, "boots")?))?;
     ignore_missing(dir.remove_dir(base))
+}
+
+/// Drops every seed of this VM and what a stage that was stopped in the middle left of one.
+///
+/// # Errors
+/// `Os`: the first; the others had their turn.
+pub fn forget(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
+    let kept = pending(id).and_then(|pending| remove(root, &pending));
+    let half_kept = path(STATE, PENDING_STAGING).and_then(|staging| remove(root, &staging));
+    remove(run, SEED).and(remove(run, STAGING)).and(kept).and(half_kept)
 }
 
 /// True when `file` below the root holds this VM's id, in either byte order.

@@ -20,6 +20,8 @@ use core::fmt::Write;
 const STAGE: &str = "apply";
 /// Below /run/preroot: why this boot's apply failed, for the report. Static text only.
 pub(super) const FAILURE: &str = "apply.failure";
+/// Below /run/preroot: this boot is in the count of boots; a person may run apply again and again.
+const COUNTED: &str = "apply.counted";
 type PathText = heapless::String<{ limits::PATH }>;
 
 /// What the stage works on.
@@ -152,6 +154,9 @@ impl Story<'_, '_> {
 
     /// Counts the boots that came this far and did not finish; gives up above [`limits::APPLY_BOOTS`].
     fn count_boot(&mut self, pending: &str) -> Result<()> {
+        if self.kernel.run.stat(COUNTED).is_ok() {
+            return Ok(());
+        }
         let path = state_path("boots-", &self.id)?;
         let mut digits = [0; 16];
         let length = self.kernel.root.read(&path, &mut digits).unwrap_or_default();
@@ -170,6 +175,7 @@ impl Story<'_, '_> {
         if let Err(error) = counted {
             self.say(Level::Warning, "boots cannot be counted: {}", &[Value::Why(error)]);
         }
+        let _ = self.kernel.run.create_unsynced(COUNTED, Owner::root(0o644), b"");
         Ok(())
     }
 

@@ -52,6 +52,7 @@ struct Found {
 /// # Errors
 /// `NotApplicable` when there is nothing to tell, or not by this call; why the platform could not be told.
 pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], command: &Command) -> Result<()> {
+    let begin_us = kernel.clock.now_us();
     let machine = machine::observe(kernel);
     if machine.platform.is_none() || machine.options.is_off {
         return Err(Error::NotApplicable { why: "not a platform of ours" });
@@ -72,7 +73,10 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
         return Ok(());
     }
     record(kernel, id.as_ref(), &verdict);
-    let mut way = Way { buffers, body, lease: found.context.lease.as_ref(), is_early: command.early };
+    let limit_ms = if command.early { limits::REPORT_EARLY_MS } else { limits::REPORT_LATE_MS };
+    let until_us = begin_us.saturating_add(limit_ms * 1000);
+    let (lease, is_early) = (found.context.lease.as_ref(), command.early);
+    let mut way = Way { buffers, body, lease, is_early, until_us };
     match verdict {
         Verdict::Ready { id, .. } => {
             eject(kernel, &found.context);
@@ -176,16 +180,16 @@ fn decide(
     if seed::is_marked(kernel.root, seed::PROVISIONED, id) {
         return Ok(Verdict::Ready { id: id.clone(), fault: failure });
     }
-    if !found.has_seed {
-        return Err(Error::NotApplicable { why: "nothing was provisioned" });
-    }
     if found.context.is_fatal {
         return Ok(Verdict::Failed(failure.unwrap_or_else(|| Reason::of(CUT_SHORT))));
     }
-    if command.early {
-        return Err(Error::NotApplicable { why: "apply has not finished" });
+    match apply_failure {
+        // Also of a seed that was refused, and so counts as none here.
+        Some(reason) => Ok(Verdict::Failed(reason)),
+        None if !found.has_seed => Err(Error::NotApplicable { why: "nothing was provisioned" }),
+        None if command.early => Err(Error::NotApplicable { why: "apply has not finished" }),
+        None => Ok(Verdict::Failed(Reason::of("apply did not finish"))),
     }
-    Ok(Verdict::Failed(apply_failure.unwrap_or_else(|| Reason::of("apply did not finish"))))
 }
 
 /// What this boot's apply left as its reason.
@@ -243,8 +247,7 @@ fn after_ready(kernel: &mut Kernel<'_>, id: &InstanceId) -> Result<()> {
 }
 
 fn drop_secrets(kernel: &mut Kernel<'_>, id: &InstanceId) -> Result<()> {
-    seed::remove(kernel.run, seed::SEED)?;
-    seed::remove(kernel.root, &seed::pending(id)?)
+    seed::forget(kernel.run, kernel.root, id)
 }
 
 fn was_told(run: &mut dyn Dir, reason: &Reason) -> bool {
@@ -265,6 +268,8 @@ struct Way<'w> {
     body: &'w mut [u8],
     lease: Option<&'w Lease>,
     is_early: bool,
+    /// Counted from the start of the stage: an eject that takes long is in it.
+    until_us: u64,
 }
 
 /// Early: one try. That it failed is nothing to worry about, the late report follows.
@@ -281,8 +286,7 @@ fn tell(kernel: &mut Kernel<'_>, way: &mut Way<'_>, health: Health<'_>) -> Resul
 
 /// Early over our own stack, so that the kernel's network stays as it is; late over the kernel's.
 fn connect(kernel: &mut Kernel<'_>, way: &mut Way<'_>, health: Health<'_>) -> Result<()> {
-    let limit_ms = if way.is_early { limits::REPORT_EARLY_MS } else { limits::REPORT_LATE_MS };
-    let until_us = kernel.clock.now_us().saturating_add(limit_ms * 1000);
+    let until_us = way.until_us;
     let pace = Pace { until_us, is_patient: !way.is_early };
     let (lease, body) = (way.lease, &mut *way.body);
     let mut work = |session: &mut Session<'_>, _: &mut online::Rest<'_>| {
@@ -290,7 +294,9 @@ fn connect(kernel: &mut Kernel<'_>, way: &mut Way<'_>, health: Health<'_>) -> Re
         speak(session, address, health, body, pace)
     };
     match lease {
-        Some(lease) if way.is_early => online::with_saved_lease(kernel, way.buffers, STAGE, lease, &mut work),
+        Some(lease) if way.is_early => {
+            online::with_saved_lease(kernel, way.buffers, STAGE, lease, until_us, &mut work)
+        }
         None if way.is_early => Err(Error::NeedNetwork),
         _ => online::with_kernel_network(kernel, way.buffers, STAGE, &mut work),
     }

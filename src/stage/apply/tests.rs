@@ -200,6 +200,20 @@ fn after_three_boots_it_is_given_up_without_secrets() {
 }
 
 #[test]
+fn however_often_it_runs_in_one_boot_that_is_one_boot() {
+    let mut world = ready_world();
+    world.root.put("usr/sbin/visudo", "");
+    world.system.programs.insert("/usr/sbin/visudo".into(), 1);
+    for _ in 0..6 {
+        assert_eq!(boot(&mut world).unwrap_err().reason(), "visudo refuses the rule");
+    }
+    assert_eq!(world.root.text(&std::format!("{PENDING}/user/password-hash")).unwrap().trim(), HASH);
+    // Repaired by a person, and run once more.
+    world.system.programs.insert("/usr/sbin/visudo".into(), 0);
+    boot(&mut world).unwrap();
+}
+
+#[test]
 fn a_dry_run_says_what_it_would_do_and_does_nothing() {
     let mut world = ready_world();
     let changes = world.root.changes();

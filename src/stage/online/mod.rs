@@ -65,6 +65,7 @@ pub fn with_lease(
 }
 
 /// Works over a lease taken earlier: no DHCP; the interface is found by its MAC, whatever its name is now.
+/// Its carrier is waited for until `until_us` at most.
 ///
 /// # Errors
 /// `NeedNetwork` when the interface is not there or has no carrier, and what `work` returns.
@@ -73,10 +74,12 @@ pub fn with_saved_lease(
     buffers: &mut Buffers,
     stage: &'static str,
     lease: &Lease,
+    until_us: u64,
     work: Work<'_>,
 ) -> Result<()> {
+    let left_ms = until_us.saturating_sub(kernel.clock.now_us()) / 1000;
     let (mut online, mut rest) = Online::split(kernel, buffers, stage);
-    online.carrier_ms = limits::CARRIER_EARLY_MS;
+    online.carrier_ms = limits::CARRIER_EARLY_MS.min(left_ms);
     let nic = nics::find(online.host, online.links, lease.mac)?.ok_or(Error::NeedNetwork)?;
     if online.kernel_has_address(core::slice::from_ref(&nic)) {
         return work(&mut online.kernel_session(), &mut rest);

@@ -384,7 +384,8 @@ fn a_saved_lease_needs_no_dhcp_and_survives_a_rename() {
         })
     };
     let mut kernel = kernel(&mut second, &mut cloud);
-    with_saved_lease(&mut kernel, &mut buffers, "report", saved.as_ref().unwrap(), &mut post).unwrap();
+    with_saved_lease(&mut kernel, &mut buffers, "report", saved.as_ref().unwrap(), u64::MAX, &mut post)
+        .unwrap();
     assert_eq!(bytes, 7);
     assert_eq!(cloud.story, ["enP1s0 up", NEW, "enP1s0 down"]);
 }

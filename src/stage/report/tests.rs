@@ -266,6 +266,28 @@ fn an_apply_that_never_finished_is_a_failure_but_not_yet_an_early_one() {
 }
 
 #[test]
+fn a_failed_apply_is_told_early_too_and_where_its_seed_was_refused() {
+    let mut world = azure(Context::default());
+    world.run.put(crate::stage::apply::FAILURE, "sudo: visudo refuses the rule");
+    let mut wire = Wire::new(&[(200, "")]);
+    report(&mut world, &mut wire, &Command { early: true, dry_run: true, ..late() }).unwrap();
+    seed::remove(&mut world.run, seed::SEED).unwrap();
+    seed::remove(&mut world.root, &seed::pending(&id()).unwrap()).unwrap();
+    report(&mut world, &mut wire, &late()).unwrap();
+    assert!(wire.requests[0].contains("reason=sudo: visudo refuses the rule|"));
+}
+
+#[test]
+fn half_a_seed_of_a_stage_that_was_stopped_is_dropped_too() {
+    let mut world = provisioned();
+    let half = ["seed.tmp/user/password-hash", "var/lib/preroot/pending.tmp/custom-data"];
+    world.run.put(half[0], "canary");
+    world.root.put(half[1], "canary");
+    report(&mut world, &mut Wire::new(&[(200, "")]), &late()).unwrap();
+    assert!(world.run.text(half[0]).is_none() && world.root.text(half[1]).is_none());
+}
+
+#[test]
 fn nothing_is_sent_where_nothing_is_ours() {
     let mut wire = Wire::new(&[(200, "")]);
     let mut elsewhere = World::new();
