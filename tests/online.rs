@@ -235,7 +235,7 @@ fn inside_ask_imds() {
         ask(session);
         Ok(())
     };
-    with_saved_lease(&mut kernel, &mut buffers, "report", &lease, &mut work).unwrap();
+    with_saved_lease(&mut kernel, &mut buffers, "report", &lease, u64::MAX, &mut work).unwrap();
     println!("second answer after {:?}", begin.elapsed());
 }
 
