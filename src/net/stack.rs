@@ -271,10 +271,11 @@ mod tests {
             Interface::new(config, &mut device, Instant::ZERO)
         };
         far.update_ip_addrs(|addresses| {
-            for (address, prefix) in [([10, 0, 0, 1], 24), (IMDS, 32)] {
-                addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Address::from(address), prefix))).unwrap();
-            }
+            addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Address::new(10, 0, 0, 1), 24))).unwrap();
         });
+        // There is room for one address: a router that answers for every address behind it.
+        far.set_any_ip(true);
+        far.routes_mut().add_default_ipv4_route(Ipv4Address::new(10, 0, 0, 1)).unwrap();
         let mut storage = [SocketStorage::EMPTY];
         let mut far_sockets = SocketSet::new(&mut storage[..]);
         let server =

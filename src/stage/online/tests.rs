@@ -6,8 +6,8 @@ use crate::facts::Hostname;
 use crate::format::dhcp::tests::{azure, plain};
 use crate::net::Buffers;
 use crate::net::device::Device;
+use crate::net::lease::WIRESERVER;
 use crate::net::lease::tests::{said, served};
-use crate::net::lease::{IMDS, WIRESERVER};
 use crate::sys::fake::World;
 use crate::sys::{Kernel, Link, LinkState, Links, Stream};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -76,10 +76,11 @@ impl Far {
         let config = Config::new(EthernetAddress([2, 0, 0, 0, 0, 1]).into());
         let mut interface = Interface::new(config, &mut device, Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
-            for (address, prefix) in [([10, 0, 0, 1], 24), (IMDS, 32), (WIRESERVER, 32)] {
-                addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Address::from(address), prefix))).unwrap();
-            }
+            addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Address::new(10, 0, 0, 1), 24))).unwrap();
         });
+        // There is room for one address: a router that answers for every address behind it.
+        interface.set_any_ip(true);
+        interface.routes_mut().add_default_ipv4_route(Ipv4Address::new(10, 0, 0, 1)).unwrap();
         let buffer = |size| SocketBuffer::new(Box::leak(std::vec![0; size].into_boxed_slice()));
         let mut sockets =
             SocketSet::new(Box::leak(Box::new([smoltcp::iface::SocketStorage::EMPTY])) as &mut [_]);
