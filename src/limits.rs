@@ -39,6 +39,10 @@ pub const SLACK_MS: u64 = 5_000;
 pub const IMDS_TRY_MS: u64 = 2_500;
 /// `persist` joins a running fetch for at most this long.
 pub const JOIN_MS: u64 = 10_000;
+/// A fetch that was told to stop may take this long to lower its link and end.
+pub const STOP_MS: u64 = 1_000;
+/// How often fetch looks whether it was told to stop, while it has a link up: a second boot waits for that.
+pub const STOP_LOOK_MS: u64 = 50;
 /// For the one early report before the OS network. Below the 3 s of its unit's TimeoutStartSec, in which the
 /// process also starts and lowers the link: systemd counts a unit that it has to stop as failed.
 pub const REPORT_EARLY_MS: u64 = 2_500;

@@ -11,10 +11,13 @@ pub(super) fn run(command: &Command) -> u8 {
     stage(Verb::Modules, limits::MODULES_MS);
     let fetch = linux::fork(&mut || fetch::run_both(command));
     stage(Verb::Grow, limits::GROW_MS);
+    let mut left_ms = limits::FETCH_MS;
     if command.root != "/" {
-        stage(Verb::Persist, limits::JOIN_MS + limits::SLACK_MS);
+        stage(Verb::Persist, limits::JOIN_MS + limits::STOP_MS + limits::SLACK_MS);
+        // It has waited for fetch already, or told it to stop.
+        left_ms = limits::STOP_MS;
     }
-    match fetch.and_then(|child| child.wait(limits::FETCH_MS)) {
+    match fetch.and_then(|child| child.wait(left_ms)) {
         Ok(Ended::Exit(code)) => code,
         _ => 1,
     }

@@ -168,6 +168,10 @@ fn conclude(kernel: &mut Kernel<'_>, stage: &'static str, outcome: Result<()>, m
     let (word, code) = match outcome {
         Ok(()) => ("done", 0),
         Err(error @ Error::NotApplicable { .. }) => ("not-applicable", error.exit_code()),
+        Err(Error::STOPPED) => {
+            kernel.say(Level::Info, stage, "stopped: it was asked to", &[]);
+            ("stopped", 1)
+        }
         Err(error) => {
             kernel.say(Level::Error, stage, "failed: {}; the boot goes on", &[Value::Why(error)]);
             ("failed", error.exit_code())

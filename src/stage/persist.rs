@@ -1,5 +1,6 @@
 //! Does the seed reach the real root, or is this VM provisioned already? The last hook before switch-root.
 
+use super::lines::each_line;
 use super::{JOIN_POLL_MS, grow};
 use crate::error::{Error, Result};
 use crate::event::{Level, Value};
@@ -7,11 +8,16 @@ use crate::facts::InstanceId;
 use crate::limits;
 use crate::machine;
 use crate::seed;
-use crate::sys::{CANCEL, Kernel, Owner};
+use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
 const STAGE: &str = "persist";
 /// Below /run/preroot: fetch has ended, however.
 pub(super) const FETCH_ENDED: &str = "fetch.ended";
+/// Below /run/preroot while fetch may have a link up.
+pub(super) const ON_LINE: &str = "fetch.online";
+const STOP_POLL_MS: u64 = 10;
+/// Where our state directory may have a file system of its own.
+const PLACES: [&str; 3] = ["var", "var/lib", seed::STATE];
 /// Below /run/preroot: `root=` could not be resolved before the mount; the mounted root tells its device.
 pub(super) const GROW_LATER: &str = "grow.later";
 
@@ -38,15 +44,62 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
     if kernel.run.stat(seed::SEED).is_err() {
         return Err(Error::NotApplicable { why: "no seed to persist" });
     }
+    if is_state_elsewhere(kernel, bytes) {
+        let text =
+            "/var has a file system of its own that is not mounted yet: the seed stays in memory until apply";
+        kernel.say(Level::Info, STAGE, text, &[]);
+        return Ok(());
+    }
     copy(kernel, root_path, &id)
 }
 
-/// A second boot waits for nothing and reports nothing.
+/// True when the image's fstab mounts something over our state directory and that has not happened yet. What
+/// were written now would be hidden by it: secrets that nobody could remove any more.
+fn is_state_elsewhere(kernel: &mut Kernel<'_>, bytes: &mut [u8]) -> bool {
+    let mut is_elsewhere = false;
+    for place in PLACES {
+        let mut is_listed = false;
+        let read = each_line(kernel.root, "etc/fstab", bytes, b'\n', &mut |_, line| {
+            is_listed |= mounts(line, place);
+            Ok(())
+        });
+        // No fstab: everything is on the root.
+        let here = kernel.root.stat("").map(|stat| stat.device);
+        let there = kernel.root.stat(place).map(|stat| stat.device);
+        is_elsewhere |= read.is_ok() && is_listed && (there.is_err() || there == here);
+    }
+    is_elsewhere
+}
+
+/// A line of fstab(5) that mounts `place` at boot.
+fn mounts(line: &str, place: &str) -> bool {
+    let mut fields = line.split_ascii_whitespace();
+    let is_comment = fields.next().is_none_or(|device| device.starts_with('#'));
+    let target = fields.next().and_then(|target| target.strip_prefix('/')).unwrap_or_default();
+    let options = fields.nth(1).unwrap_or_default();
+    !is_comment
+        && target.trim_end_matches('/') == place
+        && !options.split(',').any(|option| option == "noauto")
+}
+
+/// A second boot waits for nothing but a link that fetch has up, and reports nothing.
 fn stop_fetch(kernel: &mut Kernel<'_>) -> Result<()> {
-    let _ = kernel.run.create_unsynced(CANCEL, Owner::root(0o644), b"");
+    stop(kernel, &|run| run.stat(ON_LINE).is_err());
     seed::remove(kernel.run, seed::SEED)?;
     kernel.say(Level::Info, STAGE, "this VM is provisioned already; fetch is stopped", &[]);
     Err(Error::NotApplicable { why: "provisioned already" })
+}
+
+/// Asks fetch to stop and gives it [`limits::STOP_MS`] to get there: in an initrd without systemd nobody else
+/// ends it, and once /proc and /sys have moved to the real root it could not put its link back any more.
+fn stop(kernel: &mut Kernel<'_>, is_over: &dyn Fn(&mut dyn Dir) -> bool) {
+    let _ = kernel.run.create_unsynced(CANCEL, Owner::root(0o644), b"");
+    for _ in 0..limits::STOP_MS / STOP_POLL_MS {
+        if is_over(kernel.run) || kernel.clock.is_cancelled() {
+            return;
+        }
+        kernel.clock.sleep_ms(STOP_POLL_MS);
+    }
 }
 
 /// Waits for fetch to end, at most [`limits::JOIN_MS`].
@@ -67,8 +120,7 @@ fn join_fetch(kernel: &mut Kernel<'_>) {
                 &values,
             );
             // It must not publish again, or hold a link up, after the system has taken over.
-            let _ = kernel.run.create_unsynced(CANCEL, Owner::root(0o644), b"");
-            return;
+            return stop(kernel, &|run| run.stat(FETCH_ENDED).is_ok());
         }
         if waited_ms >= 1000 && !is_said {
             kernel.say(
@@ -142,13 +194,41 @@ mod tests {
     }
 
     #[test]
+    fn a_second_boot_waits_for_nothing_but_a_link_that_is_up() {
+        let mut world = azure();
+        seed::mark(&mut world.root, seed::PROVISIONED, &InstanceId::parse(ID).unwrap()).unwrap();
+        world.run.put(super::ON_LINE, "");
+        assert!(run(&mut world.kernel(), &mut [], "/sysroot").is_err());
+        assert_eq!(world.clock.sleeps.iter().sum::<u64>(), crate::limits::STOP_MS);
+    }
+
+    #[test]
+    fn a_seed_is_not_written_below_a_mount_that_is_still_to_come() {
+        for (fstab, is_kept) in [
+            ("UUID=a / ext4 defaults 0 1\n#UUID=b /var ext4 defaults 0 2\n", false),
+            ("UUID=a / ext4 defaults 0 1\nUUID=b\t/var\text4 defaults 0 2\n", true),
+            ("/dev/mapper/x /var/lib/ xfs defaults 0 0", true),
+            ("UUID=b /var ext4 noauto,ro 0 2\nUUID=c /var/log ext4 defaults\n", false),
+        ] {
+            let mut world = azure();
+            publish(&mut world);
+            world.run.put(super::FETCH_ENDED, "");
+            world.root.put("etc/fstab", fstab);
+            world.root.put_dir("var/lib");
+            run(&mut world.kernel(), &mut [0; 512], "/sysroot").unwrap();
+            assert_eq!(world.root.owner("var/lib/preroot").is_none(), is_kept, "{fstab}");
+            assert!(world.run.owner(seed::SEED).is_some());
+        }
+    }
+
+    #[test]
     fn a_fetch_that_hangs_is_left_behind_after_the_deadline() {
         let mut world = azure();
         publish(&mut world);
         world.clock.tick_us = 10;
         run(&mut world.kernel(), &mut [], "/sysroot").unwrap();
         let waited: u64 = world.clock.sleeps.iter().sum();
-        assert!((9_000..=11_000).contains(&waited), "{waited}");
+        assert!((9_000..=11_100).contains(&waited), "{waited}");
         assert!(world.log.lines.iter().any(|line| line.contains("has not ended")));
         assert!(world.run.text(crate::sys::CANCEL).is_some());
     }

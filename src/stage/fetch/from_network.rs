@@ -10,9 +10,10 @@ use crate::seed::{self, Context};
 use crate::source;
 use crate::source::azure_imds::{ImdsReader, Learned};
 use crate::stage::online::{self as network, Body, Rest, Session};
+use crate::stage::persist::ON_LINE;
 use crate::stage::report;
 use crate::sys::linux::Scratch;
-use crate::sys::{Dir, Kernel};
+use crate::sys::{Dir, Kernel, Owner};
 
 /// Takes a lease, asks IMDS, weighs everything and publishes the seed again; a fatal verdict is reported
 /// over the same lease.
@@ -20,7 +21,7 @@ use crate::sys::{Dir, Kernel};
 /// # Errors
 /// `NotApplicable` on a machine that is not ours or with a specialised disk; the fatal verdict's error.
 pub(in crate::stage) fn online(kernel: &mut Kernel<'_>, scratch: &mut Scratch) -> Result<()> {
-    let Scratch { facts, bytes, imds, net, .. } = scratch;
+    let Scratch { facts, bytes, .. } = &mut *scratch;
     let id = identify(kernel)?;
     let mut gathered = Gathered::load(kernel, bytes, facts);
     facts.instance_id = Some(Fact { value: id, from: Provenance::Dmi });
@@ -34,6 +35,22 @@ pub(in crate::stage) fn online(kernel: &mut Kernel<'_>, scratch: &mut Scratch) -
         );
         return gathered.conclude(kernel.run, facts, Outcome::NotAsked);
     }
+    // The note before the look: `persist` does it the other way round, so one of the two sees the other.
+    let _ = kernel.run.create_unsynced(ON_LINE, Owner::root(0o644), b"");
+    let outcome = match kernel.clock.is_cancelled() {
+        true => Err(Error::STOPPED),
+        false => over_network(kernel, scratch, &mut gathered),
+    };
+    let _ = kernel.run.remove(ON_LINE);
+    if kernel.clock.is_cancelled() {
+        seed::abandon(kernel.run)?;
+    }
+    outcome
+}
+
+/// The part for which a link may be raised.
+fn over_network(kernel: &mut Kernel<'_>, scratch: &mut Scratch, gathered: &mut Gathered) -> Result<()> {
+    let Scratch { facts, bytes, imds, net, .. } = scratch;
     let hostname: Option<Hostname> = facts.hostname.as_ref().map(|fact| fact.value.clone());
     let mut is_reached = false;
     let outcome = network::with_lease(kernel, net, STAGE, hostname.as_ref(), &mut |session, rest| {

@@ -11,7 +11,7 @@ use crate::facts::InstanceId;
 use crate::limits;
 use crate::machine;
 use crate::sys::linux::LinuxDir;
-use crate::sys::{Dir, Kernel, Owner};
+use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
 pub(super) use from_medium::offline;
 pub(super) use from_network::online;
@@ -23,7 +23,7 @@ const NOT_APPLICABLE: u8 = 76;
 pub(super) fn run_both(command: &Command) -> u8 {
     let offline = Command { verb: Verb::FetchOffline, ..*command };
     let mut code = supervise(&offline, limits::MEDIUM_MS + limits::SLACK_MS);
-    if code != NOT_APPLICABLE {
+    if code != NOT_APPLICABLE && !is_told_to_stop(command) {
         let online = Command { verb: Verb::FetchOnline, ..*command };
         code = supervise(&online, limits::ONLINE_MS + limits::SLACK_MS);
     }
@@ -31,6 +31,10 @@ pub(super) fn run_both(command: &Command) -> u8 {
         let _ = run.create_unsynced(FETCH_ENDED, Owner::root(0o644), b"");
     }
     code
+}
+
+fn is_told_to_stop(command: &Command) -> bool {
+    LinuxDir::open(command.run).is_ok_and(|mut run| run.stat(CANCEL).is_ok())
 }
 
 /// This VM's id, where it is a VM of ours.

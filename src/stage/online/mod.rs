@@ -270,7 +270,7 @@ impl Talk<'_> {
             if let Some(length) = client.next_frame(now_us, tx)? {
                 link.send(tx.get(..length).unwrap_or_default())?;
             }
-            let look_us = now_us.saturating_add(limits::POLL_MS * 1000);
+            let look_us = now_us.saturating_add(limits::STOP_LOOK_MS * 1000);
             link.wait(client.next_deadline_us().min(until_us).min(look_us))?;
         }
     }

@@ -148,7 +148,7 @@ impl Frames<'_, '_, '_> {
                 return Err(Error::Deadline { what: "HTTP answer", after_ms });
             }
             // The wish to stop may be a file, which no wait sees.
-            let look_us = now_us.saturating_add(limits::POLL_MS * 1000);
+            let look_us = now_us.saturating_add(limits::STOP_LOOK_MS * 1000);
             self.device.wait(next_us.min(self.until_us).min(look_us))?;
         }
     }
