@@ -63,78 +63,188 @@ impl Errno {
 /// Result with our [`Error`].
 pub type Result<T> = core::result::Result<T, Error>;
 
-/// Why something could not be done. `what` is the object ("ovf-env.xml HostName", "/dev/sr0"), `rule` what it broke.
+/// The ways to fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Error {
-    /// The kernel refused: `what` was being done.
-    Os {
-        /// The operation and its object.
-        what: &'static str,
-        /// The kernel's answer.
-        errno: Errno,
-    },
+pub enum Kind {
+    /// The kernel refused; the number is its [`Errno`].
+    Os,
     /// Valid, but something we do not do. Worth a report to us.
-    Unsupported {
-        /// The object.
-        what: &'static str,
-        /// The feature it needs.
-        rule: &'static str,
-    },
-    /// Bytes that break a rule of their format.
-    Malformed {
-        /// The object.
-        what: &'static str,
-        /// The rule that was broken.
-        rule: &'static str,
-        /// Where: a byte offset, block or line, as the format counts; 0 where that says nothing.
-        at: u64,
-    },
-    /// More than we hold. Never a silent cut.
-    TooMany {
-        /// What there was too much of.
-        what: &'static str,
-        /// How much we hold (see `limits.rs`).
-        limit: usize,
-    },
-    /// A deadline passed.
-    Deadline {
-        /// What was waited for.
-        what: &'static str,
-        /// How long, in milliseconds.
-        after_ms: u64,
-    },
+    Unsupported,
+    /// Bytes that break a rule of their format; the number says where: a byte offset, block or line, as the
+    /// format counts, 0 where that says nothing.
+    Malformed,
+    /// More than we hold (see `limits.rs`), never a silent cut; the number is the limit.
+    TooMany,
+    /// A deadline passed; the number is how long, in milliseconds.
+    Deadline,
     /// The facts are on the network (exit code 75).
     NeedNetwork,
     /// Not our platform, or nothing to do here (exit code 76).
-    NotApplicable {
-        /// Why.
-        why: &'static str,
-    },
+    NotApplicable,
+}
+
+/// What can be broken: the object ("ovf-env.xml", "open directory") and the rule, known at compile time. The
+/// macros of this file make the constants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rule {
+    kind: Kind,
+    what: &'static str,
+    rule: &'static str,
+}
+
+impl Rule {
+    /// `what` was asked of the kernel.
+    #[must_use]
+    pub const fn os(what: &'static str) -> Self {
+        Self { kind: Kind::Os, what, rule: "" }
+    }
+
+    /// `what` needs the feature `rule`.
+    #[must_use]
+    pub const fn unsupported(what: &'static str, rule: &'static str) -> Self {
+        Self { kind: Kind::Unsupported, what, rule }
+    }
+
+    /// `what` has to keep `rule`.
+    #[must_use]
+    pub const fn malformed(what: &'static str, rule: &'static str) -> Self {
+        Self { kind: Kind::Malformed, what, rule }
+    }
+
+    /// There can be too much of `what`.
+    #[must_use]
+    pub const fn too_many(what: &'static str) -> Self {
+        Self { kind: Kind::TooMany, what, rule: "" }
+    }
+
+    /// `what` is waited for.
+    #[must_use]
+    pub const fn deadline(what: &'static str) -> Self {
+        Self { kind: Kind::Deadline, what, rule: "" }
+    }
+
+    /// Nothing to do, because of `why`.
+    #[must_use]
+    pub const fn not_applicable(why: &'static str) -> Self {
+        Self { kind: Kind::NotApplicable, what: "", rule: why }
+    }
+
+    /// The error of breaking it; `number` means what the [`Kind`] says.
+    #[must_use]
+    pub const fn at(&'static self, number: u64) -> Error {
+        Error { rule: self, number }
+    }
+
+    /// As [`at`](Self::at), for limits.
+    #[must_use]
+    pub const fn above(&'static self, limit: usize) -> Error {
+        self.at(limit as u64)
+    }
+
+    /// As [`at`](Self::at), for the kernel's answers.
+    #[must_use]
+    pub const fn refused(&'static self, errno: Errno) -> Error {
+        self.at(errno.0 as u64)
+    }
+}
+
+/// Why something could not be done: two words, because nearly every function returns it in registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Error {
+    rule: &'static Rule,
+    number: u64,
+}
+
+/// `os!("open directory", errno)`: the kernel refused. Without the number: the [`Rule`].
+macro_rules! os {
+    ($what:expr) => {
+        const { &$crate::error::Rule::os($what) }
+    };
+    ($what:expr, $errno:expr) => {
+        os!($what).refused($errno)
+    };
+}
+
+/// `unsupported!("disk", "MBR")`: valid, but not done here. `unsupported!(rule "disk", "MBR")`: the [`Rule`].
+macro_rules! unsupported {
+    (rule $what:expr, $rule:expr) => {
+        const { &$crate::error::Rule::unsupported($what, $rule) }
+    };
+    ($what:expr, $rule:expr) => {
+        unsupported!(rule $what, $rule).at(0)
+    };
+}
+
+/// `malformed!("GPT", "header size", at)`: bytes break a rule. Without the number: the [`Rule`].
+macro_rules! malformed {
+    ($what:expr, $rule:expr) => {
+        const { &$crate::error::Rule::malformed($what, $rule) }
+    };
+    ($what:expr, $rule:expr, $at:expr) => {
+        malformed!($what, $rule).at($at)
+    };
+}
+
+/// `too_many!("DHCP routes", ROUTES)`: more than we hold. Without the number: the [`Rule`].
+macro_rules! too_many {
+    ($what:expr) => {
+        const { &$crate::error::Rule::too_many($what) }
+    };
+    ($what:expr, $limit:expr) => {
+        too_many!($what).above($limit)
+    };
+}
+
+/// `deadline!("DHCP answer", after_ms)`: nothing came in time.
+macro_rules! deadline {
+    ($what:expr, $after_ms:expr) => {
+        const { &$crate::error::Rule::deadline($what) }.at($after_ms)
+    };
+}
+
+/// `not_applicable!("provisioned already")`: nothing to do here.
+macro_rules! not_applicable {
+    ($why:expr) => {
+        const { &$crate::error::Rule::not_applicable($why) }.at(0)
+    };
 }
 
 impl Error {
     /// This process was asked to stop.
-    pub const STOPPED: Self = Self::Os { what: "asked to stop", errno: Errno::INTR };
+    pub const STOPPED: Self = os!("asked to stop", Errno::INTR);
 
-    /// Shorthand for [`Error::Malformed`].
+    /// The facts are on the network.
+    pub const NEED_NETWORK: Self =
+        const { &Rule { kind: Kind::NeedNetwork, what: "", rule: "network needed" } }.at(0);
+
+    /// Which way it failed.
     #[must_use]
-    pub const fn malformed(what: &'static str, rule: &'static str, at: u64) -> Self {
-        Self::Malformed { what, rule, at }
+    pub const fn kind(&self) -> Kind {
+        self.rule.kind
     }
 
-    /// Shorthand for [`Error::Os`].
+    /// True if it failed this way.
     #[must_use]
-    pub const fn os(what: &'static str, errno: Errno) -> Self {
-        Self::Os { what, errno }
+    pub fn is(&self, kind: Kind) -> bool {
+        self.rule.kind == kind
+    }
+
+    /// The object; empty where there is none.
+    #[must_use]
+    pub const fn what(&self) -> &'static str {
+        self.rule.what
+    }
+
+    /// The number; [`Kind`] says of what.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
     }
 
     /// The kernel's number, if the kernel said it.
     #[must_use]
-    pub const fn errno(&self) -> Option<Errno> {
-        match self {
-            Self::Os { errno, .. } => Some(*errno),
-            _ => None,
-        }
+    pub fn errno(&self) -> Option<Errno> {
+        if self.is(Kind::Os) { u16::try_from(self.number).ok().map(Errno) } else { None }
     }
 
     /// True for "there is no such file".
@@ -143,24 +253,35 @@ impl Error {
         matches!(self.errno(), Some(Errno::NOENT | Errno::NOTDIR))
     }
 
+    /// The same failure, told of another rule.
+    #[must_use]
+    pub const fn told_as(&self, rule: &'static Rule) -> Self {
+        Self { rule, number: self.number }
+    }
+
+    /// The same failure as one of `rules`, the one that ends with this one's words; as it is, where none does.
+    #[must_use]
+    pub fn told_by(&self, rules: &'static [Rule]) -> Self {
+        let told =
+            rules.iter().find(|rule| rule.kind == self.rule.kind && rule.rule.ends_with(self.rule.rule));
+        told.map_or(*self, |rule| self.told_as(rule))
+    }
+
     /// Stable, lower-case text for the platform's report; `docs/reasons.md` lists them all.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Os { what, .. } => what,
-            Self::Unsupported { rule, .. } | Self::Malformed { rule, .. } => rule,
-            Self::TooMany { what, .. } | Self::Deadline { what, .. } => what,
-            Self::NeedNetwork => "network needed",
-            Self::NotApplicable { why } => why,
+        match self.rule.kind {
+            Kind::Os | Kind::TooMany | Kind::Deadline => self.rule.what,
+            Kind::Unsupported | Kind::Malformed | Kind::NeedNetwork | Kind::NotApplicable => self.rule.rule,
         }
     }
 
     /// The exit code a stage ends with when this is its outcome.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::NeedNetwork => 75,
-            Self::NotApplicable { .. } => 76,
+        match self.rule.kind {
+            Kind::NeedNetwork => 75,
+            Kind::NotApplicable => 76,
             _ => 1,
         }
     }

@@ -3,7 +3,7 @@
 //! No variant of [`Value`] can hold free text from outside, so a log line cannot carry a secret or a
 //! terminal escape. Sinks (console, timeline) live in `sys` and `stage`.
 
-use crate::error::{Errno, Error};
+use crate::error::{Errno, Error, Kind};
 use core::fmt::{self, Write};
 
 /// How loud. The numbers are syslog's.
@@ -111,15 +111,15 @@ fn write_size(f: &mut fmt::Formatter<'_>, bytes: u64) -> fmt::Result {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Os { what, errno } => write!(f, "{what}: {errno}"),
-            Self::Unsupported { what, rule } => write!(f, "{what}: not supported: {rule}"),
-            Self::Malformed { what, rule, at: 0 } => write!(f, "{what}: malformed: {rule}"),
-            Self::Malformed { what, rule, at } => write!(f, "{what}: malformed at {at}: {rule}"),
-            Self::TooMany { what, limit } => write!(f, "{what}: more than {limit}"),
-            Self::Deadline { what, after_ms } => write!(f, "{what}: nothing after {after_ms} ms"),
-            Self::NeedNetwork => f.write_str("network needed"),
-            Self::NotApplicable { why } => f.write_str(why),
+        let (what, rule, number) = (self.what(), self.reason(), self.number());
+        match self.kind() {
+            Kind::Os => write!(f, "{what}: {}", self.errno().unwrap_or(Errno(0))),
+            Kind::Unsupported => write!(f, "{what}: not supported: {rule}"),
+            Kind::Malformed if number == 0 => write!(f, "{what}: malformed: {rule}"),
+            Kind::Malformed => write!(f, "{what}: malformed at {number}: {rule}"),
+            Kind::TooMany => write!(f, "{what}: more than {number}"),
+            Kind::Deadline => write!(f, "{what}: nothing after {number} ms"),
+            Kind::NeedNetwork | Kind::NotApplicable => f.write_str(rule),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who this VM is to be. A value in here is valid: nothing downstream checks again.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limits;
 
 /// Where a fact came from. Later in this list loses, except where [`Facts`] says otherwise.
@@ -54,21 +54,22 @@ impl Hostname {
     /// # Errors
     /// `Malformed`, naming the rule.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |rule| Error::malformed("host name", rule, 0);
         let text = text.trim_ascii();
         if text.is_empty() {
-            return Err(bad("empty host name"));
+            return Err(malformed!("host name", "empty host name", 0));
         }
         for label in text.split('.') {
             let edge_is_hyphen = label.starts_with('-') || label.ends_with('-');
             if label.is_empty() || label.len() > 63 || edge_is_hyphen {
-                return Err(bad("host name label"));
+                return Err(malformed!("host name", "host name label", 0));
             }
             if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-                return Err(bad("host name character"));
+                return Err(malformed!("host name", "host name character", 0));
             }
         }
-        heapless::String::try_from(text).map(Self).map_err(|_| bad("host name longer than 64"))
+        heapless::String::try_from(text)
+            .map(Self)
+            .map_err(|_| malformed!("host name", "host name longer than 64", 0))
     }
 
     /// The name.
@@ -94,16 +95,17 @@ impl UserName {
     /// # Errors
     /// `Malformed`, naming the rule.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |rule| Error::malformed("user name", rule, 0);
         let text = text.trim_ascii();
-        let first = text.bytes().next().ok_or(bad("empty user name"))?;
+        let first = text.bytes().next().ok_or(malformed!("user name", "empty user name", 0))?;
         if !(first.is_ascii_alphabetic() || first == b'_') {
-            return Err(bad("user name first character"));
+            return Err(malformed!("user name", "user name first character", 0));
         }
         if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
-            return Err(bad("user name character"));
+            return Err(malformed!("user name", "user name character", 0));
         }
-        heapless::String::try_from(text).map(Self).map_err(|_| bad("user name longer than 32"))
+        heapless::String::try_from(text)
+            .map(Self)
+            .map_err(|_| malformed!("user name", "user name longer than 32", 0))
     }
 
     /// The name.
@@ -123,11 +125,12 @@ impl PasswordHash {
     /// # Errors
     /// `Malformed`, naming the rule.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |rule| Error::malformed("password hash", rule, 0);
         if !text.starts_with('$') || !text.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
-            return Err(bad("not a crypt hash"));
+            return Err(malformed!("password hash", "not a crypt hash", 0));
         }
-        heapless::String::try_from(text).map(Self).map_err(|_| bad("password hash too long"))
+        heapless::String::try_from(text)
+            .map(Self)
+            .map_err(|_| malformed!("password hash", "password hash too long", 0))
     }
 
     /// The hash, for /etc/shadow.
@@ -147,20 +150,19 @@ impl<'a> SshKey<'a> {
     /// # Errors
     /// `Malformed`, naming the rule ("certificate, not an OpenSSH key" for PEM).
     pub fn parse(line: &'a str) -> Result<Self> {
-        let bad = |rule| Error::malformed("SSH key", rule, 0);
         let line = line.trim_ascii();
         if line.starts_with("-----BEGIN") {
-            return Err(bad("certificate, not an OpenSSH key"));
+            return Err(malformed!("SSH key", "certificate, not an OpenSSH key", 0));
         }
         if line.len() > limits::SSH_KEY {
-            return Err(Error::TooMany { what: "SSH key", limit: limits::SSH_KEY });
+            return Err(too_many!("SSH key", limits::SSH_KEY));
         }
         if line.bytes().any(|b| b < b' ' && b != b'\t' || b == 0x7f) {
-            return Err(bad("control character in SSH key"));
+            return Err(malformed!("SSH key", "control character in SSH key", 0));
         }
         let has_type = line.split_ascii_whitespace().zip(line.split_ascii_whitespace().skip(1));
         let mut pairs = has_type.filter(|(kind, blob)| is_key_type(kind) && is_key_blob(blob));
-        pairs.next().map(|_| Self(line)).ok_or(bad("not an OpenSSH key"))
+        pairs.next().map(|_| Self(line)).ok_or(malformed!("SSH key", "not an OpenSSH key", 0))
     }
 
     /// The line without a newline.
@@ -199,7 +201,7 @@ impl SshKeys {
         if self.lines().any(|line| line == key.as_str()) {
             return Ok(());
         }
-        let full = Error::TooMany { what: "SSH keys", limit: limits::SSH_KEYS };
+        let full = too_many!("SSH keys", limits::SSH_KEYS);
         if key.as_str().len() + 1 > self.text.capacity() - self.text.len() {
             return Err(full);
         }
@@ -246,15 +248,15 @@ impl InstanceId {
     /// # Errors
     /// `Malformed`, naming the rule.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |rule| Error::malformed("instance id", rule, 0);
         let text = text.trim_ascii();
         if text.is_empty() || text.starts_with('.') {
-            return Err(bad("empty instance id"));
+            return Err(malformed!("instance id", "empty instance id", 0));
         }
         if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-            return Err(bad("instance id character"));
+            return Err(malformed!("instance id", "instance id character", 0));
         }
-        let mut id = heapless::String::try_from(text).map_err(|_| bad("instance id longer than 64"))?;
+        let mut id = heapless::String::try_from(text)
+            .map_err(|_| malformed!("instance id", "instance id longer than 64", 0))?;
         id.make_ascii_lowercase();
         Ok(Self(id))
     }
@@ -303,7 +305,7 @@ impl DeviceName {
     /// # Errors
     /// `Malformed`.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = Error::malformed("device name", "device name", 0);
+        let bad = malformed!("device name", "device name", 0);
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._:!-".contains(&b);
         if text.is_empty() || text.starts_with('.') || !text.bytes().all(is_plain) {
             return Err(bad);

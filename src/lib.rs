@@ -16,10 +16,13 @@
 #[cfg(test)]
 extern crate std;
 
+// First: its macros are used everywhere.
+#[macro_use]
+pub mod error;
+
 pub mod apply;
 pub mod cli;
 pub mod disk;
-pub mod error;
 pub mod event;
 pub mod facts;
 pub mod format;

@@ -1,6 +1,6 @@
 //! Bytes that are wiped when dropped and cannot be printed, compared or copied by accident.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, Rule};
 use zeroize::Zeroize;
 
 /// A secret of at most `N` bytes. It has no `Debug`, `Display`, `Clone` or `PartialEq`.
@@ -16,12 +16,12 @@ impl<const N: usize> Secret<N> {
         Self { bytes: [0; N], len: 0 }
     }
 
-    /// Appends a chunk.
+    /// Appends a chunk; `full` is broken when there is no room.
     ///
     /// # Errors
     /// `TooMany` when it does not fit; nothing is appended then.
-    pub fn push(&mut self, what: &'static str, chunk: &[u8]) -> Result<()> {
-        let full = Error::TooMany { what, limit: N };
+    pub fn push(&mut self, full: &'static Rule, chunk: &[u8]) -> Result<()> {
+        let full = full.above(N);
         let end = self.len.checked_add(chunk.len()).ok_or(full)?;
         self.bytes.get_mut(self.len..end).ok_or(full)?.copy_from_slice(chunk);
         self.len = end;
@@ -72,15 +72,15 @@ mod tests {
     #[test]
     fn one_byte_too_many_is_refused_whole() {
         let mut secret = Secret::<4>::new();
-        secret.push("test", b"abc").unwrap();
-        assert!(secret.push("test", b"de").is_err());
+        secret.push(too_many!("test"), b"abc").unwrap();
+        assert!(secret.push(too_many!("test"), b"de").is_err());
         assert_eq!(secret.expose(), b"abc");
     }
 
     #[test]
     fn wipe_clears_the_bytes() {
         let mut secret = Secret::<4>::new();
-        secret.push("test", b"abcd").unwrap();
+        secret.push(too_many!("test"), b"abcd").unwrap();
         secret.wipe();
         assert_eq!(secret.bytes, [0; 4]);
         assert!(secret.is_empty());

@@ -3,7 +3,7 @@
 //! It appears under `/run/preroot` by one rename and is never half there. Layout: `docs/seed-format.md`.
 //! Each file is 0600 in a 0700 directory on tmpfs; values end with one newline.
 
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::facts::{
     DeviceName, Fact, Facts, Hostname, InstanceId, PasswordHash, PreProvisioning, Provenance, SshKey,
     SshKeys, UserName,
@@ -92,8 +92,7 @@ pub fn failure(reason: &str) -> Option<heapless::String<{ limits::REASON }>> {
 fn path(base: &str, name: &str) -> Result<PathText> {
     let mut text = PathText::new();
     let separator = if base.is_empty() { "" } else { "/" };
-    write!(text, "{base}{separator}{name}")
-        .map_err(|_| Error::TooMany { what: "path", limit: limits::PATH })?;
+    write!(text, "{base}{separator}{name}").map_err(|_| too_many!("path", limits::PATH))?;
     Ok(text)
 }
 
@@ -103,7 +102,7 @@ fn path(base: &str, name: &str) -> Result<PathText> {
 /// `TooMany`, never with a valid id.
 pub fn pending(id: &InstanceId) -> Result<PathText> {
     let mut text = path(STATE, "pending-")?;
-    text.push_str(id.as_str()).map_err(|_| Error::TooMany { what: "path", limit: limits::PATH })?;
+    text.push_str(id.as_str()).map_err(|_| too_many!("path", limits::PATH))?;
     Ok(text)
 }
 
@@ -113,7 +112,7 @@ pub fn pending(id: &InstanceId) -> Result<PathText> {
 /// `Unsupported` when `run` is not tmpfs or ramfs; `Os`.
 pub fn begin(run: &mut dyn Dir) -> Result<()> {
     if !run.is_in_memory() {
-        return Err(Error::Unsupported { what: "/run", rule: "seed outside memory (tmpfs)" });
+        return Err(unsupported!("/run", "seed outside memory (tmpfs)"));
     }
     remove(run, STAGING)?;
     run.make_dir(STAGING, PRIVATE_DIR)?;
@@ -176,7 +175,7 @@ fn write_values(run: &mut dyn Dir, facts: &Facts) -> Result<()> {
     let mut value = |name: &str, text: Option<&str>, from: Option<Provenance>| -> Result<()> {
         let Some(text) = text else { return Ok(()) };
         if let Some(from) = from {
-            let full = Error::TooMany { what: "provenance", limit: 512 };
+            let full = too_many!("provenance", 512);
             writeln!(source, "{name} {}", from.word()).map_err(|_| full)?;
         }
         write_value(run, name, text)
@@ -200,7 +199,7 @@ fn write_values(run: &mut dyn Dir, facts: &Facts) -> Result<()> {
     fact!("azure/pre-provisioning", facts.pre_provisioning, pre_provisioning_word);
     fact!("azure/has-os-profile", facts.has_os_profile, truth);
     if let Some(custom_data) = &facts.custom_data {
-        let full = Error::TooMany { what: "provenance", limit: 512 };
+        let full = too_many!("provenance", 512);
         writeln!(source, "{CUSTOM_DATA} {}", custom_data.from.word()).map_err(|_| full)?;
     }
     write_value(run, "source", source.trim_end())
@@ -220,7 +219,7 @@ fn write_context(run: &mut dyn Dir, context: &Context) -> Result<()> {
 
 fn write_lease(run: &mut dyn Dir, lease: &Lease) -> Result<()> {
     let mut text = heapless::String::<{ 48 * limits::ROUTES }>::new();
-    let full = |_| Error::TooMany { what: "lease value", limit: 48 * limits::ROUTES };
+    let full = |_| too_many!("lease value", 48 * limits::ROUTES);
     let [a, b, c, d, e, f] = lease.mac;
     write!(text, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}").map_err(full)?;
     write_value(run, "lease/mac", &text)?;
@@ -278,17 +277,16 @@ impl core::fmt::Display for Quad {
 /// `Os(NOENT)` when there is none, `Unsupported` or `Malformed` when it must not be used.
 pub fn verify(dir: &mut dyn Dir, base: &str) -> Result<()> {
     let stat = dir.stat(base)?;
-    let bad = |rule| Error::malformed("seed", rule, 0);
     if stat.file_type != FileType::Directory {
-        return Err(bad("seed is not a directory"));
+        return Err(malformed!("seed", "seed is not a directory", 0));
     }
     if stat.uid != 0 || stat.mode & 0o077 != 0 {
-        return Err(bad("seed is not root's alone"));
+        return Err(malformed!("seed", "seed is not root's alone", 0));
     }
     let mut buf = [0; 8];
     match read_value(dir, base, "format", &mut buf)? {
         Some(FORMAT) => Ok(()),
-        _ => Err(Error::Unsupported { what: "seed", rule: "unknown seed format" }),
+        _ => Err(unsupported!("seed", "unknown seed format")),
     }
 }
 
@@ -461,7 +459,7 @@ pub fn mark(root: &mut dyn Dir, file: &str, id: &InstanceId) -> Result<()> {
     let staging = path(STATE, "mark.tmp")?;
     ignore_missing(root.remove(&staging))?;
     let mut line = Line::new();
-    writeln!(line, "{}", id.as_str()).map_err(|_| Error::TooMany { what: "instance id", limit: 128 })?;
+    writeln!(line, "{}", id.as_str()).map_err(|_| too_many!("instance id", 128))?;
     root.create(&staging, Owner::root(0o644), line.as_bytes())?;
     root.rename(&staging, file)?;
     root.sync_dir(STATE)
@@ -508,7 +506,7 @@ fn read_value<'b>(dir: &mut dyn Dir, base: &str, name: &str, buf: &'b mut [u8]) 
         Err(error) => return Err(error),
     };
     let text = core::str::from_utf8(buf.get(..n).unwrap_or_default());
-    text.map(|text| Some(text.trim_end_matches('\n'))).map_err(|_| Error::malformed("seed", "not UTF-8", 0))
+    text.map(|text| Some(text.trim_end_matches('\n'))).map_err(|_| malformed!("seed", "not UTF-8", 0))
 }
 
 fn provenance(source: &str, name: &str) -> Provenance {
@@ -521,7 +519,7 @@ fn parse_truth(text: &str) -> Result<bool> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(Error::malformed("seed", "neither true nor false", 0)),
+        _ => Err(malformed!("seed", "neither true nor false", 0)),
     }
 }
 

@@ -12,8 +12,9 @@ PLACES = ("src/facts.rs", "src/plan.rs", "src/seed.rs", "src/source", "src/apply
           "src/format/http.rs", "src/format/json", "src/format/imds", "src/format/volume.rs", "src/format/ovf",
           "src/format/udf", "src/format/iso9660", "src/format/xml", "src/stage/fetch.rs", "src/stage/online.rs",
           "src/stage/offline.rs", "src/stage/persist.rs", "src/stage/report.rs")
-REASONS = (r'malformed\(\s*[^,()"]*(?:"[^"]*")?\s*,\s*"([^"]+)"', r'\bbad\(\s*"([^"]+)"', r'\brule: "([^"]+)"',
-           r'TooMany \{\s*what: "([^"]+)"', r'Deadline \{\s*what: "([^"]+)"', r'\bwhy: "([^"]+)"')
+REASONS = (r'(?:malformed|unsupported)!\(\s*(?:rule )?(?:"[^"]*"|[A-Z_]+),\s*"([^"]+)"',
+           r'Rule::(?:malformed|unsupported)\(\w+, "([^"]+)"',
+           r'(?:too_many|deadline|not_applicable)!\(\s*"([^"]+)"')
 
 
 def code(path):

@@ -2,18 +2,21 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use preroot::error::Rule;
 use preroot::format::authorized_keys::{has_key, merge};
 use preroot::format::text::Out;
+
+const FULL: Rule = Rule::too_many("fuzz");
 
 const KEY: &str = "ssh-ed25519 AAAAC3Nz ops";
 
 fuzz_target!(|text: &[u8]| {
     let mut buf = vec![0; text.len() + 64];
-    let mut once = Out::new("fuzz", &mut buf);
+    let mut once = Out::new(&FULL, &mut buf);
     merge(text, [KEY].into_iter(), &mut once).unwrap();
     assert!(once.as_bytes().starts_with(text) && has_key(once.as_bytes(), KEY));
     let mut buf = vec![0; text.len() + 64];
-    let mut twice = Out::new("fuzz", &mut buf);
+    let mut twice = Out::new(&FULL, &mut buf);
     merge(once.as_bytes(), [KEY].into_iter(), &mut twice).unwrap();
     assert_eq!(once.as_bytes(), twice.as_bytes());
 });

@@ -3,12 +3,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use preroot::error::Result;
-use preroot::format::base64::Decoder;
+use preroot::format::base64::{Decoder, Rules};
 
+const RULES: Rules = Rules::of("fuzz");
 const LIMIT: usize = 1000;
 
 fn read(text: &[u8], step: usize) -> (Result<usize>, Vec<u8>) {
-    let (mut decoder, mut bytes) = (Decoder::new("fuzz", LIMIT), Vec::new());
+    let (mut decoder, mut bytes) = (Decoder::new(&RULES, LIMIT), Vec::new());
     let mut output = |chunk: &[u8]| {
         bytes.extend(chunk);
         Ok(())

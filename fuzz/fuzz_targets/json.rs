@@ -29,7 +29,7 @@ impl Sink for Recorder {
 }
 
 fn read(document: &[u8], step: usize) -> (Recorder, Result<()>) {
-    let (mut tokenizer, mut recorder) = (Tokenizer::new("fuzz"), Recorder::default());
+    let (mut tokenizer, mut recorder) = (Tokenizer::new(), Recorder::default());
     let result = document.chunks(step).try_for_each(|chunk| tokenizer.push(chunk, &mut recorder));
     let result = result.and_then(|()| tokenizer.finish(&mut recorder));
     (recorder, result)

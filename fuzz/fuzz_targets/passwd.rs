@@ -2,8 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use preroot::error::Rule;
 use preroot::format::passwd::{self, IdRange, UserRepr};
 use preroot::format::text::{Out, lines};
+
+const FULL: Rule = Rule::too_many("fuzz");
 
 fuzz_target!(|text: &[u8]| {
     let range = IdRange { min: 1000, max: 60_000 };
@@ -14,15 +17,15 @@ fuzz_target!(|text: &[u8]| {
         let _ = UserRepr::parse(line);
     }
     let mut buf = vec![0; text.len() + 256];
-    let mut out = Out::new("fuzz", &mut buf);
+    let mut out = Out::new(&FULL, &mut buf);
     passwd::add(text, &[b"preroot", b"x"], &mut out).unwrap();
     assert!(passwd::find(out.as_bytes(), "preroot").is_some());
     let mut buf = vec![0; text.len() + 256];
-    let mut out = Out::new("fuzz", &mut buf);
+    let mut out = Out::new(&FULL, &mut buf);
     passwd::set_fields(text, "root", &[(passwd::PASSWORD, b"!")], &mut out).unwrap();
     assert_eq!(lines(out.as_bytes()).count(), lines(text).count());
     let mut buf = vec![0; text.len() + 256];
-    let mut out = Out::new("fuzz", &mut buf);
+    let mut out = Out::new(&FULL, &mut buf);
     passwd::add_member(text, "sudo", "ops", &mut out).unwrap();
     if let Some(line) = passwd::find(out.as_bytes(), "sudo") {
         assert!(line.has_member("ops"));

@@ -2,14 +2,17 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use preroot::error::Rule;
 use preroot::format::sshd_config::{Deciding, deciding, set};
 use preroot::format::text::Out;
+
+const FULL: Rule = Rule::too_many("fuzz");
 
 fuzz_target!(|text: &[u8]| {
     let keyword = "PasswordAuthentication";
     let before = deciding(text, keyword);
     let mut buf = vec![0; text.len() + 64];
-    let mut out = Out::new("fuzz", &mut buf);
+    let mut out = Out::new(&FULL, &mut buf);
     set(text, keyword, "no", &mut out).unwrap();
     if before != Deciding::DropIn {
         assert_eq!(deciding(out.as_bytes(), keyword), Deciding::Here(b"no"));

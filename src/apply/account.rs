@@ -1,7 +1,7 @@
 //! Who is the administrator in this image's passwd, and may the platform change that account?
 
 use super::{Buffers, PathText, join, read};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::facts::UserName;
 use crate::format::login_defs::LoginDefsRepr;
 use crate::format::passwd::{UserRepr, find};
@@ -39,7 +39,7 @@ pub struct Account {
 /// # Errors
 /// `Os`, `TooMany`.
 pub fn login_defs(dir: &mut dyn Dir, buffers: &mut Buffers<'_>) -> Result<LoginDefsRepr> {
-    read(dir, LOGIN_DEFS, LOGIN_DEFS, buffers.old).map(LoginDefsRepr::parse)
+    read(dir, LOGIN_DEFS, object!(LOGIN_DEFS), buffers.old).map(LoginDefsRepr::parse)
 }
 
 /// The account of this name, if there is one.
@@ -49,11 +49,11 @@ pub fn login_defs(dir: &mut dyn Dir, buffers: &mut Buffers<'_>) -> Result<LoginD
 /// not get a password because somebody named the administrator `root`. `Malformed`, `Os`, `TooMany`.
 pub fn lookup(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, user: &UserName) -> Result<Option<Account>> {
     let first = login_defs(dir, buffers)?.uids.min;
-    let passwd = read(dir, PASSWD, PASSWD, buffers.old)?;
+    let passwd = read(dir, PASSWD, object!(PASSWD), buffers.old)?;
     let Some(line) = find(passwd, user.as_str()) else { return Ok(None) };
     let user = UserRepr::parse(line)?;
     if user.uid < first || user.uid == NOBODY {
-        return Err(Error::Unsupported { what: "administrator", rule: "the name of a system account" });
+        return Err(unsupported!("administrator", "the name of a system account"));
     }
     let home = join(&[user.home.trim_matches('/')])?;
     Ok(Some(Account { uid: user.uid, gid: user.gid, home }))
@@ -64,7 +64,7 @@ pub fn lookup(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, user: &UserName) -> 
 /// # Errors
 /// As [`lookup`]; `Malformed` when there is no such user.
 pub fn require(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, user: &UserName) -> Result<Account> {
-    lookup(dir, buffers, user)?.ok_or(Error::malformed(PASSWD, "administrator has no account", 0))
+    lookup(dir, buffers, user)?.ok_or(malformed!(PASSWD, "administrator has no account", 0))
 }
 
 /// Works while no other program changes the account files.

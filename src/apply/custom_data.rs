@@ -2,7 +2,7 @@
 
 use super::replace::{self, Ownership, Target};
 use super::{Root, SeedPlace, State, below, named, read};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::facts::Facts;
 use crate::seed;
 use crate::sys::Owner;
@@ -18,7 +18,7 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let wanted = from_seed(root)?;
     let wanted = root.buffers.new.get(..wanted).unwrap_or_default();
     let is_private = root.dir.stat(FILE).is_ok_and(|stat| stat.uid == 0 && stat.mode & 0o077 == 0);
-    let there = read(root.dir, FILE, WHAT, root.buffers.old)?;
+    let there = read(root.dir, FILE, object!(WHAT), root.buffers.old)?;
     Ok(if is_private && there == wanted { State::Satisfied } else { State::Missing })
 }
 
@@ -27,9 +27,10 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
         return Ok(());
     }
     let n = from_seed(root)?;
-    seed::make_state_dir(root.dir).map_err(named(seed::STATE))?;
-    let target = Target { path: FILE, what: WHAT, ownership: Ownership::Force(Owner::root(0o600)) };
-    let content = root.buffers.new.get(..n).ok_or(Error::TooMany { what: WHAT, limit: n })?;
+    seed::make_state_dir(root.dir).map_err(named(object!(seed::STATE)))?;
+    let target =
+        Target { path: FILE, object: object!(WHAT), ownership: Ownership::Force(Owner::root(0o600)) };
+    let content = root.buffers.new.get(..n).ok_or(too_many!(WHAT, n))?;
     replace::write(root.dir, target, content, &mut |_, _| Ok(()))
 }
 
@@ -39,5 +40,5 @@ fn from_seed(root: &mut Root<'_>) -> Result<usize> {
         SeedPlace::Run(base) => (&mut *root.run, base),
         SeedPlace::Root(base) => (&mut *root.dir, base),
     };
-    dir.read(&below(base, seed::CUSTOM_DATA)?, root.buffers.new).map_err(named(WHAT))
+    dir.read(&below(base, seed::CUSTOM_DATA)?, root.buffers.new).map_err(named(object!(WHAT)))
 }

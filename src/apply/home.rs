@@ -5,7 +5,7 @@
 
 use super::account::Account;
 use super::{Buffers, PathText, below, ignore_missing, join, named, split};
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::sys::{Dir, FileType, Owner, Symlinks};
 
 const SKELETON: &str = "etc/skel";
@@ -25,13 +25,13 @@ pub(super) fn exists(dir: &mut dyn Dir, account: &Account) -> Result<bool> {
     }
     match dir.stat(&account.home) {
         Err(error) if error.is_not_found() => Ok(false),
-        Err(error) => Err(named(WHAT)(error)),
+        Err(error) => Err(named(object!(WHAT))(error)),
         Ok(stat) if stat.file_type != FileType::Directory => {
-            Err(Error::Unsupported { what: WHAT, rule: "not a directory (links are not followed)" })
+            Err(unsupported!(WHAT, "not a directory (links are not followed)"))
         }
         // sshd's StrictModes refuses keys in a home of a third person, and so do we.
         Ok(stat) if stat.uid != account.uid && stat.uid != 0 => {
-            Err(Error::Unsupported { what: WHAT, rule: "belongs to somebody else" })
+            Err(unsupported!(WHAT, "belongs to somebody else"))
         }
         Ok(_) => Ok(true),
     }
@@ -49,13 +49,13 @@ pub(super) fn make(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, account: &Accou
     make_parents(dir, parent)?;
     let staging = below(parent, &join(&[".", name, ".preroot"])?)?;
     remove_tree(dir, &staging, DEPTH)?;
-    dir.make_dir(&staging, Owner::root(0o700)).map_err(named(WHAT))?;
+    dir.make_dir(&staging, Owner::root(0o700)).map_err(named(object!(WHAT)))?;
     let owner = Owner { mode, uid: account.uid, gid: account.gid };
     copy_tree(dir, buffers, &staging, "", owner, DEPTH)?;
-    dir.set_owner(&staging, owner).map_err(named(WHAT))?;
-    dir.enter(parent, Symlinks::Inside, &mut |parent| parent.sync_all()).map_err(named(WHAT))?;
-    dir.rename(&staging, &account.home).map_err(named(WHAT))?;
-    dir.sync_dir(parent).map_err(named(WHAT))
+    dir.set_owner(&staging, owner).map_err(named(object!(WHAT)))?;
+    dir.enter(parent, Symlinks::Inside, &mut |parent| parent.sync_all()).map_err(named(object!(WHAT)))?;
+    dir.rename(&staging, &account.home).map_err(named(object!(WHAT)))?;
+    dir.sync_dir(parent).map_err(named(object!(WHAT)))
 }
 
 /// `/home` may be missing in a minimal image; it must be root's, or its owner could put a link in our way.
@@ -65,11 +65,11 @@ fn make_parents(dir: &mut dyn Dir, parent: &str) -> Result<()> {
         let above = parent.get(..end).unwrap_or_default();
         match dir.make_dir(above, Owner::root(0o755)) {
             Err(error) if error.errno() == Some(Errno::EXIST) => {}
-            outcome => outcome.map_err(named(WHAT))?,
+            outcome => outcome.map_err(named(object!(WHAT)))?,
         }
         dir.enter(above, Symlinks::Inside, &mut |above| match above.stat("")?.uid {
             0 => Ok(()),
-            _ => Err(Error::Unsupported { what: WHAT, rule: "a directory above it is not root's" }),
+            _ => Err(unsupported!(WHAT, "a directory above it is not root's")),
         })?;
     }
     Ok(())
@@ -90,12 +90,12 @@ fn copy_tree(
         n += 1;
         let path = below(at, &name)?;
         let from = below_skeleton(&path)?;
-        let stat = dir.stat(&from).map_err(named(SKELETON))?;
+        let stat = dir.stat(&from).map_err(named(object!(SKELETON)))?;
         // Ownership is the user's, so set-id bits of the skeleton have no meaning.
         let owner = Owner { mode: stat.mode & 0o777, ..owner };
         match stat.file_type {
             FileType::Directory => {
-                let depth = depth.checked_sub(1).ok_or(Error::TooMany { what: SKELETON, limit: DEPTH })?;
+                let depth = depth.checked_sub(1).ok_or(too_many!(SKELETON, DEPTH))?;
                 in_home(dir, home, &mut |home| home.make_dir(&path, owner))?;
                 copy_tree(dir, buffers, home, &path, owner, depth)?;
             }
@@ -112,7 +112,7 @@ fn below_skeleton(at: &str) -> Result<PathText> {
 }
 
 fn in_home(dir: &mut dyn Dir, home: &str, work: &mut dyn FnMut(&mut dyn Dir) -> Result<()>) -> Result<()> {
-    dir.enter(home, Symlinks::Refuse, work).map_err(named(WHAT))
+    dir.enter(home, Symlinks::Refuse, work).map_err(named(object!(WHAT)))
 }
 
 fn copy_file(
@@ -125,7 +125,7 @@ fn copy_file(
 ) -> Result<()> {
     let mut offset = 0;
     loop {
-        let n = dir.read_at(from, offset, buffers.old).map_err(named(SKELETON))?;
+        let n = dir.read_at(from, offset, buffers.old).map_err(named(object!(SKELETON)))?;
         let chunk = buffers.old.get(..n).unwrap_or_default();
         in_home(dir, home, &mut |home| match offset {
             0 => home.create_unsynced(path, owner, chunk),
@@ -140,9 +140,9 @@ fn copy_file(
 
 fn copy_link(dir: &mut dyn Dir, from: &str, home: &str, path: &str) -> Result<()> {
     let mut target = [0; 512];
-    let n = dir.read_link(from, &mut target).map_err(named(SKELETON))?;
+    let n = dir.read_link(from, &mut target).map_err(named(object!(SKELETON)))?;
     let target = core::str::from_utf8(target.get(..n).unwrap_or_default());
-    let target = target.map_err(|_| Error::malformed(SKELETON, "link is not UTF-8", 0))?;
+    let target = target.map_err(|_| malformed!(SKELETON, "link is not UTF-8", 0))?;
     in_home(dir, home, &mut |home| home.make_symlink(path, target))
 }
 
@@ -157,7 +157,7 @@ fn nth_entry(dir: &mut dyn Dir, path: &str, n: usize) -> Result<Option<Name>> {
         seen += 1;
         seen <= n
     });
-    ignore_missing(listed).map_err(named(WHAT))?;
+    ignore_missing(listed).map_err(named(object!(WHAT)))?;
     Ok(found)
 }
 
@@ -165,14 +165,14 @@ fn nth_entry(dir: &mut dyn Dir, path: &str, n: usize) -> Result<Option<Name>> {
 fn remove_tree(dir: &mut dyn Dir, path: &str, depth: usize) -> Result<()> {
     let stat = match dir.stat(path) {
         Err(error) if error.is_not_found() => return Ok(()),
-        outcome => outcome.map_err(named(WHAT))?,
+        outcome => outcome.map_err(named(object!(WHAT)))?,
     };
     if stat.file_type != FileType::Directory {
-        return dir.remove(path).map_err(named(WHAT));
+        return dir.remove(path).map_err(named(object!(WHAT)));
     }
-    let deeper = depth.checked_sub(1).ok_or(Error::TooMany { what: WHAT, limit: DEPTH });
+    let deeper = depth.checked_sub(1).ok_or(too_many!(WHAT, DEPTH));
     while let Some(name) = nth_entry(dir, path, 0)? {
         remove_tree(dir, &below(path, &name)?, deeper?)?;
     }
-    dir.remove_dir(path).map_err(named(WHAT))
+    dir.remove_dir(path).map_err(named(object!(WHAT)))
 }

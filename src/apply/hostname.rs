@@ -17,13 +17,13 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
 }
 
 fn holds(root: &mut Root<'_>, path: &str, name: &Hostname) -> Result<bool> {
-    let text = read(root.dir, path, FILE, root.buffers.old)?;
+    let text = read(root.dir, path, object!(FILE), root.buffers.old)?;
     Ok(text.trim_ascii() == name.as_str().as_bytes())
 }
 
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let Some(name) = &facts.hostname else { return Ok(()) };
-    let target = Target::root(FILE, FILE, 0o644);
+    let target = Target::root(FILE, object!(FILE), 0o644);
     replace::edit(root.dir, target, &mut root.buffers, &mut |_, out| {
         out.put_all(&[name.value.as_str().as_bytes(), b"\n"])
     })?;

@@ -10,7 +10,7 @@ const FILE: &str = "etc/hosts";
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let Some(name) = &facts.hostname else { return Ok(State::Satisfied) };
-    let text = read(root.dir, FILE, FILE, root.buffers.old)?;
+    let text = read(root.dir, FILE, object!(FILE), root.buffers.old)?;
     let is_there = resolves(text, name.value.as_str(), name.value.short());
     Ok(if is_there { State::Satisfied } else { State::Missing })
 }
@@ -18,7 +18,7 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let Some(name) = &facts.hostname else { return Ok(()) };
     let (name, short) = (name.value.as_str(), name.value.short());
-    let target = Target::root(FILE, FILE, 0o644);
+    let target = Target::root(FILE, object!(FILE), 0o644);
     replace::edit(root.dir, target, &mut root.buffers, &mut |old, out| {
         if resolves(old, name, short) { out.put(old) } else { add_own_name(old, name, short, out) }
     })

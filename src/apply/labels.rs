@@ -38,5 +38,11 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     if let Some(home) = &home {
         let _ = argv.push(home);
     }
-    super::run_of_image(root.system, root.path, &argv, "SELinux labels", "restorecon failed")
+    super::run_of_image(
+        root.system,
+        root.path,
+        &argv,
+        object!("SELinux labels"),
+        malformed!("SELinux labels", "restorecon failed"),
+    )
 }

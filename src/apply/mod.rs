@@ -3,6 +3,13 @@
 //! A module asks "is the world as it should be?" (`check`) and makes it so (`apply`). Both are safe to run
 //! again after a power cut anywhere: files are replaced whole, and nothing is believed that was not looked at.
 
+/// `object!("etc/passwd")`: an [`Object`], known at compile time.
+macro_rules! object {
+    ($name:expr) => {
+        const { &$crate::apply::Object::new($name) }
+    };
+}
+
 pub mod account;
 mod custom_data;
 mod home;
@@ -17,13 +24,37 @@ mod sshd;
 mod sudo;
 mod users;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result, Rule};
 use crate::facts::Facts;
 use crate::limits;
 use crate::sys::{Dir, System};
 
 /// A path we build.
 type PathText = heapless::String<{ limits::PATH }>;
+
+/// A part of the system by its name in errors, with what may go wrong with it.
+#[derive(Debug)]
+pub struct Object {
+    name: &'static str,
+    refused: Rule,
+    full: Rule,
+    linked: Rule,
+    special: Rule,
+}
+
+impl Object {
+    /// An object of this name; for a file of the system it is the path.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            refused: Rule::os(name),
+            full: Rule::too_many(name),
+            linked: Rule::unsupported(name, "a symbolic link stands in the file's place"),
+            special: Rule::unsupported(name, "no regular file"),
+        }
+    }
+}
 
 /// What a module finds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,17 +135,17 @@ impl Root<'_> {
     }
 }
 
-/// Runs a program of the image; `rule` names what its refusal means.
+/// Runs a program of the image; `failed` names what its refusal means.
 fn run_of_image(
     system: &mut dyn System,
     mount: &str,
     argv: &[&str],
-    what: &'static str,
-    rule: &'static str,
+    object: &'static Object,
+    failed: &'static Rule,
 ) -> Result<()> {
-    match system.run(mount, argv, limits::APPLY_MODULE_MS).map_err(named(what))? {
+    match system.run(mount, argv, limits::APPLY_MODULE_MS).map_err(named(object))? {
         0 => Ok(()),
-        status => Err(Error::malformed(what, rule, u64::try_from(status).unwrap_or_default())),
+        status => Err(failed.at(u64::try_from(status).unwrap_or_default())),
     }
 }
 
@@ -155,7 +186,7 @@ pub const MODULES: &[Module] = &[
 fn join(parts: &[&str]) -> Result<PathText> {
     let mut path = PathText::new();
     for part in parts {
-        let full = Error::TooMany { what: "path", limit: limits::PATH };
+        let full = too_many!("path", limits::PATH);
         path.push_str(part).map_err(|_| full)?;
     }
     Ok(path)
@@ -172,11 +203,11 @@ fn split(path: &str) -> (&str, &str) {
 }
 
 /// Names the object in an error of the kernel, which knows only the operation.
-fn named(what: &'static str) -> impl Fn(Error) -> Error {
-    move |error| match error {
-        Error::Os { errno, .. } => Error::Os { what, errno },
-        Error::TooMany { limit, .. } => Error::TooMany { what, limit },
-        other => other,
+fn named(object: &'static Object) -> impl Fn(Error) -> Error {
+    move |error| match error.kind() {
+        Kind::Os => error.told_as(&object.refused),
+        Kind::TooMany => error.told_as(&object.full),
+        _ => error,
     }
 }
 
@@ -190,11 +221,11 @@ fn exists(dir: &mut dyn Dir, path: &str) -> Result<bool> {
 }
 
 /// A file that may be missing; then it is empty.
-fn read<'b>(dir: &mut dyn Dir, path: &str, what: &'static str, buf: &'b mut [u8]) -> Result<&'b [u8]> {
+fn read<'b>(dir: &mut dyn Dir, path: &str, object: &'static Object, buf: &'b mut [u8]) -> Result<&'b [u8]> {
     match dir.read(path, buf) {
         Ok(n) => Ok(buf.get(..n).unwrap_or_default()),
         Err(error) if error.is_not_found() => Ok(&[]),
-        Err(error) => Err(named(what)(error)),
+        Err(error) => Err(named(object)(error)),
     }
 }
 

@@ -7,7 +7,7 @@ use super::account::{self, PASSWD, SHADOW};
 use super::replace::{self, Target};
 use super::users::Digits;
 use super::{Root, State, read};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::facts::Facts;
 use crate::format::passwd::{CHANGED, PASSWORD, View, find, set_fields};
 
@@ -17,9 +17,9 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     if account::lookup(root.dir, &mut root.buffers, &user.value)?.is_none() {
         return Ok(State::Missing);
     }
-    let passwd = read(root.dir, PASSWD, PASSWD, root.buffers.old)?;
+    let passwd = read(root.dir, PASSWD, object!(PASSWD), root.buffers.old)?;
     let is_shadowed = find(passwd, name).is_some_and(|line| line.field(PASSWORD) == b"x");
-    let shadow = read(root.dir, SHADOW, SHADOW, root.buffers.old)?;
+    let shadow = read(root.dir, SHADOW, object!(SHADOW), root.buffers.old)?;
     let is_set = find(shadow, name).is_some_and(|line| is_as_asked(&line, facts));
     Ok(if is_set && is_shadowed { State::Satisfied } else { State::Missing })
 }
@@ -42,13 +42,18 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let day = day.as_ref().map(Digits::as_bytes).unwrap_or_default();
     let buffers = &mut root.buffers;
     account::locked(root.dir, &mut |dir| {
-        replace::edit(dir, Target::existing(SHADOW), buffers, &mut |old, out| match find(old, name) {
-            None => Err(Error::malformed(SHADOW, "administrator has no entry", 0)),
-            Some(line) if is_as_asked(&line, facts) => out.put(old),
-            Some(_) => set_fields(old, name, &[(PASSWORD, hash), (CHANGED, day)], out),
-        })?;
+        replace::edit(
+            dir,
+            Target::existing(object!(SHADOW)),
+            buffers,
+            &mut |old, out| match find(old, name) {
+                None => Err(malformed!(SHADOW, "administrator has no entry", 0)),
+                Some(line) if is_as_asked(&line, facts) => out.put(old),
+                Some(_) => set_fields(old, name, &[(PASSWORD, hash), (CHANGED, day)], out),
+            },
+        )?;
         // A password or nothing in passwd itself would count instead of shadow's.
-        replace::edit(dir, Target::existing(PASSWD), buffers, &mut |old, out| {
+        replace::edit(dir, Target::existing(object!(PASSWD)), buffers, &mut |old, out| {
             set_fields(old, name, &[(PASSWORD, b"x")], out)
         })
         .map(|_| ())

@@ -3,8 +3,8 @@
 //! A temporary file in the same directory, made with O_EXCL, gets owner, mode and SELinux label, is synced,
 //! renamed over the old one, and the directory is synced.
 
-use super::{Buffers, PathText, join, named, split};
-use crate::error::{Error, Result};
+use super::{Buffers, Object, PathText, join, named, split};
+use crate::error::{Errno, Result};
 use crate::format::text::Out;
 use crate::sys::{Dir, FileType, Owner};
 
@@ -24,8 +24,8 @@ pub enum Ownership {
 pub struct Target<'p> {
     /// Relative to the directory.
     pub path: &'p str,
-    /// Its name in errors.
-    pub what: &'static str,
+    /// What it is in errors.
+    pub object: &'static Object,
     /// Owner and mode.
     pub ownership: Ownership,
 }
@@ -34,16 +34,16 @@ pub struct Target<'p> {
 pub type Inspect<'a> = &'a mut dyn FnMut(&mut dyn Dir, &str) -> Result<()>;
 
 impl<'p> Target<'p> {
-    /// A file of the system that must be there: `path` names it in errors too.
+    /// A file of the system that must be there: the object's name is its path.
     #[must_use]
-    pub const fn existing(path: &'static str) -> Target<'static> {
-        Target { path, what: path, ownership: Ownership::Keep }
+    pub const fn existing(object: &'static Object) -> Target<'static> {
+        Target { path: object.name, object, ownership: Ownership::Keep }
     }
 
     /// A file of root's that is made if it is missing.
     #[must_use]
-    pub const fn root(path: &'p str, what: &'static str, mode: u32) -> Self {
-        Self { path, what, ownership: Ownership::KeepOr(Owner::root(mode)) }
+    pub const fn root(path: &'p str, object: &'static Object, mode: u32) -> Self {
+        Self { path, object, ownership: Ownership::KeepOr(Owner::root(mode)) }
     }
 }
 
@@ -61,10 +61,10 @@ pub fn edit(
 ) -> Result<bool> {
     let n = match dir.read(target.path, buffers.old) {
         Err(error) if error.is_not_found() && target.ownership != Ownership::Keep => None,
-        outcome => Some(outcome.map_err(named(target.what))?),
+        outcome => Some(outcome.map_err(named(target.object))?),
     };
     let old = buffers.old.get(..n.unwrap_or_default()).unwrap_or_default();
-    let mut out = Out::new(target.what, buffers.new);
+    let mut out = Out::new(&target.object.full, buffers.new);
     edit(old, &mut out)?;
     if n.is_some() && out.as_bytes() == old {
         return Ok(false);
@@ -82,12 +82,12 @@ pub fn write(dir: &mut dyn Dir, target: Target<'_>, content: &[u8], inspect: Ins
     let owner = match (target.ownership, old) {
         (Ownership::Keep | Ownership::KeepOr(_), Some(owner)) => owner,
         (Ownership::KeepOr(owner) | Ownership::Force(owner), _) => owner,
-        (Ownership::Keep, None) => return Err(Error::os(target.what, crate::error::Errno::NOENT)),
+        (Ownership::Keep, None) => return Err(target.object.refused.refused(Errno::NOENT)),
     };
     let temporary = temporary_name(target.path)?;
     // Left over from a power cut; removing follows no link.
-    super::ignore_missing(dir.remove(&temporary)).map_err(named(target.what))?;
-    let created = dir.create(&temporary, owner, content).map_err(named(target.what));
+    super::ignore_missing(dir.remove(&temporary)).map_err(named(target.object))?;
+    let created = dir.create(&temporary, owner, content).map_err(named(target.object));
     let outcome = created.and_then(|()| commit(dir, target, &temporary, old.is_some(), inspect));
     if outcome.is_err() {
         // Only the first failure says why.
@@ -104,23 +104,22 @@ fn commit(
     inspect: Inspect<'_>,
 ) -> Result<()> {
     if has_old {
-        dir.copy_label(target.path, temporary).map_err(named(target.what))?;
+        dir.copy_label(target.path, temporary).map_err(named(target.object))?;
     }
     inspect(dir, temporary)?;
-    dir.rename(temporary, target.path).map_err(named(target.what))?;
-    dir.sync_dir(split(target.path).0).map_err(named(target.what))
+    dir.rename(temporary, target.path).map_err(named(target.object))?;
+    dir.sync_dir(split(target.path).0).map_err(named(target.object))
 }
 
 fn old_owner(dir: &mut dyn Dir, target: Target<'_>) -> Result<Option<Owner>> {
     let stat = match dir.stat(target.path) {
         Err(error) if error.is_not_found() => return Ok(None),
-        outcome => outcome.map_err(named(target.what))?,
+        outcome => outcome.map_err(named(target.object))?,
     };
-    let refused = |rule| Err(Error::Unsupported { what: target.what, rule });
     match stat.file_type {
         FileType::File => Ok(Some(Owner { mode: stat.mode, uid: stat.uid, gid: stat.gid })),
-        FileType::Symlink => refused("a symbolic link stands in the file's place"),
-        _ => refused("no regular file"),
+        FileType::Symlink => Err(target.object.linked.at(0)),
+        _ => Err(target.object.special.at(0)),
     }
 }
 
@@ -134,11 +133,11 @@ fn temporary_name(path: &str) -> Result<PathText> {
 mod tests {
     use super::{Ownership, Target, edit, write};
     use crate::apply::Buffers;
-    use crate::error::{Errno, Error};
+    use crate::error::{Errno, Kind};
     use crate::sys::Owner;
     use crate::sys::fake::FakeDir;
 
-    const TARGET: Target<'static> = Target::existing("etc/group");
+    const TARGET: Target<'static> = Target::existing(object!("etc/group"));
 
     fn append(dir: &mut FakeDir, target: Target<'_>, room: usize) -> crate::error::Result<bool> {
         let mut bytes = std::vec![0; room];
@@ -194,7 +193,7 @@ mod tests {
         let mut dir = world();
         for room in [6, 14] {
             let error = append(&mut dir, TARGET, room).unwrap_err();
-            assert!(matches!(error, Error::TooMany { what: "etc/group", .. }), "{error:?}");
+            assert_eq!((error.kind(), error.what()), (Kind::TooMany, "etc/group"));
         }
         assert_eq!(dir.text("etc/group").unwrap(), "old\n");
     }
@@ -203,9 +202,9 @@ mod tests {
     fn a_link_is_not_replaced_and_a_missing_file_only_if_allowed() {
         let mut dir = world();
         dir.put_symlink("etc/gshadow", "group");
-        assert!(append(&mut dir, Target::existing("etc/gshadow"), 64).is_err());
-        assert!(append(&mut dir, Target::existing("etc/none"), 64).is_err());
-        assert!(append(&mut dir, Target::root("etc/none", "etc/none", 0o600), 64).unwrap());
+        assert!(append(&mut dir, Target::existing(object!("etc/gshadow")), 64).is_err());
+        assert!(append(&mut dir, Target::existing(object!("etc/none")), 64).is_err());
+        assert!(append(&mut dir, Target::root("etc/none", object!("etc/none"), 0o600), 64).unwrap());
         assert_eq!(dir.owner("etc/none").unwrap(), Owner::root(0o600));
     }
 
@@ -213,7 +212,7 @@ mod tests {
     fn what_inspection_refuses_never_counts() {
         let mut dir = world();
         let target = Target { ownership: Ownership::Force(Owner::root(0o440)), ..TARGET };
-        let refuse = Error::malformed("x", "y", 0);
+        let refuse = malformed!("x", "y", 0);
         let mut inspect = |dir: &mut dyn crate::sys::Dir, path: &str| {
             assert_eq!(dir.stat(path).unwrap().mode, 0o440);
             Err(refuse)

@@ -26,12 +26,18 @@ pub(super) fn check(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<Stat
 pub(super) fn apply(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<()> {
     // A power cut leaves empty files, and older ssh-keygen takes those for keys.
     while let Some(name) = count_keys(root)?.empty {
-        root.dir.remove(&below(DIRECTORY, &name)?).map_err(named("SSH host key"))?;
+        root.dir.remove(&below(DIRECTORY, &name)?).map_err(named(object!("SSH host key")))?;
     }
     let Some(keygen) = root.program(KEYGEN) else { return Ok(()) };
-    super::run_of_image(root.system, root.path, &[keygen, "-A"], "SSH host keys", "ssh-keygen -A failed")?;
+    super::run_of_image(
+        root.system,
+        root.path,
+        &[keygen, "-A"],
+        object!("SSH host keys"),
+        malformed!("SSH host keys", "ssh-keygen -A failed"),
+    )?;
     // ssh-keygen does not sync what it writes.
-    root.dir.sync_all().map_err(named("SSH host keys"))
+    root.dir.sync_all().map_err(named(object!("SSH host keys")))
 }
 
 struct Keys {
@@ -44,7 +50,7 @@ fn count_keys(root: &mut Root<'_>) -> Result<Keys> {
     let mut n = 0;
     while let Some(name) = nth_key(root, n)? {
         n += 1;
-        let stat = root.dir.stat(&below(DIRECTORY, &name)?).map_err(named("SSH host key"))?;
+        let stat = root.dir.stat(&below(DIRECTORY, &name)?).map_err(named(object!("SSH host key")))?;
         if stat.size == 0 {
             keys.empty = Some(name);
         } else {
@@ -65,6 +71,6 @@ fn nth_key(root: &mut Root<'_>, n: usize) -> Result<Option<Name>> {
             }
             seen <= n
         })
-        .map_err(named(DIRECTORY))?;
+        .map_err(named(object!(DIRECTORY)))?;
     Ok(found)
 }

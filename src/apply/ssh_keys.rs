@@ -5,7 +5,7 @@
 use super::account::{self, Account};
 use super::replace::{self, Ownership, Target};
 use super::{Buffers, Root, State, named, read};
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::facts::{Facts, SshKeys, UserName};
 use crate::format::authorized_keys::{has_key, merge};
 use crate::sys::{Dir, FileType, Owner, Symlinks};
@@ -22,7 +22,7 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     in_home(root.dir, &account, &mut |home| {
         let is_private =
             is_owned(home, DIRECTORY, &account, 0o700)? && is_owned(home, FILE, &account, 0o600)?;
-        let text = read(home, FILE, WHAT, buffers.old)?;
+        let text = read(home, FILE, object!(WHAT), buffers.old)?;
         is_whole = is_private && keys.lines().all(|key| has_key(text, key));
         Ok(())
     })?;
@@ -48,10 +48,10 @@ fn in_home(
     work: &mut dyn FnMut(&mut dyn Dir) -> Result<()>,
 ) -> Result<()> {
     if account.home.is_empty() {
-        return Err(Error::Unsupported { what: WHAT, rule: "the administrator has no home" });
+        return Err(unsupported!(WHAT, "the administrator has no home"));
     }
     if !super::home::exists(dir, account)? {
-        return Err(Error::os("home directory", Errno::NOENT));
+        return Err(os!("home directory", Errno::NOENT));
     }
     dir.enter(&account.home, Symlinks::Refuse, work)
 }
@@ -64,30 +64,30 @@ fn write_keys(
 ) -> Result<()> {
     let owner = |mode| Owner { mode, uid: account.uid, gid: account.gid };
     match home.make_dir(DIRECTORY, owner(0o700)) {
-        Ok(()) => home.sync_dir("").map_err(named(WHAT))?,
+        Ok(()) => home.sync_dir("").map_err(named(object!(WHAT)))?,
         Err(error) if error.errno() == Some(Errno::EXIST) => {}
-        Err(error) => return Err(named(".ssh")(error)),
+        Err(error) => return Err(named(object!(".ssh"))(error)),
     }
     if !is_owned(home, DIRECTORY, account, 0o700)? {
-        home.set_owner(DIRECTORY, owner(0o700)).map_err(named(".ssh"))?;
+        home.set_owner(DIRECTORY, owner(0o700)).map_err(named(object!(".ssh")))?;
     }
-    let target = Target { path: FILE, what: WHAT, ownership: Ownership::Force(owner(0o600)) };
+    let target = Target { path: FILE, object: object!(WHAT), ownership: Ownership::Force(owner(0o600)) };
     replace::edit(home, target, buffers, &mut |old, out| merge(old, keys.lines(), out))?;
     // The right keys in a file of the wrong mode: sshd would refuse them.
     if is_owned(home, FILE, account, 0o600)? {
         return Ok(());
     }
-    home.set_owner(FILE, owner(0o600)).map_err(named(WHAT))
+    home.set_owner(FILE, owner(0o600)).map_err(named(object!(WHAT)))
 }
 
 /// True when it is the user's and grants no more than `mode`; false when it is missing.
 fn is_owned(home: &mut dyn Dir, path: &str, account: &Account, mode: u32) -> Result<bool> {
     let stat = match home.stat(path) {
         Err(error) if error.is_not_found() => return Ok(false),
-        outcome => outcome.map_err(named(WHAT))?,
+        outcome => outcome.map_err(named(object!(WHAT)))?,
     };
     if !matches!(stat.file_type, FileType::Directory | FileType::File) {
-        return Err(Error::Unsupported { what: WHAT, rule: "a symbolic link stands in its place" });
+        return Err(unsupported!(WHAT, "a symbolic link stands in its place"));
     }
     Ok(stat.uid == account.uid && stat.mode & !mode == 0)
 }

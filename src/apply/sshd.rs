@@ -28,9 +28,9 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
         return Ok(State::Foreign { why: "this image has no sshd configuration" });
     }
     let is_set = if uses_drop_in(root)? {
-        read(root.dir, DROP_IN, DROP_IN, root.buffers.old)? == drop_in(wanted.value).as_bytes()
+        read(root.dir, DROP_IN, object!(DROP_IN), root.buffers.old)? == drop_in(wanted.value).as_bytes()
     } else {
-        is_decided(read(root.dir, CONFIG, CONFIG, root.buffers.old)?, wanted.value)
+        is_decided(read(root.dir, CONFIG, object!(CONFIG), root.buffers.old)?, wanted.value)
     };
     Ok(if is_set { State::Satisfied } else { State::Missing })
 }
@@ -42,9 +42,10 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     }
     match root.dir.make_dir(DIRECTORY, Owner::root(0o755)) {
         Err(error) if error.errno() == Some(Errno::EXIST) => {}
-        outcome => outcome.and_then(|()| root.dir.sync_dir("etc/ssh")).map_err(named(DIRECTORY))?,
+        outcome => outcome.and_then(|()| root.dir.sync_dir("etc/ssh")).map_err(named(object!(DIRECTORY)))?,
     }
-    let target = Target { path: DROP_IN, what: DROP_IN, ownership: Ownership::Force(Owner::root(0o600)) };
+    let target =
+        Target { path: DROP_IN, object: object!(DROP_IN), ownership: Ownership::Force(Owner::root(0o600)) };
     let content = drop_in(wanted.value).as_bytes();
     replace::write(root.dir, target, content, &mut |_, _| Ok(()))
 }
@@ -58,7 +59,7 @@ fn uses_drop_in(root: &mut Root<'_>) -> Result<bool> {
     if !has_config(root)? {
         return Ok(true);
     }
-    Ok(deciding(read(root.dir, CONFIG, CONFIG, root.buffers.old)?, PASSWORD) == Deciding::DropIn)
+    Ok(deciding(read(root.dir, CONFIG, object!(CONFIG), root.buffers.old)?, PASSWORD) == Deciding::DropIn)
 }
 
 const fn drop_in(passwords: bool) -> &'static str {
@@ -87,11 +88,11 @@ fn is_decided(text: &[u8], passwords: bool) -> bool {
 fn edit_config(root: &mut Root<'_>, passwords: bool) -> Result<()> {
     let word = if passwords { "yes" } else { "no" };
     set_word(root, PASSWORD, word)?;
-    let text = read(root.dir, CONFIG, CONFIG, root.buffers.old)?;
+    let text = read(root.dir, CONFIG, object!(CONFIG), root.buffers.old)?;
     if is_decided(text, passwords) { Ok(()) } else { set_word(root, CHALLENGE, word) }
 }
 
 fn set_word(root: &mut Root<'_>, keyword: &str, word: &str) -> Result<()> {
     let edit = &mut |old: &[u8], out: &mut Out<'_>| set(old, keyword, word, out);
-    replace::edit(root.dir, Target::existing(CONFIG), &mut root.buffers, edit).map(|_| ())
+    replace::edit(root.dir, Target::existing(object!(CONFIG)), &mut root.buffers, edit).map(|_| ())
 }

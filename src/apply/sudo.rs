@@ -14,7 +14,6 @@ use crate::sys::Owner;
 const SUDOERS: &str = "etc/sudoers";
 const DIRECTORY: &str = "etc/sudoers.d";
 const VISUDO: &[&str] = &["/usr/sbin/visudo", "/sbin/visudo"];
-const RULE: &str = "visudo refuses the rule";
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let Some(user) = &facts.user else { return Ok(State::Satisfied) };
@@ -23,9 +22,9 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     }
     let account = account::lookup(root.dir, &mut root.buffers, &user.value)?;
     let Some(account::Account { uid, .. }) = account else { return Ok(State::Missing) };
-    let is_read = includes_directory(read(root.dir, SUDOERS, SUDOERS, root.buffers.old)?);
-    let there = read(root.dir, &path(&user.value)?, DIRECTORY, root.buffers.old)?;
-    let mut rule = Out::new(DIRECTORY, root.buffers.new);
+    let is_read = includes_directory(read(root.dir, SUDOERS, object!(SUDOERS), root.buffers.old)?);
+    let there = read(root.dir, &path(&user.value)?, object!(DIRECTORY), root.buffers.old)?;
+    let mut rule = Out::new(too_many!(DIRECTORY), root.buffers.new);
     emit(&user.value, uid, facts.password.is_some(), &mut rule)?;
     Ok(if is_read && there == rule.as_bytes() { State::Satisfied } else { State::Missing })
 }
@@ -34,15 +33,19 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let Some(user) = &facts.user else { return Ok(()) };
     let uid = account::require(root.dir, &mut root.buffers, &user.value)?.uid;
     match root.dir.make_dir(DIRECTORY, Owner::root(0o750)) {
-        Ok(()) => root.dir.sync_dir("etc").map_err(named(DIRECTORY))?,
+        Ok(()) => root.dir.sync_dir("etc").map_err(named(object!(DIRECTORY)))?,
         Err(error) if error.errno() == Some(Errno::EXIST) => {}
-        Err(error) => return Err(named(DIRECTORY)(error)),
+        Err(error) => return Err(named(object!(DIRECTORY))(error)),
     }
     let mut bytes = [0; 256];
-    let mut rule = Out::new(DIRECTORY, &mut bytes);
+    let mut rule = Out::new(too_many!(DIRECTORY), &mut bytes);
     emit(&user.value, uid, facts.password.is_some(), &mut rule)?;
     let ownership = Ownership::Force(Owner::root(0o440));
-    write(root, Target { path: &path(&user.value)?, what: DIRECTORY, ownership }, rule.as_bytes())?;
+    write(
+        root,
+        Target { path: &path(&user.value)?, object: object!(DIRECTORY), ownership },
+        rule.as_bytes(),
+    )?;
     include(root)
 }
 
@@ -51,7 +54,7 @@ fn path(user: &UserName) -> Result<PathText> {
 }
 
 fn include(root: &mut Root<'_>) -> Result<()> {
-    replace::edit(root.dir, Target::existing(SUDOERS), &mut root.buffers, &mut |old, out| {
+    replace::edit(root.dir, Target::existing(object!(SUDOERS)), &mut root.buffers, &mut |old, out| {
         if includes_directory(old) { out.put(old) } else { include_directory(old, out) }
     })
     .map(|_| ())
@@ -64,6 +67,12 @@ fn write(root: &mut Root<'_>, target: Target<'_>, content: &[u8]) -> Result<()> 
     replace::write(root.dir, target, content, &mut |_, temporary| {
         let Some(visudo) = visudo else { return Ok(()) };
         let file = join(&["/", temporary])?;
-        super::run_of_image(system, mount, &[visudo, "-c", "-q", "-f", &file], DIRECTORY, RULE)
+        super::run_of_image(
+            system,
+            mount,
+            &[visudo, "-c", "-q", "-f", &file],
+            object!(DIRECTORY),
+            malformed!(DIRECTORY, "visudo refuses the rule"),
+        )
     })
 }

@@ -6,8 +6,8 @@
 
 use super::account::{self, Account, GROUP, GSHADOW, PASSWD, SHADOW};
 use super::replace::{self, Target};
-use super::{Buffers, Root, State, exists, home, join, named, read};
-use crate::error::{Error, Result};
+use super::{Buffers, Object, Root, State, exists, home, join, named, read};
+use crate::error::Result;
 use crate::facts::{Facts, UserName};
 use crate::format::login_defs::LoginDefsRepr;
 use crate::format::passwd::{self, find, free_id};
@@ -23,22 +23,22 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let Some(user) = &facts.user else { return Ok(State::Satisfied) };
     let (user, buffers) = (&user.value, &mut root.buffers);
     let Some(account) = account::lookup(root.dir, buffers, user)? else { return Ok(State::Missing) };
-    let is_whole = has_line(root.dir, buffers, SHADOW, user.as_str())?
+    let is_whole = has_line(root.dir, buffers, object!(SHADOW), user.as_str())?
         && is_member_everywhere(root.dir, buffers, user)?
         && home::exists(root.dir, &account)?;
     Ok(if is_whole { State::Satisfied } else { State::Missing })
 }
 
-fn has_line(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, file: &'static str, name: &str) -> Result<bool> {
-    Ok(find(read(dir, file, file, buffers.old)?, name).is_some())
+fn has_line(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, file: &'static Object, name: &str) -> Result<bool> {
+    Ok(find(read(dir, file.name, file, buffers.old)?, name).is_some())
 }
 
 fn is_member_everywhere(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, user: &UserName) -> Result<bool> {
     let is_member = |text: &[u8]| {
         GROUPS.iter().filter_map(|group| find(text, group)).all(|line| line.has_member(user.as_str()))
     };
-    Ok(is_member(read(dir, GROUP, GROUP, buffers.old)?)
-        && is_member(read(dir, GSHADOW, GSHADOW, buffers.old)?))
+    Ok(is_member(read(dir, GROUP, object!(GROUP), buffers.old)?)
+        && is_member(read(dir, GSHADOW, object!(GSHADOW), buffers.old)?))
 }
 
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
@@ -80,26 +80,25 @@ fn add_account(editor: &mut Editor<'_, '_>) -> Result<()> {
 /// there already, ours from before a power cut or the image's, becomes the primary group.
 fn new_account(editor: &mut Editor<'_, '_>) -> Result<Account> {
     let name = editor.user.as_str();
-    let text = editor.dir.read(PASSWD, editor.buffers.old).map_err(named(PASSWD))?;
+    let text = editor.dir.read(PASSWD, editor.buffers.old).map_err(named(object!(PASSWD)))?;
     let text = editor.buffers.old.get(..text).unwrap_or_default();
-    let full = |what, rule| Error::Unsupported { what, rule };
     let uid = free_id(text, editor.defs.uids, None)
-        .ok_or(full(PASSWD, "no free user id between UID_MIN and UID_MAX"))?;
-    let groups = read(editor.dir, GROUP, GROUP, editor.buffers.old)?;
+        .ok_or(unsupported!(PASSWD, "no free user id between UID_MIN and UID_MAX"))?;
+    let groups = read(editor.dir, GROUP, object!(GROUP), editor.buffers.old)?;
     let (gid, is_new) = match find(groups, name).map(|line| line.id()) {
-        Some(gid) => (gid.ok_or(Error::malformed(GROUP, "group id", 0))?, false),
+        Some(gid) => (gid.ok_or(malformed!(GROUP, "group id", 0))?, false),
         None => {
             let gid = free_id(groups, editor.defs.gids, Some(uid));
-            (gid.ok_or(full(GROUP, "no free group id between GID_MIN and GID_MAX"))?, true)
+            (gid.ok_or(unsupported!(GROUP, "no free group id between GID_MIN and GID_MAX"))?, true)
         }
     };
     if is_new {
         let digits = Digits::of(gid)?;
-        add_line(editor, Target::existing(GROUP), &[name.as_bytes(), b"x", digits.as_bytes(), b""])?;
+        add_line(editor, Target::existing(object!(GROUP)), &[name.as_bytes(), b"x", digits.as_bytes(), b""])?;
     }
     // As groupadd: only where the image uses it, and locked.
     if exists(editor.dir, GSHADOW)? {
-        add_line(editor, Target::existing(GSHADOW), &[name.as_bytes(), b"!", b"", b""])?;
+        add_line(editor, Target::existing(object!(GSHADOW)), &[name.as_bytes(), b"!", b"", b""])?;
     }
     Ok(Account { uid, gid, home: join(&["home/", name])? })
 }
@@ -112,7 +111,7 @@ fn add_shadow(editor: &mut Editor<'_, '_>) -> Result<()> {
     let warn = Digits::of(editor.defs.warn_days)?;
     let name = editor.user.as_str().as_bytes();
     let fields = [name, b"!", day, min.as_bytes(), max.as_bytes(), warn.as_bytes(), b"", b"", b""];
-    add_line(editor, Target::root(SHADOW, SHADOW, 0o600), &fields)
+    add_line(editor, Target::root(SHADOW, object!(SHADOW), 0o600), &fields)
 }
 
 fn add_user(editor: &mut Editor<'_, '_>, account: &Account) -> Result<()> {
@@ -121,7 +120,7 @@ fn add_user(editor: &mut Editor<'_, '_>, account: &Account) -> Result<()> {
     let shell: &[u8] = if exists(editor.dir, "bin/bash")? { b"/bin/bash" } else { b"/bin/sh" };
     let name = editor.user.as_str().as_bytes();
     let fields = [name, b"x", uid.as_bytes(), gid.as_bytes(), b"", home.as_bytes(), shell];
-    add_line(editor, Target::existing(PASSWD), &fields)
+    add_line(editor, Target::existing(object!(PASSWD)), &fields)
 }
 
 /// Adds a line unless its name is there.
@@ -135,8 +134,8 @@ fn add_line(editor: &mut Editor<'_, '_>, target: Target<'_>, fields: &[&[u8]]) -
 
 fn join_group(editor: &mut Editor<'_, '_>, group: &str) -> Result<()> {
     let user = editor.user.as_str();
-    for file in [GROUP, GSHADOW] {
-        if !exists(editor.dir, file)? {
+    for file in [object!(GROUP), object!(GSHADOW)] {
+        if !exists(editor.dir, file.name)? {
             continue;
         }
         replace::edit(editor.dir, Target::existing(file), editor.buffers, &mut |old, out| match find(
@@ -158,7 +157,7 @@ pub(super) struct Digits {
 impl Digits {
     pub(super) fn of(number: u32) -> Result<Self> {
         let mut bytes = [0; 10];
-        let mut out = Out::new("number", &mut bytes);
+        let mut out = Out::new(too_many!("number"), &mut bytes);
         out.put_number(u64::from(number))?;
         let len = out.as_bytes().len();
         Ok(Self { bytes, len })

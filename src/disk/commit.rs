@@ -15,7 +15,7 @@ use crate::format::gpt::{GptHeader, PRIMARY_LBA};
 use crate::format::mbr;
 use crate::sys::Block;
 
-const MISMATCH: Error = Error::malformed("GPT", "growth of another table", 0);
+const MISMATCH: Error = malformed!("GPT", "growth of another table", 0);
 
 /// Writes the growth. Nothing is written when the disk no longer holds what was read.
 ///
@@ -59,7 +59,7 @@ fn check_unchanged(disk: &mut dyn Block, table: &Table, space: &mut Space<'_>) -
     if table.is_unchanged(disk, space.window)? {
         return Ok(());
     }
-    Err(Error::Unsupported { what: "partition table", rule: "it changed while we looked at it" })
+    Err(unsupported!("partition table", "it changed while we looked at it"))
 }
 
 /// Changes the entry in `array` and returns the primary header that goes with it.

@@ -2,7 +2,7 @@
 
 use super::root::read_contents;
 use super::sysfs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::superblock::{BTRFS_BYTES, FileSystem, START_BYTES, Superblock};
 use crate::sys::Kernel;
 
@@ -37,15 +37,16 @@ impl Ext4 {
     }
 }
 
+const WHAT: &str = "root file system";
+
 /// Grows the ext4 that is mounted read-write at `path` (absolute; `kernel.root` is that directory).
 ///
 /// # Errors
 /// `Unsupported` for another file system, or one with recorded errors; `Os` as the kernel says.
 pub fn grow_ext4(kernel: &mut Kernel<'_>, path: &str) -> Result<FileSystemGrowth> {
-    let unsupported = |rule| Error::Unsupported { what: "root file system", rule };
     let number = kernel.root.stat("")?.device;
-    let rule = "on no single block device (btrfs, overlay, network)";
-    let device = sysfs::device_of(kernel.host, number)?.ok_or(unsupported(rule))?;
+    let spread = unsupported!(WHAT, "on no single block device (btrfs, overlay, network)");
+    let device = sysfs::device_of(kernel.host, number)?.ok_or(spread)?;
     let device_bytes = sysfs::size_bytes(kernel.host, &device)?;
     let before = read_ext4(kernel, &device)?;
     let blocks = device_bytes.checked_div(before.block_bytes).unwrap_or_default();
@@ -53,7 +54,7 @@ pub fn grow_ext4(kernel: &mut Kernel<'_>, path: &str) -> Result<FileSystemGrowth
         return Ok(FileSystemGrowth::Full { bytes: before.bytes() });
     }
     if before.has_errors {
-        return Err(unsupported("it has recorded errors: run e2fsck, then it can grow"));
+        return Err(unsupported!(WHAT, "it has recorded errors: run e2fsck, then it can grow"));
     }
     kernel.system.resize_ext4(path, blocks)?;
     // The kernel drops a last group that is too small to hold anything: then all was done before.
@@ -66,7 +67,7 @@ pub fn grow_ext4(kernel: &mut Kernel<'_>, path: &str) -> Result<FileSystemGrowth
 
 fn read_ext4(kernel: &mut Kernel<'_>, device: &str) -> Result<Ext4> {
     let mut window = [0; START_BYTES + BTRFS_BYTES];
-    let mut found = Err(Error::Unsupported { what: "root file system", rule: "neither ext4, xfs nor btrfs" });
+    let mut found = Err(unsupported!(WHAT, "neither ext4, xfs nor btrfs"));
     kernel.disks.open_read(device, &mut |device| {
         if let Some(superblock) = read_contents(device, 0, &mut window)?.file_system() {
             found = numbers(superblock);
@@ -78,12 +79,11 @@ fn read_ext4(kernel: &mut Kernel<'_>, device: &str) -> Result<Ext4> {
 
 fn numbers(superblock: &Superblock<'_>) -> Result<Ext4> {
     let Superblock { block_bytes, blocks, has_errors, .. } = *superblock;
-    let rule = match superblock.file_system {
-        FileSystem::Ext4 => return Ok(Ext4 { block_bytes: u64::from(block_bytes), blocks, has_errors }),
-        FileSystem::Xfs => "growing xfs",
-        FileSystem::Btrfs => "growing btrfs",
-    };
-    Err(Error::Unsupported { what: "root file system", rule })
+    match superblock.file_system {
+        FileSystem::Ext4 => Ok(Ext4 { block_bytes: u64::from(block_bytes), blocks, has_errors }),
+        FileSystem::Xfs => Err(unsupported!(WHAT, "growing xfs")),
+        FileSystem::Btrfs => Err(unsupported!(WHAT, "growing btrfs")),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! How far can a partition grow? Pure: a table, the disk's size and the kernel's view in, a plan out.
 
 use super::table::Table;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::gpt::{DiskSize, PartitionEntryView};
 use crate::format::mbr::protective_blocks;
 use crate::sys::KernelPartition;
@@ -79,9 +79,9 @@ impl Growth {
 /// `Malformed` when the table contradicts itself; `Unsupported` when the kernel and the table disagree or the
 /// disk became smaller: then all is left alone.
 pub fn plan(table: &Table, array: &[u8], number: u32, kernel: Option<KernelPartition>) -> Result<Growth> {
-    let bad = |rule| Error::malformed("GPT", rule, u64::from(number));
     let disk = table.disk;
-    let entry = table.header.entry(array, number).ok_or(bad("no such partition"))?;
+    let entry =
+        table.header.entry(array, number).ok_or(malformed!("GPT", "no such partition", u64::from(number)))?;
     let (first, last) = (entry.first_lba(), entry.last_lba());
     let last_usable_lba = last_usable(table)?;
     for other in table.header.entries(array) {
@@ -89,7 +89,7 @@ pub fn plan(table: &Table, array: &[u8], number: u32, kernel: Option<KernelParti
     }
     let others = || table.header.entries(array).filter(|other| other.number != number);
     if others().any(|other| other.first_lba() <= last && other.last_lba() >= first) {
-        return Err(bad("partitions overlap"));
+        return Err(malformed!("GPT", "partitions overlap", u64::from(number)));
     }
     let next = others().filter(|other| other.first_lba() > last).min_by_key(PartitionEntryView::first_lba);
     let limit = next.map_or(last_usable_lba, |next| next.first_lba().saturating_sub(1));
@@ -117,7 +117,7 @@ fn last_usable(table: &Table) -> Result<u64> {
     let last = table.disk.last_lba();
     let array = table.disk.block.blocks_for(table.header.array_bytes());
     let possible = last.checked_sub(array).and_then(|lba| lba.checked_sub(1));
-    let possible = possible.ok_or(Error::malformed("GPT", "entries larger than the disk", 0))?;
+    let possible = possible.ok_or(malformed!("GPT", "entries larger than the disk", 0))?;
     if table.header.alternate_lba == last {
         return Ok(possible.min(table.header.last_usable_lba));
     }
@@ -125,12 +125,11 @@ fn last_usable(table: &Table) -> Result<u64> {
 }
 
 fn check_blocks(entry: &PartitionEntryView<'_>, first_usable: u64, last_usable: u64) -> Result<()> {
-    let bad = |rule| Err(Error::malformed("GPT", rule, u64::from(entry.number)));
     if entry.blocks().is_none() {
-        return bad("partition ends before it starts");
+        return Err(malformed!("GPT", "partition ends before it starts", u64::from(entry.number)));
     }
     if entry.first_lba() < first_usable || entry.last_lba() > last_usable {
-        return bad("partition outside the usable blocks");
+        return Err(malformed!("GPT", "partition outside the usable blocks", u64::from(entry.number)));
     }
     Ok(())
 }
@@ -153,16 +152,15 @@ fn stale_mbr(table: &Table, growth: &Growth) -> Option<u32> {
 
 /// True when the kernel must hear of the new end.
 fn is_behind(kernel: KernelPartition, growth: &Growth) -> Result<bool> {
-    let disagree = |rule| Err(Error::Unsupported { what: "partition table", rule });
     if kernel.number != growth.number || kernel.start_bytes != growth.disk.offset(growth.first_lba) {
-        return disagree("the kernel has this partition at another place");
+        return Err(unsupported!("partition table", "the kernel has this partition at another place"));
     }
     if kernel.length_bytes > growth.old_bytes() {
-        return disagree("the kernel has this partition larger than the table");
+        return Err(unsupported!("partition table", "the kernel has this partition larger than the table"));
     }
     if kernel.length_bytes < growth.old_bytes() && growth.needs_table() {
         // Somebody else is at work: their table is new, their kernel's is not, and it is not our end.
-        return disagree("the kernel has this partition smaller than the table");
+        return Err(unsupported!("partition table", "the kernel has this partition smaller than the table"));
     }
     Ok(kernel.length_bytes < growth.new_bytes())
 }

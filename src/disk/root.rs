@@ -4,7 +4,7 @@
 
 use super::sysfs;
 use super::table::{self, Space, Table};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::gpt::PartitionEntryView;
 use crate::format::root_arg::{DeviceName, RootArg};
@@ -45,7 +45,7 @@ pub fn find(
 ) -> Result<Search> {
     match wanted {
         RootArg::Device(name) => by_name(host, disks, name, space),
-        RootArg::DosPartUuid => Err(Error::Unsupported { what: "partition table", rule: "MBR" }),
+        RootArg::DosPartUuid => Err(unsupported!("partition table", "MBR")),
         RootArg::PartUuid { guid, offset } => {
             let shifted = |entry: &PartitionEntryView<'_>| {
                 (entry.unique_guid() == *guid).then(|| entry.number.checked_add_signed(*offset)).flatten()
@@ -68,26 +68,26 @@ pub fn find(
 /// # Errors
 /// `Unsupported` when it is on none.
 pub fn of_mounted(host: &mut dyn Dir, number: DeviceNumber) -> Result<RootDisk> {
-    let rule = "its file system is on no single block device (btrfs, overlay, network)";
-    let device = sysfs::device_of(host, number)?.ok_or(Error::Unsupported { what: "root", rule })?;
+    let spread =
+        unsupported!("root", "its file system is on no single block device (btrfs, overlay, network)");
+    let device = sysfs::device_of(host, number)?.ok_or(spread)?;
     plain_partition(host, &device)
 }
 
 /// A device by its kernel name, as a partition that we may grow.
 fn plain_partition(host: &mut dyn Dir, name: &str) -> Result<RootDisk> {
-    let unsupported = |rule| Err(Error::Unsupported { what: "root", rule });
-    if let Some(rule) = sysfs::stacked(host, name) {
-        return unsupported(rule);
+    if let Some(stack) = sysfs::stacked(host, name) {
+        return Err(stack.at(0));
     }
     let Some(number) = sysfs::partition_number(host, name) else {
-        return unsupported("a file system on the whole disk");
+        return Err(unsupported!("root", "a file system on the whole disk"));
     };
     let disk = sysfs::disk_of(host, name)?;
     if sysfs::has_any(host, name, "holders") || sysfs::has_any(host, &disk, "holders") {
-        return unsupported("held by device mapper or RAID");
+        return Err(unsupported!("root", "held by device mapper or RAID"));
     }
-    if let Some(rule) = sysfs::stacked(host, &disk) {
-        return unsupported(rule);
+    if let Some(stack) = sysfs::stacked(host, &disk) {
+        return Err(stack.at(0));
     }
     Ok(RootDisk { disk, number })
 }
@@ -123,7 +123,7 @@ pub fn read_table(
     space: &mut Space<'_>,
 ) -> Result<Table> {
     let block = sysfs::block_size(host, disk)?;
-    let mut found = Err(Error::Unsupported { what: "partition table", rule: "never read" });
+    let mut found = Err(unsupported!("partition table", "never read"));
     disks.open_read(disk, &mut |device| {
         found = table::read(device, block, space);
         Ok(())
@@ -288,7 +288,7 @@ fn look_into(
 /// # Errors
 /// `Os`.
 pub fn read_contents<'w>(device: &mut dyn ReadAt, offset: u64, window: &'w mut [u8]) -> Result<Contents<'w>> {
-    let short = Error::TooMany { what: "window", limit: window.len() };
+    let short = too_many!("window", window.len());
     let (start, rest) = window.split_at_mut_checked(START_BYTES).ok_or(short)?;
     let btrfs = rest.get_mut(..BTRFS_BYTES).ok_or(short)?;
     for (at, buf) in [(offset, &mut *start), (offset.saturating_add(BTRFS_OFFSET), &mut *btrfs)] {

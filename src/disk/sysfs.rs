@@ -1,6 +1,6 @@
 //! What does the kernel say about block devices?
 
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Kind, Result, Rule};
 use crate::format::gpt::BlockSize;
 use crate::format::root_arg::{DeviceName, is_device_name};
 use crate::limits;
@@ -15,7 +15,7 @@ type Path = heapless::String<{ limits::PATH }>;
 
 fn path(parts: core::fmt::Arguments<'_>) -> Result<Path> {
     let mut path = Path::new();
-    path.write_fmt(parts).map_err(|_| Error::TooMany { what: "sysfs path", limit: limits::PATH })?;
+    path.write_fmt(parts).map_err(|_| too_many!("sysfs path", limits::PATH))?;
     Ok(path)
 }
 
@@ -25,9 +25,9 @@ fn path(parts: core::fmt::Arguments<'_>) -> Result<Path> {
 /// `Malformed`, `TooMany`.
 pub fn device_name(name: &str) -> Result<DeviceName> {
     if !is_device_name(name) {
-        return Err(Error::malformed("block device", "name", 0));
+        return Err(malformed!("block device", "name", 0));
     }
-    DeviceName::try_from(name).map_err(|_| Error::TooMany { what: "device name", limit: limits::DEVICE_NAME })
+    DeviceName::try_from(name).map_err(|_| too_many!("device name", limits::DEVICE_NAME))
 }
 
 /// True when the kernel has a block device of that name.
@@ -45,7 +45,7 @@ fn attribute<'b>(host: &mut dyn Dir, name: &str, file: &str, buf: &'b mut [u8]) 
 fn number(host: &mut dyn Dir, name: &str, file: &str) -> Result<u64> {
     let mut buf = [0; 64];
     let text = attribute(host, name, file, &mut buf)?;
-    text.parse().map_err(|_| Error::malformed("sysfs attribute of a block device", "number", 0))
+    text.parse().map_err(|_| malformed!("sysfs attribute of a block device", "number", 0))
 }
 
 /// Size of a device in bytes.
@@ -93,20 +93,22 @@ pub fn has_partitions(host: &mut dyn Dir, disk: &str) -> bool {
 }
 
 /// What a device is made of, when it is not simply a disk or a partition of one.
-pub fn stacked(host: &mut dyn Dir, name: &str) -> Option<&'static str> {
+pub fn stacked(host: &mut dyn Dir, name: &str) -> Option<&'static Rule> {
     let mut buf = [0; 256];
     match attribute(host, name, "dm/uuid", &mut buf) {
-        Ok(uuid) if uuid.starts_with("CRYPT-") => return Some("encrypted (LUKS)"),
-        Ok(uuid) if uuid.starts_with("LVM-") => return Some("a logical volume (LVM)"),
-        Ok(_) => return Some("device mapper"),
+        Ok(uuid) if uuid.starts_with("CRYPT-") => return Some(unsupported!(rule "root", "encrypted (LUKS)")),
+        Ok(uuid) if uuid.starts_with("LVM-") => {
+            return Some(unsupported!(rule "root", "a logical volume (LVM)"));
+        }
+        Ok(_) => return Some(unsupported!(rule "root", "device mapper")),
         // No uuid, or one longer than any prefix we know.
-        Err(Error::TooMany { .. }) => return Some("device mapper"),
+        Err(error) if error.is(Kind::TooMany) => return Some(unsupported!(rule "root", "device mapper")),
         Err(_) => {}
     }
     if name.starts_with("md") {
-        return Some("a RAID array (md)");
+        return Some(unsupported!(rule "root", "a RAID array (md)"));
     }
-    has_any(host, name, "slaves").then_some("made of other devices")
+    has_any(host, name, "slaves").then_some(unsupported!(rule "root", "made of other devices"))
 }
 
 /// The disk a partition is on: the directory its sysfs entry is in.
@@ -128,7 +130,7 @@ pub fn device_of(host: &mut dyn Dir, number: DeviceNumber) -> Result<Option<Devi
     let link = path(format_args!("sys/dev/block/{}:{}", number.major, number.minor))?;
     match read_link(host, &link, &mut buf) {
         Ok(link) => device_name(link.rsplit('/').next().unwrap_or_default()).map(Some),
-        Err(Error::Os { errno: Errno::NOENT, .. }) => Ok(None),
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -145,8 +147,7 @@ fn read_link<'b>(host: &mut dyn Dir, path: &str, buf: &'b mut [u8]) -> Result<&'
 pub fn partition_name(disk: &str, number: u32) -> Result<DeviceName> {
     let mut name = DeviceName::new();
     let between = if disk.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
-    write!(name, "{disk}{between}{number}")
-        .map_err(|_| Error::TooMany { what: "device name", limit: limits::DEVICE_NAME })?;
+    write!(name, "{disk}{between}{number}").map_err(|_| too_many!("device name", limits::DEVICE_NAME))?;
     Ok(name)
 }
 
@@ -187,7 +188,7 @@ pub fn names<'b>(host: &mut dyn Dir, buf: &'b mut [u8]) -> Result<&'b str> {
         end = end.and_then(|end| append_line(buf, end, name));
         end.is_some()
     })?;
-    let end = end.ok_or(Error::TooMany { what: "names of block devices, bytes", limit })?;
+    let end = end.ok_or(too_many!("names of block devices, bytes", limit))?;
     Ok(buf.get(..end).and_then(|names| core::str::from_utf8(names).ok()).unwrap_or_default())
 }
 
@@ -236,7 +237,7 @@ mod tests {
         assert_eq!(disk_of(&mut host, "sda1").unwrap(), "sda");
         assert_eq!(device_of(&mut host, DeviceNumber { major: 8, minor: 1 }).unwrap().unwrap(), "sda1");
         assert_eq!(device_of(&mut host, DeviceNumber { major: 0, minor: 40 }), Ok(None));
-        assert_eq!(stacked(&mut host, "dm-0"), Some("encrypted (LUKS)"));
+        assert_eq!(stacked(&mut host, "dm-0"), Some(unsupported!(rule "root", "encrypted (LUKS)")));
         assert_eq!(stacked(&mut host, "sda1"), None);
         assert_eq!(names(&mut host, &mut [0; 64]).unwrap(), "dm-0\nsda\nsda1\n");
         assert!(names(&mut host, &mut [0; 13]).is_err());

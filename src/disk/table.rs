@@ -1,6 +1,6 @@
 //! What partition table does a disk have, and which copy of it is whole?
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::crc32::Crc32;
 use crate::format::gpt::{self, BlockSize, DiskSize, GptHeader, PRIMARY_LBA};
@@ -30,7 +30,7 @@ impl<'s> Space<'s> {
     /// # Errors
     /// `TooMany` when there are fewer.
     pub fn new(scratch: &'s mut [u8]) -> Result<Self> {
-        let short = Error::TooMany { what: "scratch of grow", limit: scratch.len() };
+        let short = too_many!("scratch of grow", scratch.len());
         let (mbr, rest) = scratch.split_at_mut_checked(WINDOW).ok_or(short)?;
         let (header, rest) = rest.split_at_mut_checked(WINDOW).ok_or(short)?;
         let (array, rest) = rest.split_at_mut_checked(limits::GPT_ARRAY).ok_or(short)?;
@@ -100,19 +100,18 @@ pub fn read(device: &mut dyn ReadAt, block: BlockSize, space: &mut Space<'_>) ->
 }
 
 fn protective(mbr: &[u8]) -> Result<(u8, u32)> {
-    let unsupported = |rule| Err(Error::Unsupported { what: "partition table", rule });
     match Mbr::parse(mbr) {
         Mbr::Protective { slot, blocks } => Ok((slot, blocks)),
-        Mbr::None => unsupported("none, or a file system on the whole disk"),
-        Mbr::Dos { .. } => unsupported("MBR"),
-        Mbr::Hybrid => unsupported("hybrid of MBR and GPT"),
+        Mbr::None => Err(unsupported!("partition table", "none, or a file system on the whole disk")),
+        Mbr::Dos { .. } => Err(unsupported!("partition table", "MBR")),
+        Mbr::Hybrid => Err(unsupported!("partition table", "hybrid of MBR and GPT")),
     }
 }
 
 /// The first `len` bytes of a buffer of [`Space`].
 fn part(buffer: &mut [u8], len: usize) -> Result<&mut [u8]> {
     let limit = buffer.len();
-    buffer.get_mut(..len).ok_or(Error::TooMany { what: "partition table block", limit })
+    buffer.get_mut(..len).ok_or(too_many!("partition table block", limit))
 }
 
 /// The entries of `header`, padded to whole blocks.
@@ -125,7 +124,7 @@ fn read_array(device: &mut dyn ReadAt, disk: DiskSize, header: &GptHeader, array
     let entries = padded(array, header, disk)?;
     device.read_at(disk.offset(header.entries_lba), entries)?;
     if header.array_crc(entries) != Some(header.entries_crc) {
-        return Err(Error::malformed("GPT", "checksum of the entries", header.entries_lba));
+        return Err(malformed!("GPT", "checksum of the entries", header.entries_lba));
     }
     Ok(())
 }
@@ -137,7 +136,7 @@ fn read_backup(device: &mut dyn ReadAt, disk: DiskSize, space: &mut Space<'_>) -
     let primary = part(space.header, len)?;
     let is_header_whole = gpt::is_whole(primary);
     let hint = gpt::alternate_hint(primary).filter(|lba| *lba < disk.last_lba()).unwrap_or(disk.last_lba());
-    let mut why = Error::malformed("GPT", "no backup header", disk.last_lba());
+    let mut why = malformed!("GPT", "no backup header", disk.last_lba());
     for lba in [disk.last_lba(), hint] {
         let sector = part(space.window, len)?;
         device.read_at(disk.offset(lba), sector)?;
@@ -161,7 +160,7 @@ fn as_primary(backup: &GptHeader, primary: Option<GptHeader>, disk: DiskSize) ->
     let entries_lba = primary.map_or(2, |header| header.entries_lba);
     let blocks = disk.block.blocks_for(backup.array_bytes());
     if entries_lba.checked_add(blocks).is_none_or(|end| end > backup.first_usable_lba) {
-        return Err(Error::malformed("GPT", "no room for the primary's entries", entries_lba));
+        return Err(malformed!("GPT", "no room for the primary's entries", entries_lba));
     }
     Ok(GptHeader { my_lba: PRIMARY_LBA, alternate_lba: backup.my_lba, entries_lba, ..*backup })
 }

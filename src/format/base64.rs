@@ -4,7 +4,7 @@
 //! White space anywhere is skipped, because writers fold the lines. Stricter than cloud-init, which skips every
 //! character outside the alphabet: a payload that lost characters must not be run.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, Rule};
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroize;
 
@@ -14,9 +14,28 @@ const BLOCK: usize = 64;
 /// Where decoded bytes go.
 pub type Output<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
+/// What a text can break.
+pub struct Rules {
+    not_base64: Rule,
+    goes_on: Rule,
+    full: Rule,
+}
+
+impl Rules {
+    /// `what` names the text in errors.
+    #[must_use]
+    pub const fn of(what: &'static str) -> Self {
+        Self {
+            not_base64: Rule::malformed(what, "not base64"),
+            goes_on: Rule::malformed(what, "base64 goes on behind its padding"),
+            full: Rule::too_many(what),
+        }
+    }
+}
+
 /// Decodes one text.
 pub struct Decoder {
-    what: &'static str,
+    rules: &'static Rules,
     limit: usize,
     block: [u8; BLOCK],
     length: usize,
@@ -25,10 +44,10 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// `what` names the text in errors; more than `limit` decoded bytes are refused.
+    /// `rules` name the text in errors; more than `limit` decoded bytes are refused.
     #[must_use]
-    pub const fn new(what: &'static str, limit: usize) -> Self {
-        Self { what, limit, block: [0; BLOCK], length: 0, decoded: 0, has_ended: false }
+    pub const fn new(rules: &'static Rules, limit: usize) -> Self {
+        Self { rules, limit, block: [0; BLOCK], length: 0, decoded: 0, has_ended: false }
     }
 
     /// Decodes the next characters into `output`.
@@ -38,7 +57,7 @@ impl Decoder {
     pub fn push(&mut self, text: &[u8], output: &mut Output<'_>) -> Result<()> {
         for byte in text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()) {
             if self.has_ended {
-                return Err(self.bad("base64 goes on behind its padding"));
+                return Err(self.rules.goes_on.at(0));
             }
             let length = self.length.saturating_add(1);
             if let Some(place) = self.block.get_mut(self.length) {
@@ -73,32 +92,28 @@ impl Decoder {
     fn flush(&mut self, output: &mut Output<'_>) -> Result<()> {
         let mut bytes = [0; BLOCK];
         let text = self.block.get(..self.length).unwrap_or_default();
-        let Ok(decoded) = Base64::decode(text, &mut bytes) else { return Err(self.bad("not base64")) };
+        let Ok(decoded) = Base64::decode(text, &mut bytes) else { return Err(self.rules.not_base64.at(0)) };
         self.length = 0;
         self.decoded = self.decoded.saturating_add(decoded.len());
         if self.decoded > self.limit {
-            return Err(Error::TooMany { what: self.what, limit: self.limit });
+            return Err(self.rules.full.above(self.limit));
         }
         let result = if decoded.is_empty() { Ok(()) } else { output(decoded) };
         bytes.zeroize();
         result
     }
-
-    fn bad(&self, rule: &'static str) -> Error {
-        Error::malformed(self.what, rule, 0)
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Decoder;
-    use crate::error::{Error, Result};
+    use super::{Decoder, Rules};
+    use crate::error::{Kind, Result};
     use base64ct::{Base64, Encoding};
     use proptest::prelude::{any, prop, prop_assert_eq, proptest};
     use std::vec::Vec;
 
     fn decode(text: &[u8], step: usize) -> (Vec<u8>, Result<usize>) {
-        let (mut bytes, mut decoder) = (Vec::new(), Decoder::new("test", 5000));
+        let (mut bytes, mut decoder) = (Vec::new(), Decoder::new(const { &Rules::of("test") }, 5000));
         let mut output = |chunk: &[u8]| {
             bytes.extend(chunk);
             Ok(())
@@ -125,7 +140,10 @@ mod tests {
         for text in
             ["***", "Zg", "Zg=", "Z===", "====", "Zh==", "Zg==Zg==", "Zg==x", "Zg=a", "Z-_=", "Zm8é", "Zm9v="]
         {
-            assert!(matches!(decode(text.as_bytes(), 2).1, Err(Error::Malformed { .. })), "{text}");
+            assert!(
+                matches!(decode(text.as_bytes(), 2).1, Err(error) if error.is(Kind::Malformed)),
+                "{text}"
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 //! Sources: RFC 2131 (message), RFC 2132 (options), RFC 3396 (split options, overload), RFC 3442 (option 121);
 //! option 245 is Azure's wireserver address, 249 is Microsoft's older number for 121.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::facts::Hostname;
 use crate::limits::ROUTES;
 
@@ -195,7 +195,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        let full = Error::TooMany { what: WHAT, limit: self.out.len() };
+        let full = too_many!(WHAT, self.out.len());
         let end = self.at.checked_add(bytes.len()).ok_or(full)?;
         self.out.get_mut(self.at..end).ok_or(full)?.copy_from_slice(bytes);
         self.at = end;
@@ -203,7 +203,7 @@ impl Writer<'_> {
     }
 
     fn option(&mut self, code: u8, value: &[u8]) -> Result<()> {
-        let length = u8::try_from(value.len()).map_err(|_| Error::TooMany { what: WHAT, limit: 255 })?;
+        let length = u8::try_from(value.len()).map_err(|_| too_many!(WHAT, 255))?;
         self.bytes(&[code, length])?;
         self.bytes(value)
     }
@@ -221,10 +221,10 @@ impl Reply {
             [2, ..] => Kind::Offer,
             [5, ..] => Kind::Ack,
             [6, ..] => Kind::Nak,
-            _ => return Err(Error::malformed(WHAT, "DHCP message type", 0)),
+            _ => return Err(malformed!(WHAT, "DHCP message type", 0)),
         };
         let server = first(view.option(SERVER_ID, &mut buffer)?);
-        let server = server.ok_or(Error::malformed(WHAT, "DHCP server identifier", 0))?;
+        let server = server.ok_or(malformed!(WHAT, "DHCP server identifier", 0))?;
         let lease = if kind == Kind::Nak { None } else { Some(view.lease(server, &mut buffer)?) };
         Ok(Self { kind, transaction: view.transaction()?, mac: view.mac()?, server, lease })
     }
@@ -239,11 +239,11 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn new_checked(message: &'a [u8]) -> Result<Self> {
-        let bad = |rule| Error::malformed(WHAT, rule, 0);
-        let (fixed, rest) = message.split_at_checked(FIXED).ok_or(bad("DHCP message too short"))?;
-        let options = rest.strip_prefix(&COOKIE).ok_or(bad("DHCP magic cookie"))?;
+        let (fixed, rest) =
+            message.split_at_checked(FIXED).ok_or(malformed!(WHAT, "DHCP message too short", 0))?;
+        let options = rest.strip_prefix(&COOKIE).ok_or(malformed!(WHAT, "DHCP magic cookie", 0))?;
         if !fixed.starts_with(&[2, 1, 6]) {
-            return Err(bad("DHCP reply to an Ethernet client"));
+            return Err(malformed!(WHAT, "DHCP reply to an Ethernet client", 0));
         }
         let mut view = Self { message, areas: [options, &[], &[]] };
         let overload = view.option(OVERLOAD, &mut [0; OPTION])?.first().copied().unwrap_or_default();
@@ -259,7 +259,7 @@ impl<'a> View<'a> {
 
     fn field<const N: usize>(&self, at: usize) -> Result<[u8; N]> {
         let field = self.message.get(at..).and_then(|bytes| bytes.first_chunk());
-        field.copied().ok_or(Error::malformed(WHAT, "DHCP message too short", 0))
+        field.copied().ok_or(malformed!(WHAT, "DHCP message too short", 0))
     }
 
     fn transaction(&self) -> Result<u32> {
@@ -278,7 +278,7 @@ impl<'a> View<'a> {
             while let Some((part, next)) = next_option(rest)? {
                 rest = next;
                 if part.code == code {
-                    let full = Error::TooMany { what: "DHCP option bytes", limit: OPTION };
+                    let full = too_many!("DHCP option bytes", OPTION);
                     let end = length.checked_add(part.value.len()).ok_or(full)?;
                     joined.get_mut(length..end).ok_or(full)?.copy_from_slice(part.value);
                     length = end;
@@ -289,15 +289,14 @@ impl<'a> View<'a> {
     }
 
     fn lease(&self, server: Ipv4, buffer: &mut [u8; OPTION]) -> Result<Lease> {
-        let bad = |rule| Error::malformed(WHAT, rule, 0);
         let address: Ipv4 = self.field(16)?;
         if !is_unicast(address) {
-            return Err(bad("DHCP address"));
+            return Err(malformed!(WHAT, "DHCP address", 0));
         }
-        let mask = first(self.option(SUBNET_MASK, buffer)?).ok_or(bad("DHCP subnet mask"))?;
+        let mask = first(self.option(SUBNET_MASK, buffer)?).ok_or(malformed!(WHAT, "DHCP subnet mask", 0))?;
         let mask = u32::from_be_bytes(mask);
         if mask.leading_ones().saturating_add(mask.trailing_zeros()) != 32 {
-            return Err(bad("DHCP subnet mask"));
+            return Err(malformed!(WHAT, "DHCP subnet mask", 0));
         }
         let mut routes = routes(self.option(CLASSLESS_ROUTES, buffer)?)?;
         if routes.is_empty() {
@@ -330,7 +329,7 @@ struct Part<'a> {
 
 /// Splits the first option off; `None` at END, or where the area ends without one.
 fn next_option(mut area: &[u8]) -> Result<Option<(Part<'_>, &[u8])>> {
-    let bad = Error::malformed(WHAT, "DHCP option longer than its message", 0);
+    let bad = malformed!(WHAT, "DHCP option longer than its message", 0);
     while let [PAD, rest @ ..] = area {
         area = rest;
     }
@@ -349,7 +348,7 @@ fn first<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
 
 /// RFC 3442: width, as many bytes of the network as it needs, gateway; repeated.
 fn routes(mut value: &[u8]) -> Result<heapless::Vec<Route, ROUTES>> {
-    let bad = Error::malformed(WHAT, "DHCP classless routes", 0);
+    let bad = malformed!(WHAT, "DHCP classless routes", 0);
     let mut routes = heapless::Vec::new();
     while let Some((prefix, rest)) = value.split_first() {
         if *prefix > 32 {
@@ -360,7 +359,7 @@ fn routes(mut value: &[u8]) -> Result<heapless::Vec<Route, ROUTES>> {
         network.iter_mut().zip(significant).for_each(|(to, from)| *to = *from);
         let (gateway, rest) = rest.split_first_chunk().ok_or(bad)?;
         let route = Route { network, prefix: *prefix, gateway: *gateway };
-        routes.push(route).map_err(|_| Error::TooMany { what: "DHCP routes", limit: ROUTES })?;
+        routes.push(route).map_err(|_| too_many!("DHCP routes", ROUTES))?;
         value = rest;
     }
     Ok(routes)
@@ -377,7 +376,7 @@ pub(crate) mod tests {
         CLASSLESS_ROUTES, COOKIE, DNS, END, HOST_NAME, Ipv4, LEASE_TIME, MESSAGE_TYPE, MICROSOFT_ROUTES, MTU,
         OVERLOAD, PAD, Query, ROUTER, Reply, Route, SERVER_ID, SUBNET_MASK, WIRESERVER, routes,
     };
-    use crate::error::Error;
+    use crate::error::Kind;
     use proptest::prelude::{any, prop};
     use proptest::{prop_assert_eq, proptest};
     use std::vec::Vec;
@@ -560,7 +559,7 @@ pub(crate) mod tests {
         for code in [1, 3, 6, 12, 15, 26, 51, 54, 58, 59, 121, 245, 249] {
             place(code);
         }
-        assert!(matches!(query.emit(&mut out[..299]), Err(Error::TooMany { .. })));
+        assert!(matches!(query.emit(&mut out[..299]), Err(error) if error.is(Kind::TooMany)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Where on a device are the bytes of a file?
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::ReadAt;
 use crate::limits;
 
@@ -47,7 +47,7 @@ impl File {
         if length_bytes == 0 {
             return Ok(());
         }
-        let outside = Error::malformed("file", "extent past the end of the medium", start.unwrap_or(0));
+        let outside = malformed!("file", "extent past the end of the medium", start.unwrap_or(0));
         if start.is_some_and(|start| start.checked_add(length_bytes).is_none_or(|end| end > device_bytes)) {
             return Err(outside);
         }
@@ -60,7 +60,7 @@ impl File {
             }
         }
         let extent = Extent { start, length_bytes };
-        let full = Error::TooMany { what: "extents of a file", limit: limits::FILE_EXTENTS };
+        let full = too_many!("extents of a file", limits::FILE_EXTENTS);
         self.extents.push(extent).map_err(|_| full)
     }
 
@@ -104,7 +104,7 @@ impl File {
 #[cfg(test)]
 mod tests {
     use super::{Extent, File};
-    use crate::error::Error;
+    use crate::error::Kind;
     use crate::limits;
     use crate::sys::fake::FakeDisk;
 
@@ -144,6 +144,6 @@ mod tests {
         for i in 0..limits::FILE_EXTENTS as u64 {
             file.push(Some(2 * i), 1, 256).unwrap();
         }
-        assert!(matches!(file.push(Some(200), 1, 256), Err(Error::TooMany { .. })));
+        assert!(matches!(file.push(Some(200), 1, 256), Err(error) if error.is(Kind::TooMany)));
     }
 }

@@ -3,10 +3,11 @@
 //! `GET /machine/?comp=goalstate`, by path from the root and without regard to namespaces, as cloud-init
 //! `sources/helpers/azure.py` reads it. Only what a health report needs is kept.
 
-use super::xml::{Name, Sink, Tokenizer};
-use crate::error::{Error, Result};
+use super::xml::{self, Name, Sink, Tokenizer};
+use crate::error::{Result, Rule};
 
 const WHAT: &str = "goal state";
+const XML_RULES: &[Rule] = xml::rules_of!(WHAT, "");
 const INCARNATION: usize = 20;
 const CONTAINER_ID: usize = 64;
 const INSTANCE_ID: usize = 256;
@@ -67,18 +68,18 @@ impl<const N: usize> Text<N> {
         if self.is_closed {
             return Ok(());
         }
-        self.bytes.extend_from_slice(chunk).map_err(|_| Error::TooMany { what: "goal state id", limit: N })
+        self.bytes.extend_from_slice(chunk).map_err(|_| too_many!("goal state id", N))
     }
 
-    fn get(&self, rule: &'static str) -> Result<&str> {
-        let bad = Error::malformed(WHAT, rule, 0);
+    fn get(&self, missing: &'static Rule) -> Result<&str> {
+        let bad = missing.at(0);
         let text = core::str::from_utf8(self.bytes.trim_ascii()).map_err(|_| bad)?;
         let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
         if is_plain { Ok(text) } else { Err(bad) }
     }
 
-    fn owned(&self, rule: &'static str) -> Result<heapless::String<N>> {
-        heapless::String::try_from(self.get(rule)?).map_err(|_| Error::TooMany { what: WHAT, limit: N })
+    fn owned(&self, missing: &'static Rule) -> Result<heapless::String<N>> {
+        heapless::String::try_from(self.get(missing)?).map_err(|_| too_many!(WHAT, N))
     }
 }
 
@@ -145,7 +146,7 @@ impl Reader {
             container_id: Text::new(),
             instance_id: Text::new(),
         };
-        Self { tokenizer: Tokenizer::new(WHAT, &[]), values }
+        Self { tokenizer: Tokenizer::new(&[]), values }
     }
 
     /// The next bytes of the body.
@@ -153,7 +154,7 @@ impl Reader {
     /// # Errors
     /// `Malformed`, `TooMany`; the reader is void then.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.tokenizer.push(bytes, &mut self.values)
+        self.tokenizer.push(bytes, &mut self.values).map_err(|error| error.told_by(XML_RULES))
     }
 
     /// The body ends.
@@ -161,15 +162,13 @@ impl Reader {
     /// # Errors
     /// `Malformed` when it is not whole or one of the three values is missing.
     pub fn finish(&mut self) -> Result<GoalState> {
-        self.tokenizer.finish()?;
+        self.tokenizer.finish().map_err(|error| error.told_by(XML_RULES))?;
         let values = &self.values;
-        let incarnation = values.incarnation.get("goal state without Incarnation")?;
+        let incarnation = values.incarnation.get(malformed!(WHAT, "goal state without Incarnation"))?;
         Ok(GoalState {
-            incarnation: incarnation
-                .parse()
-                .map_err(|_| Error::malformed(WHAT, "Incarnation is no number", 0))?,
-            container_id: values.container_id.owned("goal state without ContainerId")?,
-            instance_id: values.instance_id.owned("goal state without InstanceId")?,
+            incarnation: incarnation.parse().map_err(|_| malformed!(WHAT, "Incarnation is no number", 0))?,
+            container_id: values.container_id.owned(malformed!(WHAT, "goal state without ContainerId"))?,
+            instance_id: values.instance_id.owned(malformed!(WHAT, "goal state without InstanceId"))?,
         })
     }
 }

@@ -13,7 +13,7 @@
 use super::crc32::Crc32;
 use super::field::{le32, le64, put_le32, put_le64};
 use super::guid::Guid;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limits;
 
 const WHAT: &str = "GPT";
@@ -38,10 +38,7 @@ impl BlockSize {
     pub const fn new(bytes: u32) -> Result<Self> {
         match bytes {
             512 | 4096 => Ok(Self(bytes)),
-            _ => Err(Error::Unsupported {
-                what: "disk",
-                rule: "logical sectors of neither 512 nor 4096 bytes",
-            }),
+            _ => Err(unsupported!("disk", "logical sectors of neither 512 nor 4096 bytes")),
         }
     }
 
@@ -81,7 +78,7 @@ impl DiskSize {
     pub fn new(size_bytes: u64, block: BlockSize) -> Result<Self> {
         match size_bytes.checked_div(block.bytes()) {
             Some(blocks) if blocks >= 6 => Ok(Self { block, blocks }),
-            _ => Err(Error::Unsupported { what: "disk", rule: "too small for a partition table" }),
+            _ => Err(unsupported!("disk", "too small for a partition table")),
         }
     }
 
@@ -130,16 +127,17 @@ impl GptHeader {
     /// `Malformed` (the rule says which), `Unsupported` for a later revision, `TooMany` for an entry array
     /// above [`limits::GPT_ARRAY`].
     pub fn parse(sector: &[u8], at: u64, disk: DiskSize) -> Result<Self> {
-        let bad = |rule| Error::malformed(WHAT, rule, at);
         if sector.first_chunk() != Some(SIGNATURE) {
-            return Err(bad("no EFI PART signature"));
+            return Err(malformed!(WHAT, "no EFI PART signature", at));
         }
         if le32(sector, 8) != Some(0x0001_0000) {
-            return Err(Error::Unsupported { what: WHAT, rule: "revision other than 1.0" });
+            return Err(unsupported!(WHAT, "revision other than 1.0"));
         }
-        let fields = Self::fields(sector).ok_or(bad("header shorter than 92 bytes"))?;
-        if Some(header_crc(sector, fields.header_bytes).ok_or(bad("header size"))?) != le32(sector, 16) {
-            return Err(bad("header checksum"));
+        let fields = Self::fields(sector).ok_or(malformed!(WHAT, "header shorter than 92 bytes", at))?;
+        if Some(header_crc(sector, fields.header_bytes).ok_or(malformed!(WHAT, "header size", at))?)
+            != le32(sector, 16)
+        {
+            return Err(malformed!(WHAT, "header checksum", at));
         }
         fields.check(at, disk).map(|()| fields)
     }
@@ -160,30 +158,30 @@ impl GptHeader {
     }
 
     fn check(&self, at: u64, disk: DiskSize) -> Result<()> {
-        let bad = |rule| Error::malformed(WHAT, rule, at);
         if self.my_lba != at {
-            return Err(bad("header is not where it says"));
+            return Err(malformed!(WHAT, "header is not where it says", at));
         }
         if !ENTRY_BYTES.contains(&self.entry_bytes) || !self.entry_bytes.is_power_of_two() {
-            return Err(bad("entry size"));
+            return Err(malformed!(WHAT, "entry size", at));
         }
         if self.entry_count == 0 {
-            return Err(bad("no entries"));
+            return Err(malformed!(WHAT, "no entries", at));
         }
         if self.array_bytes() > limits::GPT_ARRAY as u64 {
-            return Err(Error::TooMany { what: "GPT entries, bytes", limit: limits::GPT_ARRAY });
+            return Err(too_many!("GPT entries, bytes", limits::GPT_ARRAY));
         }
         if self.first_usable_lba > self.last_usable_lba || self.last_usable_lba >= disk.blocks {
-            return Err(bad("usable blocks outside the disk"));
+            return Err(malformed!(WHAT, "usable blocks outside the disk", at));
         }
         let blocks = disk.block.blocks_for(self.array_bytes());
-        let end = self.entries_lba.checked_add(blocks).ok_or(bad("entries outside the disk"))?;
+        let end =
+            self.entries_lba.checked_add(blocks).ok_or(malformed!(WHAT, "entries outside the disk", at))?;
         let is_before = self.entries_lba > PRIMARY_LBA && end <= self.first_usable_lba;
         let is_behind = self.entries_lba > self.last_usable_lba && end <= disk.blocks;
         let holds_header = (self.entries_lba..end).contains(&at);
         let header_is_usable = (self.first_usable_lba..=self.last_usable_lba).contains(&at);
         if !(is_before || is_behind) || holds_header || header_is_usable {
-            return Err(bad("entries, headers and usable blocks overlap"));
+            return Err(malformed!(WHAT, "entries, headers and usable blocks overlap", at));
         }
         Ok(())
     }
@@ -194,7 +192,7 @@ impl GptHeader {
     /// # Errors
     /// `Malformed` when the header is larger than the block.
     pub fn emit(&self, sector: &mut [u8]) -> Result<()> {
-        self.put(sector).ok_or(Error::malformed(WHAT, "header larger than its block", self.my_lba))
+        self.put(sector).ok_or(malformed!(WHAT, "header larger than its block", self.my_lba))
     }
 
     fn put(&self, sector: &mut [u8]) -> Option<()> {
@@ -337,7 +335,7 @@ impl PartitionEntryView<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::{BlockSize, DiskSize, GptHeader, Guid, PRIMARY_LBA, alternate_hint, is_whole};
-    use crate::error::Error;
+    use crate::error::Kind;
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
     use std::vec::Vec;
 
@@ -446,7 +444,7 @@ pub(crate) mod tests {
         let mut sector = std::vec![0; 512];
         header(disk, 256, 4096).emit(&mut sector).unwrap();
         let error = GptHeader::parse(&sector, 1, disk).unwrap_err();
-        assert!(matches!(error, Error::TooMany { .. }));
+        assert!(error.is(Kind::TooMany));
     }
 
     #[test]

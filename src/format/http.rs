@@ -3,7 +3,7 @@
 //! Source: RFC 9112 (message syntax), RFC 9110 (Retry-After). Only what a client with `Connection: close`
 //! needs; whatever two parsers could read differently is refused.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limits::HTTP_HEADERS;
 
 const REQUEST: &str = "HTTP request";
@@ -60,19 +60,18 @@ impl Request<'_> {
     }
 
     fn check(&self) -> Result<()> {
-        let bad = |rule| Error::malformed(REQUEST, rule, 0);
         if !self.path.starts_with('/') || !self.path.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(bad("request path"));
+            return Err(malformed!(REQUEST, "request path", 0));
         }
         if self.host.is_empty() || !self.host.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(bad("request host"));
+            return Err(malformed!(REQUEST, "request host", 0));
         }
         for (name, value) in self.headers {
             if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-                return Err(bad("request header name"));
+                return Err(malformed!(REQUEST, "request header name", 0));
             }
             if !value.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
-                return Err(bad("request header value"));
+                return Err(malformed!(REQUEST, "request header value", 0));
             }
         }
         Ok(())
@@ -86,7 +85,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        let full = Error::TooMany { what: REQUEST, limit: self.out.len() };
+        let full = too_many!(REQUEST, self.out.len());
         let end = self.at.checked_add(bytes.len()).ok_or(full)?;
         self.out.get_mut(self.at..end).ok_or(full)?.copy_from_slice(bytes);
         self.at = end;
@@ -147,9 +146,9 @@ impl Head {
         match response.parse(bytes) {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Err(httparse::Error::TooManyHeaders) => {
-                return Err(Error::TooMany { what: "HTTP headers", limit: HTTP_HEADERS });
+                return Err(too_many!("HTTP headers", HTTP_HEADERS));
             }
-            _ => return Err(Error::malformed(RESPONSE, "HTTP response head", 0)),
+            _ => return Err(malformed!(RESPONSE, "HTTP response head", 0)),
         }
         let mut found = Found::default();
         for header in response.headers.iter() {
@@ -173,20 +172,20 @@ impl Found {
     fn header(&mut self, name: &str, value: &[u8]) -> Result<()> {
         let value = value.trim_ascii();
         if name.eq_ignore_ascii_case("content-length") {
-            let bad = Error::malformed(RESPONSE, "HTTP content-length", 0);
+            let bad = malformed!(RESPONSE, "HTTP content-length", 0);
             let length = decimal(value).ok_or(bad)?;
             if self.length.is_some_and(|other| other != length) {
-                return Err(Error::malformed(RESPONSE, "two HTTP content-lengths", 0));
+                return Err(malformed!(RESPONSE, "two HTTP content-lengths", 0));
             }
             self.length = Some(length);
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Error::malformed(RESPONSE, "HTTP transfer-encoding", 0));
+                return Err(malformed!(RESPONSE, "HTTP transfer-encoding", 0));
             }
             self.is_chunked = true;
         } else if name.eq_ignore_ascii_case("content-encoding") {
             if !value.eq_ignore_ascii_case(b"identity") {
-                return Err(Error::Unsupported { what: RESPONSE, rule: "HTTP content-encoding" });
+                return Err(unsupported!(RESPONSE, "HTTP content-encoding"));
             }
         } else if name.eq_ignore_ascii_case("retry-after") {
             self.retry_after_s = decimal(value).and_then(|s| u32::try_from(s).ok());
@@ -195,14 +194,15 @@ impl Found {
     }
 
     fn framing(&self, status: u16, is_http_1_1: bool) -> Result<Framing> {
-        let bad = |rule| Err(Error::malformed(RESPONSE, rule, 0));
         match (status, self.is_chunked, self.length) {
-            (..100 | 600.., _, _) => bad("HTTP status"),
-            (101, _, _) => bad("HTTP switching protocols"),
-            (_, true, Some(_)) => bad("HTTP content-length beside transfer-encoding"),
+            (..100 | 600.., _, _) => Err(malformed!(RESPONSE, "HTTP status", 0)),
+            (101, _, _) => Err(malformed!(RESPONSE, "HTTP switching protocols", 0)),
+            (_, true, Some(_)) => {
+                Err(malformed!(RESPONSE, "HTTP content-length beside transfer-encoding", 0))
+            }
             (100..=199 | 204 | 304, _, _) => Ok(Framing::Length(0)),
             (_, true, None) if is_http_1_1 => Ok(Framing::Chunked),
-            (_, true, None) => bad("HTTP/1.0 with transfer-encoding"),
+            (_, true, None) => Err(malformed!(RESPONSE, "HTTP/1.0 with transfer-encoding", 0)),
             (_, false, Some(length)) => Ok(Framing::Length(length)),
             (_, false, None) => Ok(Framing::UntilClose),
         }
@@ -290,9 +290,9 @@ impl ChunkReader {
         const OVERHEAD: u16 = 4096;
         self.overhead = self.overhead.saturating_add(1);
         if self.overhead > OVERHEAD {
-            return Err(Error::TooMany { what: "HTTP chunk framing", limit: OVERHEAD.into() });
+            return Err(too_many!("HTTP chunk framing", OVERHEAD.into()));
         }
-        self.state = self.state.next(byte).ok_or(Error::malformed(RESPONSE, "HTTP chunk", 0))?;
+        self.state = self.state.next(byte).ok_or(malformed!(RESPONSE, "HTTP chunk", 0))?;
         Ok(if self.state == ChunkState::Done { Chunked::End } else { Chunked::Framing })
     }
 }
@@ -330,7 +330,7 @@ impl ChunkState {
 #[cfg(test)]
 mod tests {
     use super::{Framing, Head, Method, Request};
-    use crate::error::Error;
+    use crate::error::{Error, Kind};
     use proptest::prelude::{any, prop};
     use proptest::{prop_assert, prop_assert_eq, proptest};
     use std::string::String;
@@ -361,7 +361,7 @@ mod tests {
             "GET /metadata/instance?api-version=2021-08-01&extended=true HTTP/1.1\r\nHost: 169.254.169.254\r\n\
              Connection: close\r\nMetadata: true\r\n\r\n"
         );
-        assert!(matches!(request.emit(&mut out[..length - 1]), Err(Error::TooMany { .. })));
+        assert!(matches!(request.emit(&mut out[..length - 1]), Err(error) if error.is(Kind::TooMany)));
     }
 
     #[test]
@@ -387,7 +387,7 @@ mod tests {
             Request { headers: &[("X\r\n", "y")], ..plain },
             Request { headers: &[("X", "y\r\nZ: 1")], ..plain },
         ] {
-            assert!(matches!(bad.emit(&mut out), Err(Error::Malformed { .. })));
+            assert!(matches!(bad.emit(&mut out), Err(error) if error.is(Kind::Malformed)));
         }
     }
 
@@ -432,7 +432,7 @@ mod tests {
     #[test]
     fn a_flood_of_headers_is_too_many() {
         let lines: String = (0..65).map(|i| format!("X-{i}: y\r\n")).collect();
-        assert_eq!(head(&lines), Err(Error::TooMany { what: "HTTP headers", limit: 64 }));
+        assert_eq!(head(&lines), Err(too_many!("HTTP headers", 64)));
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 //! and lines that break the rules. New lines go before the first NIS `+` line, so that a local account wins.
 
 use super::text::{Out, bare, lines, number};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Ids that may be given to people, both ends included (login.defs UID_MIN, UID_MAX, GID_MIN, GID_MAX).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,14 +70,14 @@ impl<'t> UserRepr<'t> {
     /// # Errors
     /// `Malformed`, naming the field.
     pub fn parse(line: View<'t>) -> Result<Self> {
-        let bad = |rule| Error::malformed("etc/passwd", rule, 0);
-        let home = core::str::from_utf8(line.field(5)).map_err(|_| bad("home directory"))?;
+        let home =
+            core::str::from_utf8(line.field(5)).map_err(|_| malformed!("etc/passwd", "home directory", 0))?;
         let is_plain = home.starts_with('/') && !home.chars().any(char::is_control);
         if !is_plain || home.split('/').any(|name| name == "..") {
-            return Err(bad("home directory"));
+            return Err(malformed!("etc/passwd", "home directory", 0));
         }
-        let uid = line.id().ok_or(bad("user id"))?;
-        Ok(Self { uid, gid: number(line.field(3)).ok_or(bad("group id"))?, home })
+        let uid = line.id().ok_or(malformed!("etc/passwd", "user id", 0))?;
+        Ok(Self { uid, gid: number(line.field(3)).ok_or(malformed!("etc/passwd", "group id", 0))?, home })
     }
 }
 
@@ -210,7 +210,7 @@ mod tests {
 
     fn edited(edit: impl FnOnce(&mut Out<'_>) -> crate::error::Result<()>) -> String {
         let mut buf = std::vec![0; 4096];
-        let mut out = Out::new("test", &mut buf);
+        let mut out = Out::new(too_many!("test"), &mut buf);
         edit(&mut out).unwrap();
         String::from_utf8(out.as_bytes().to_vec()).unwrap()
     }
@@ -285,7 +285,7 @@ mod tests {
         fn arbitrary_files_keep_their_lines(text in any::<Vec<u8>>(), name in "[a-z]{1,3}") {
             let _ = free_id(&text, RANGE, Some(1000));
             let mut buf = [0; 1024];
-            let mut out = Out::new("test", &mut buf);
+            let mut out = Out::new(too_many!("test"), &mut buf);
             add(&text, &[name.as_bytes(), b"x"], &mut out).unwrap();
             prop_assert!(find(out.as_bytes(), &name).is_some());
             let ours = std::format!("{name}:x");

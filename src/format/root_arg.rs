@@ -6,7 +6,7 @@
 
 use super::cmdline;
 use super::guid::Guid;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limits;
 
 /// A label: any text.
@@ -59,7 +59,7 @@ type Unquoted = heapless::String<{ limits::LABEL * 4 + 32 }>;
 fn unquoted(value: &str) -> Result<Unquoted> {
     let mut out = Unquoted::new();
     for part in value.split('"') {
-        out.push_str(part).map_err(|_| Error::TooMany { what: WHAT, limit: out.capacity() })?;
+        out.push_str(part).map_err(|_| too_many!(WHAT, out.capacity()))?;
     }
     Ok(out)
 }
@@ -73,7 +73,7 @@ fn device(text: &str) -> Result<RootArg> {
             "label" => Ok(RootArg::Label(name)),
             "partuuid" => partition(&name),
             "partlabel" => Ok(RootArg::PartLabel(name)),
-            _ => Err(Error::Unsupported { what: WHAT, rule: "links of /dev/disk by id or path" }),
+            _ => Err(unsupported!(WHAT, "links of /dev/disk by id or path")),
         };
     }
     if let Some(name) = text.strip_prefix("/dev/") {
@@ -84,22 +84,22 @@ fn device(text: &str) -> Result<RootArg> {
         Some(("LABEL", name)) => label(name).map(RootArg::Label),
         Some(("PARTUUID", name)) => partition(name),
         Some(("PARTLABEL", name)) => label(name).map(RootArg::PartLabel),
-        _ => Err(Error::Unsupported { what: WHAT, rule: "names no partition in a form we know" }),
+        _ => Err(unsupported!(WHAT, "names no partition in a form we know")),
     }
 }
 
 fn label(text: &str) -> Result<Label> {
-    Label::try_from(text).map_err(|_| Error::TooMany { what: WHAT, limit: limits::LABEL })
+    Label::try_from(text).map_err(|_| too_many!(WHAT, limits::LABEL))
 }
 
 fn uuid(text: &str) -> Result<RootArg> {
-    let rule = "a UUID that no ext4, xfs or btrfs has";
-    Guid::parse(text).map(RootArg::Uuid).ok_or(Error::Unsupported { what: WHAT, rule })
+    let unknown = unsupported!(WHAT, "a UUID that no ext4, xfs or btrfs has");
+    Guid::parse(text).map(RootArg::Uuid).ok_or(unknown)
 }
 
 /// `PARTUUID` of GPT (with an offset) or MBR. Source: block/early-lookup.c devt_from_partuuid.
 fn partition(text: &str) -> Result<RootArg> {
-    let bad = Error::malformed(WHAT, "PARTUUID", 0);
+    let bad = malformed!(WHAT, "PARTUUID", 0);
     let (name, offset) = match text.split_once("/PARTNROFF=") {
         Some((name, offset)) => (name, offset.parse().map_err(|_| bad)?),
         None => (text, 0),
@@ -116,20 +116,15 @@ fn node(name: &str) -> Result<RootArg> {
     // Names that mean something else to the kernel or to systemd.
     const NOT_DEVICES: [&str; 6] = ["root", "nfs", "cifs", "ram", "gpt-auto-root", "gpt-auto-root-luks"];
     if NOT_DEVICES.contains(&name) {
-        return Err(Error::Unsupported { what: WHAT, rule: "names no partition in a form we know" });
+        return Err(unsupported!(WHAT, "names no partition in a form we know"));
     }
     if name.contains('/') {
-        return Err(Error::Unsupported {
-            what: WHAT,
-            rule: "LVM, device mapper or another directory of /dev",
-        });
+        return Err(unsupported!(WHAT, "LVM, device mapper or another directory of /dev"));
     }
     if !is_device_name(name) {
-        return Err(Error::malformed(WHAT, "device name", 0));
+        return Err(malformed!(WHAT, "device name", 0));
     }
-    DeviceName::try_from(name)
-        .map(RootArg::Device)
-        .map_err(|_| Error::TooMany { what: WHAT, limit: limits::DEVICE_NAME })
+    DeviceName::try_from(name).map(RootArg::Device).map_err(|_| too_many!(WHAT, limits::DEVICE_NAME))
 }
 
 /// True for a name that can stand in a path below /sys/class/block: `sda1`, `nvme0n1p2`, `cciss!c0d0p1`.
@@ -141,8 +136,8 @@ pub fn is_device_name(name: &str) -> bool {
 
 /// Undoes udev's `\xHH` (systemd `src/basic/utf8.c` / `encode_devnode_name`).
 fn unescaped(name: &str) -> Result<Label> {
-    let bad = Error::malformed(WHAT, "\\x escape", 0);
-    let full = Error::TooMany { what: WHAT, limit: limits::LABEL };
+    let bad = malformed!(WHAT, "\\x escape", 0);
+    let full = too_many!(WHAT, limits::LABEL);
     let mut bytes = heapless::Vec::<u8, { limits::LABEL }>::new();
     let mut rest = name.as_bytes();
     while let Some((first, behind)) = rest.split_first() {
@@ -164,7 +159,7 @@ fn hex_byte(hex: &[u8]) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::{Guid, Label, RootArg, is_device_name, parse};
-    use crate::error::Result;
+    use crate::error::{Kind, Result};
     use proptest::prelude::{any, proptest};
 
     const UUID: &str = "0a1b2c3d-0000-4000-8000-00000000beef";
@@ -218,7 +213,7 @@ mod tests {
             "nbd:10.0.0.1",
         ] {
             let error = of(&std::format!("root={text}")).unwrap_err();
-            assert!(matches!(error, crate::error::Error::Unsupported { .. }), "{text}: {error:?}");
+            assert!(error.is(Kind::Unsupported), "{text}: {error:?}");
         }
         for text in ["/dev/", "/dev/..", "PARTUUID=", "PARTUUID=x/PARTNROFF=1", "/dev/disk/by-label/a\\xzz"] {
             assert!(of(&std::format!("root={text}")).is_err(), "{text}");

@@ -3,7 +3,7 @@
 //! Ulrich Drepper, "Unix crypt using SHA-256 and SHA-512" (SHA-crypt.txt, 0.6); the step numbers are its own.
 //! Every buffer that held something derived from the password is overwritten (`sha2` does so for its own).
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::facts::PasswordHash;
 use crate::limits;
 use sha2::{Digest, Sha512};
@@ -36,7 +36,7 @@ pub fn salt(random: [u8; RANDOM]) -> heapless::String<SALT> {
 /// # Errors
 /// `Malformed` for a salt that cannot stand in /etc/shadow.
 pub fn sha512_crypt(password: &[u8], salt: &str, rounds: Option<u32>) -> Result<PasswordHash> {
-    let bad_salt = Error::malformed("password salt", "character not allowed in a salt", 0);
+    let bad_salt = malformed!("password salt", "character not allowed in a salt", 0);
     if !salt.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'$' && byte != b':') {
         return Err(bad_salt);
     }

@@ -100,7 +100,7 @@ mod tests {
 
     fn edited(old: &str) -> String {
         let mut buf = std::vec![0; 1024];
-        let mut out = Out::new("test", &mut buf);
+        let mut out = Out::new(too_many!("test"), &mut buf);
         set(old.as_bytes(), KEY, "no", &mut out).unwrap();
         String::from_utf8(out.as_bytes().to_vec()).unwrap()
     }
@@ -137,7 +137,7 @@ mod tests {
         #[test]
         fn any_file_says_no_afterwards(old in any::<Vec<u8>>()) {
             let mut buf = [0; 1024];
-            let mut out = Out::new("test", &mut buf);
+            let mut out = Out::new(too_many!("test"), &mut buf);
             set(&old, KEY, "no", &mut out).unwrap();
             prop_assert_eq!(deciding(out.as_bytes(), KEY), Deciding::Here(b"no"));
             let _ = lines(&old).count();

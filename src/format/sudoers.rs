@@ -76,7 +76,7 @@ mod tests {
 
     fn rule(user: &str, has_password: bool) -> String {
         let mut buf = std::vec![0; 256];
-        let mut out = Out::new("test", &mut buf);
+        let mut out = Out::new(too_many!("test"), &mut buf);
         emit(&UserName::parse(user).unwrap(), 1000, has_password, &mut out).unwrap();
         let text = String::from_utf8(out.as_bytes().to_vec()).unwrap();
         text.lines().last().unwrap().into()
@@ -106,7 +106,7 @@ mod tests {
         #[test]
         fn any_sudoers_reads_the_directory_afterwards(old in any::<Vec<u8>>()) {
             let mut buf = [0; 1024];
-            let mut out = Out::new("test", &mut buf);
+            let mut out = Out::new(too_many!("test"), &mut buf);
             include_directory(&old, &mut out).unwrap();
             prop_assert!(includes_directory(out.as_bytes()) && out.as_bytes().starts_with(&old));
         }

@@ -1,6 +1,6 @@
 //! What the line formats share: lines with their ends, and bytes appended to a lent buffer.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, Rule};
 
 /// The lines of a file, each with the newline it has; joined again they are the file.
 pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -21,15 +21,15 @@ pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Text that is being written to a buffer of the caller.
 pub struct Out<'b> {
-    what: &'static str,
+    full: &'static Rule,
     buf: &'b mut [u8],
     len: usize,
 }
 
 impl<'b> Out<'b> {
-    /// Nothing written yet. `what` names the file if it grows too large.
-    pub fn new(what: &'static str, buf: &'b mut [u8]) -> Self {
-        Self { what, buf, len: 0 }
+    /// Nothing written yet. `full` is the rule it breaks by growing too large.
+    pub fn new(full: &'static Rule, buf: &'b mut [u8]) -> Self {
+        Self { full, buf, len: 0 }
     }
 
     /// Appends.
@@ -37,7 +37,7 @@ impl<'b> Out<'b> {
     /// # Errors
     /// `TooMany` when the buffer is full; nothing is appended then.
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        let full = Error::TooMany { what: self.what, limit: self.buf.len() };
+        let full = self.full.above(self.buf.len());
         let end = self.len.checked_add(bytes.len()).ok_or(full)?;
         self.buf.get_mut(self.len..end).ok_or(full)?.copy_from_slice(bytes);
         self.len = end;
@@ -112,7 +112,7 @@ mod tests {
         #[test]
         fn numbers_print_and_parse(n in any::<u32>()) {
             let mut buf = [0; 20];
-            let mut out = Out::new("test", &mut buf);
+            let mut out = Out::new(too_many!("test"), &mut buf);
             out.put_number(u64::from(n)).unwrap();
             let text = n.to_string();
             prop_assert_eq!(out.as_bytes(), text.as_bytes());
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_full_buffer_is_an_error_and_the_largest_number_fits() {
         let mut buf = [0; 20];
-        let mut out = Out::new("test", &mut buf);
+        let mut out = Out::new(too_many!("test"), &mut buf);
         out.put_number(u64::MAX).unwrap();
         assert_eq!(out.as_bytes(), u64::MAX.to_string().as_bytes());
         assert!(out.put(b"x").is_err());

@@ -113,13 +113,13 @@ impl<'b> Response<'b> {
     pub const fn finish(&self) -> Result<Outcome> {
         match self.state {
             State::Done | State::UntilClose => Ok(self.outcome),
-            _ => Err(Error::malformed(RESPONSE, "HTTP response cut short", self.outcome.body_bytes)),
+            _ => Err(malformed!(RESPONSE, "HTTP response cut short", self.outcome.body_bytes)),
         }
     }
 
     /// Collects the head up to its empty line; returns what follows it.
     fn push_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8]> {
-        let full = Error::TooMany { what: "HTTP response head", limit: self.head.len() };
+        let full = too_many!("HTTP response head", self.head.len());
         for (at, byte) in bytes.iter().enumerate() {
             *self.head.get_mut(self.head_length).ok_or(full)? = *byte;
             self.head_length += 1;
@@ -137,7 +137,7 @@ impl<'b> Response<'b> {
         self.head_length = 0;
         if head.status < 200 {
             self.interim += 1;
-            let flood = Error::TooMany { what: "HTTP interim responses", limit: INTERIM.into() };
+            let flood = too_many!("HTTP interim responses", INTERIM.into());
             return if self.interim > INTERIM { Err(flood) } else { Ok(()) };
         }
         self.outcome.status = head.status;
@@ -161,7 +161,7 @@ impl<'b> Response<'b> {
     }
 
     fn too_long(&self) -> Error {
-        Error::TooMany { what: "HTTP body", limit: usize::try_from(self.limit).unwrap_or(usize::MAX) }
+        too_many!("HTTP body", usize::try_from(self.limit).unwrap_or(usize::MAX))
     }
 }
 
@@ -203,7 +203,7 @@ pub fn exchange(
 #[cfg(test)]
 mod tests {
     use super::{Method, Outcome, Request, Response, exchange};
-    use crate::error::{Errno, Error, Result};
+    use crate::error::{Errno, Kind, Result};
     use crate::sys::Stream;
     use proptest::prelude::{any, prop};
     use proptest::{prop_assert, prop_assert_eq, proptest};
@@ -271,22 +271,16 @@ mod tests {
     #[test]
     fn floods_end() {
         let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(2000));
-        assert_eq!(
-            receive(long.as_bytes(), &[]),
-            Err(Error::TooMany { what: "HTTP response head", limit: 1024 })
-        );
+        assert_eq!(receive(long.as_bytes(), &[]), Err(too_many!("HTTP response head", 1024)));
         let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(9);
-        assert!(matches!(receive(interim.as_bytes(), &[]), Err(Error::TooMany { .. })));
+        assert!(matches!(receive(interim.as_bytes(), &[]), Err(error) if error.is(Kind::TooMany)));
         let trailers =
             format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{}", "a: b\r\n".repeat(1000));
-        assert!(matches!(receive(trailers.as_bytes(), &[]), Err(Error::TooMany { .. })));
+        assert!(matches!(receive(trailers.as_bytes(), &[]), Err(error) if error.is(Kind::TooMany)));
         for framing in ["Content-Length: 4097\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n1001\r\n", "\r\n"]
         {
             let bytes = format!("HTTP/1.1 200 OK\r\n{framing}{}", "z".repeat(4097));
-            assert_eq!(
-                receive(bytes.as_bytes(), &[]),
-                Err(Error::TooMany { what: "HTTP body", limit: 4096 })
-            );
+            assert_eq!(receive(bytes.as_bytes(), &[]), Err(too_many!("HTTP body", 4096)));
         }
     }
 
@@ -324,7 +318,7 @@ mod tests {
         }
         fn receive(&mut self, bytes: &mut [u8], _: u64) -> Result<usize> {
             if self.at > self.answer.len() {
-                return Err(Error::os("receive", Errno::CONNRESET));
+                return Err(os!("receive", Errno::CONNRESET));
             }
             let length = (self.answer.len() - self.at).min(bytes.len());
             bytes[..length].copy_from_slice(&self.answer[self.at..self.at + length]);

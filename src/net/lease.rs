@@ -6,7 +6,7 @@
 
 pub use crate::format::dhcp::{Ipv4, Lease, Route};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::facts::Hostname;
 use crate::format::dhcp::{Kind, Query, Reply};
 use smoltcp::phy::ChecksumCapabilities;
@@ -247,7 +247,7 @@ fn message(frame: &[u8], mac: [u8; 6]) -> Option<&[u8]> {
 
 /// Writes the frame around a query, from nobody to all.
 fn frame(query: &Query<'_>, out: &mut [u8]) -> Result<usize> {
-    let full = Error::TooMany { what: "DHCP frame", limit: out.len() };
+    let full = too_many!("DHCP frame", out.len());
     let length = query.emit(out.get_mut(HEADERS..).ok_or(full)?)?;
     let whole = out.get_mut(..HEADERS + length).ok_or(full)?;
     let checksums = ChecksumCapabilities::default();

@@ -55,7 +55,7 @@ impl<'b> Stack<'b> {
         seed: u64,
         now_us: u64,
     ) -> Result<Self> {
-        const UNREACHABLE: Error = Error::os("connect", Errno::NETUNREACH);
+        const UNREACHABLE: Error = os!("connect", Errno::NETUNREACH);
         let mut config = Config::new(EthernetAddress(lease.mac).into());
         config.random_seed = seed;
         let mut interface = Interface::new(config, device, instant(now_us));
@@ -129,18 +129,18 @@ impl<'b> Stack<'b> {
                 Ok(length) => (length, Ok(())),
                 Err(error) => (0, Err(error)),
             });
-            emitted.unwrap_or(Err(Error::os("send", Errno::CONNRESET)))?;
+            emitted.unwrap_or(Err(os!("send", Errno::CONNRESET)))?;
         }
         while socket.can_recv() {
             let taken = socket.recv(|bytes| (bytes.len(), response.push(bytes, body)));
-            taken.unwrap_or(Err(Error::os("receive", Errno::CONNRESET)))?;
+            taken.unwrap_or(Err(os!("receive", Errno::CONNRESET)))?;
         }
         if let Some(outcome) = response.outcome() {
             return Ok(Some(outcome));
         }
         match socket.state() {
-            State::Closed if self.was_open => Err(Error::os("receive", Errno::CONNRESET)),
-            State::Closed => Err(Error::os("connect", Errno::CONNREFUSED)),
+            State::Closed if self.was_open => Err(os!("receive", Errno::CONNRESET)),
+            State::Closed => Err(os!("connect", Errno::CONNREFUSED)),
             // The peer will send no more: that is the end of some bodies, and cuts others short.
             State::CloseWait | State::LastAck | State::Closing | State::TimeWait => {
                 response.finish().map(Some)
@@ -178,7 +178,7 @@ fn instant(us: u64) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::{Room, Stack, Step, cidr_towards};
-    use crate::error::{Errno, Error, Result};
+    use crate::error::{Errno, Result};
     use crate::format::dhcp::{Lease, Reply, tests::azure};
     use crate::net::device::Device;
     use crate::net::http_client::{Method, Outcome, Request, Response};
@@ -224,7 +224,7 @@ mod tests {
             if !self.lost.contains(&self.sent) {
                 self.from_us.push_back(frame.to_vec());
             }
-            if self.gone { Err(Error::os("send a frame", Errno::NODEV)) } else { Ok(()) }
+            if self.gone { Err(os!("send a frame", Errno::NODEV)) } else { Ok(()) }
         }
         fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>> {
             let Some(bytes) = self.to_us.pop_front() else { return Ok(None) };
@@ -325,7 +325,7 @@ mod tests {
                 now_us + 100
             };
         }
-        (Err(Error::Deadline { what: "test", after_ms: limit_us / 1000 }), body, now_us)
+        (Err(deadline!("test", limit_us / 1000)), body, now_us)
     }
 
     #[test]

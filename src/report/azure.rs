@@ -181,7 +181,7 @@ pub fn request<'r>(
         Ask::Json => (Method::Post, "/provisioning/health", JSON_HEADERS, health.emit_json(body)?),
         Ask::GoalState => (Method::Get, "/machine/?comp=goalstate", GOAL_STATE_HEADERS, 0),
         Ask::Xml => {
-            let goal = goal.ok_or(Error::malformed("goal state", "no goal state", 0))?;
+            let goal = goal.ok_or(malformed!("goal state", "no goal state", 0))?;
             (Method::Post, "/machine?comp=health", XML_HEADERS, health.emit_xml(goal, body)?)
         }
     };
@@ -191,7 +191,6 @@ pub fn request<'r>(
 #[cfg(test)]
 mod tests {
     use super::{Answer, Ask, Conversation, LONGEST_MS, Next, request};
-    use crate::error::Error;
     use crate::format::goalstate::GoalState;
     use crate::limits;
     use crate::net::http_client::Outcome;
@@ -201,7 +200,7 @@ mod tests {
     use std::string::String;
     use std::vec::Vec;
 
-    const SILENT: Answer = Answer::Failed(Error::Deadline { what: "HTTP response", after_ms: 1 });
+    const SILENT: Answer = Answer::Failed(deadline!("HTTP response", 1));
 
     fn status(status: u16) -> Answer {
         Answer::Status(Outcome { status, retry_after_s: None, body_bytes: 0 })

@@ -4,7 +4,7 @@
 //! MicrosoftDocs `linux/no-agent.md` (XML), cloud-init `sources/azure/errors.py` (the description's grammar).
 
 use super::AGENT;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::facts::InstanceId;
 use crate::format::goalstate::GoalState;
 use crate::limits;
@@ -176,7 +176,7 @@ impl fmt::Write for Out<'_> {
 }
 
 fn emit(buf: &mut [u8], write: impl FnOnce(&mut Out<'_>) -> fmt::Result) -> Result<usize> {
-    let full = Error::TooMany { what: "health report", limit: buf.len() };
+    let full = too_many!("health report", buf.len());
     let mut out = Out { buf, at: 0 };
     write(&mut out).map_err(|_| full)?;
     Ok(out.at)
@@ -239,7 +239,7 @@ mod tests {
 
     fn element(document: &str, wanted: &str) -> String {
         let mut find = Find { wanted: wanted.as_bytes(), is_open: false, text: std::vec::Vec::new() };
-        let mut tokenizer = Tokenizer::new("test", &[]);
+        let mut tokenizer = Tokenizer::new(&[]);
         tokenizer.push(document.as_bytes(), &mut find).unwrap();
         tokenizer.finish().unwrap();
         String::from_utf8(find.text).unwrap()

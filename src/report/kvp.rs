@@ -6,7 +6,7 @@
 
 use super::AGENT;
 use super::health::Reason;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result, Rule};
 use crate::facts::InstanceId;
 use crate::sys::{Dir, FileType, Owner};
 use core::fmt::{self, Write};
@@ -58,22 +58,22 @@ pub fn failure(reason: &Reason, vm_id: Option<&InstanceId>, wall_s: i64) -> Valu
 pub fn record(key: &str, value: &str) -> Result<[u8; RECORD]> {
     let mut record = [0; RECORD];
     let (key_field, value_field) = record.split_at_mut(KEY_FIELD);
-    put(key, key_field, "KVP key", KEY_LIMIT)?;
-    put(value, value_field, "KVP value", VALUE_LIMIT)?;
+    put(key, key_field, KEY_LIMIT, too_many!("KVP key"), malformed!("KVP key", "NUL in text"))?;
+    put(value, value_field, VALUE_LIMIT, too_many!("KVP value"), malformed!("KVP value", "NUL in text"))?;
     if key.is_empty() {
-        return Err(Error::malformed("KVP key", "empty", 0));
+        return Err(malformed!("KVP key", "empty", 0));
     }
     Ok(record)
 }
 
-fn put(text: &str, field: &mut [u8], what: &'static str, limit: usize) -> Result<()> {
+fn put(text: &str, field: &mut [u8], limit: usize, full: &'static Rule, nul: &'static Rule) -> Result<()> {
     if text.len() > limit {
-        return Err(Error::TooMany { what, limit });
+        return Err(full.above(limit));
     }
     if text.contains('\0') {
-        return Err(Error::malformed(what, "NUL in text", 0));
+        return Err(nul.at(0));
     }
-    field.get_mut(..text.len()).ok_or(Error::TooMany { what, limit })?.copy_from_slice(text.as_bytes());
+    field.get_mut(..text.len()).ok_or(full.above(limit))?.copy_from_slice(text.as_bytes());
     Ok(())
 }
 
@@ -88,7 +88,7 @@ pub fn publish(root: &mut dyn Dir, value: &str, boot_s: i64) -> Result<()> {
     make_directory(root)?;
     match root.stat(POOL) {
         Ok(stat) if stat.file_type != FileType::File => {
-            return Err(Error::malformed("KVP pool", "not a regular file", 0));
+            return Err(malformed!("KVP pool", "not a regular file", 0));
         }
         Ok(stat) if stat.modified < boot_s || stat.size % RECORD as u64 != 0 => root.remove(POOL)?,
         Ok(stat) if ends_with(root, stat.size, &record)? => return Ok(()),

@@ -138,7 +138,7 @@ fn hash(
 #[cfg(test)]
 mod tests {
     use super::{OvfReader, Password};
-    use crate::error::{Error, Result};
+    use crate::error::{Kind, Result};
     use crate::facts::{Fact, Facts};
     use std::string::{String, ToString};
     use std::vec::Vec;
@@ -178,7 +178,9 @@ mod tests {
             fact.as_ref().map(|fact| format!("{} ({})", show(&fact.value), fact.from.word()))
         }
         match learned {
-            Err(Error::NotApplicable { why }) => line("not applicable", Some(why.to_string())),
+            Err(error) if error.is(Kind::NotApplicable) => {
+                line("not applicable", Some(error.reason().to_string()))
+            }
             Err(error) => line("error", Some(error.reason().to_string())),
             Ok(learned) => {
                 line("hostname", fact(&facts.hostname, |name| name.as_str().to_string()));

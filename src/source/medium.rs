@@ -270,8 +270,8 @@ impl Watch {
 
     /// The drive most worth telling about.
     fn verdict(&self, elapsed_ms: u64) -> Missing {
-        let late = Error::Deadline { what: "optical drive not ready", after_ms: elapsed_ms };
-        let full = Error::TooMany { what: "optical drives", limit: OPTICAL_DRIVES };
+        let late = deadline!("optical drive not ready", elapsed_ms);
+        let full = too_many!("optical drives", OPTICAL_DRIVES);
         let of_state = |drive: &Drive| match drive.state {
             State::Empty => Missing::NoMedium,
             State::NotReady | State::Loaded => Missing::Unreadable(late),
@@ -293,7 +293,7 @@ fn drive_name(name: &str) -> Option<DriveName> {
 #[cfg(test)]
 mod tests {
     use super::{Awaited, DriveName, Missing, Next, Watch, drive_name};
-    use crate::error::{Errno, Error};
+    use crate::error::Errno;
     use crate::format::volume::NO_FILE_SYSTEM;
     use crate::limits::{MEDIUM_MS, OPTICAL_DRIVES, POLL_MS};
     use crate::sys::DriveStatus;
@@ -332,11 +332,10 @@ mod tests {
     #[test]
     fn waiting_ends_when_nothing_more_can_come() {
         use DriveStatus::{DiscOk, NoDisc, NoInfo, NotReady, TrayOpen};
-        let none = Missing::of_content(Error::os("find file", Errno::NOENT));
+        let none = Missing::of_content(os!("find file", Errno::NOENT));
         let foreign = Missing::of_content(NO_FILE_SYSTEM);
-        let io = Missing::Unreadable(Error::os("read disk", Errno::IO));
-        let late =
-            Missing::Unreadable(Error::Deadline { what: "optical drive not ready", after_ms: MEDIUM_MS });
+        let io = Missing::Unreadable(os!("read disk", Errno::IO));
+        let late = Missing::Unreadable(deadline!("optical drive not ready", MEDIUM_MS));
         for (states, why, missing, after_ms) in [
             (&[][..], io, Missing::NoDrive, 5_000),
             (&[("sr0", NoDisc)], io, Missing::NoMedium, 2_000),
@@ -354,14 +353,14 @@ mod tests {
 
     #[test]
     fn the_verdicts_can_be_told_apart() {
-        let error = Error::os("read disk", Errno::IO);
+        let error = os!("read disk", Errno::IO);
         let all = [
             Missing::NoDrive,
             Missing::NoMedium,
             Missing::Unreadable(error),
-            Missing::of_content(Error::os("find file", Errno::NOENT)),
+            Missing::of_content(os!("find file", Errno::NOENT)),
             Missing::of_content(NO_FILE_SYSTEM),
-            Missing::of_content(Error::malformed("UDF medium", "no anchor", 0)),
+            Missing::of_content(malformed!("UDF medium", "no anchor", 0)),
             Missing::Stopped,
         ];
         let reasons: std::collections::BTreeSet<_> = all.iter().map(Missing::reason).collect();
@@ -409,7 +408,7 @@ mod tests {
     fn drives_are_read_in_their_order_and_too_many_are_said() {
         let names: std::vec::Vec<_> = (0..=OPTICAL_DRIVES).map(|i| std::format!("sr{}", i + 3)).collect();
         let states: std::vec::Vec<_> = names.iter().map(|n| (n.as_str(), DriveStatus::NoDisc)).collect();
-        let full = Error::TooMany { what: "optical drives", limit: OPTICAL_DRIVES };
+        let full = too_many!("optical drives", OPTICAL_DRIVES);
         assert_eq!(run(&states, Missing::NoDrive).0, Missing::Unreadable(full));
         let (mut host, mut disks) = drives(&[
             ("sr10", DriveStatus::DiscOk),

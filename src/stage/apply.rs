@@ -5,9 +5,9 @@
 //! this VM comes last. A module that fails stops no other.
 
 use crate::apply::replace::{self, Target};
-use crate::apply::{Buffers, MODULES, Module, Root, SeedPlace, State};
+use crate::apply::{Buffers, MODULES, Module, Object, Root, SeedPlace, State};
 use crate::cli::Command;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::{Facts, InstanceId};
 use crate::format::text::{Out, number};
@@ -50,14 +50,14 @@ pub(super) fn run(
 ) -> Result<()> {
     let machine = machine::observe(kernel);
     if machine.platform.is_none() || machine.options.is_off {
-        return Err(Error::NotApplicable { why: "not a platform of ours, or switched off" });
+        return Err(not_applicable!("not a platform of ours, or switched off"));
     }
-    let id = machine.vm_id.ok_or(Error::malformed("SMBIOS", "failure to identify Azure VM ID", 0))?;
+    let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
     let (root_path, dry_run) = (command.root, command.dry_run);
     let mut story = Story { kernel, facts, bytes, id, root_path, dry_run, failed_in: "" };
     story.grow_file_system();
     if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
-        return Err(Error::NotApplicable { why: "provisioned already" });
+        return Err(not_applicable!("provisioned already"));
     }
     let outcome = story.provision();
     if !dry_run {
@@ -70,7 +70,7 @@ pub(super) fn run(
 fn note_failure(run: &mut dyn Dir, module: &str, outcome: Result<()>) {
     let _ = run.remove(FAILURE);
     let Err(error) = outcome else { return };
-    if let Error::NotApplicable { .. } = error {
+    if error.is(Kind::NotApplicable) {
         return;
     }
     let mut text = heapless::String::<{ limits::REASON }>::new();
@@ -118,7 +118,7 @@ impl Story<'_, '_> {
         }
         match seed::verify(self.kernel.root, pending) {
             Ok(()) => Ok(SeedPlace::Root(pending)),
-            Err(error) if error.is_not_found() => Err(Error::NotApplicable { why: "no seed for this VM" }),
+            Err(error) if error.is_not_found() => Err(not_applicable!("no seed for this VM")),
             Err(error) => Err(error),
         }
     }
@@ -130,12 +130,12 @@ impl Story<'_, '_> {
             SeedPlace::Root(base) => (self.kernel.root, base),
         };
         if seed::load_context(dir, base)?.is_fatal {
-            return Err(Error::NotApplicable { why: "the initrd gave up, and the report says why" });
+            return Err(not_applicable!("the initrd gave up, and the report says why"));
         }
         seed::load(dir, base, self.bytes, self.facts)?;
         match &self.facts.instance_id {
             Some(named) if !named.value.is_same_vm(&self.id) => {
-                Err(Error::malformed("seed", "names another VM", 0))
+                Err(malformed!("seed", "names another VM", 0))
             }
             _ => Ok(()),
         }
@@ -163,13 +163,13 @@ impl Story<'_, '_> {
         let before = digits.get(..length).and_then(|text| number(text.trim_ascii())).unwrap_or_default();
         if before >= limits::APPLY_BOOTS {
             self.give_up(pending);
-            return Err(Error::Unsupported { what: "apply", rule: "too many boots ended inside apply" });
+            return Err(unsupported!("apply", "too many boots ended inside apply"));
         }
         let mut line = [0; 16];
-        let mut out = Out::new("boot counter", &mut line);
+        let mut out = Out::new(too_many!("boot counter"), &mut line);
         out.put_number(u64::from(before.saturating_add(1))).and_then(|()| out.put(b"\n"))?;
         let counted = seed::make_state_dir(self.kernel.root).and_then(|()| {
-            let target = Target::root(&path, "boot counter", 0o600);
+            let target = Target::root(&path, const { &Object::new("boot counter") }, 0o600);
             replace::write(self.kernel.root, target, out.as_bytes(), &mut |_, _| Ok(()))
         });
         if let Err(error) = counted {
@@ -264,7 +264,7 @@ fn mark_path(marks: &str, module: &Module) -> Result<PathText> {
 
 fn joined(parts: &[&str]) -> Result<PathText> {
     let mut path = PathText::new();
-    let full = Error::TooMany { what: "path", limit: limits::PATH };
+    let full = too_many!("path", limits::PATH);
     parts.iter().try_for_each(|part| path.push_str(part)).map_err(|_| full)?;
     Ok(path)
 }

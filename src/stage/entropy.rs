@@ -1,6 +1,6 @@
 //! Is there randomness for a salt, this early in a boot?
 
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::limits;
 use crate::sys::Kernel;
 
@@ -23,7 +23,7 @@ pub fn fill(kernel: &mut Kernel<'_>, buf: &mut [u8]) -> Result<()> {
             outcome => return outcome,
         }
         if kernel.clock.now_us() >= until_us || kernel.clock.is_cancelled() {
-            return Err(Error::Deadline { what: "random bytes for a salt", after_ms: limits::SALT_MS });
+            return Err(deadline!("random bytes for a salt", limits::SALT_MS));
         }
         kernel.clock.sleep_ms(limits::POLL_MS);
     }
@@ -44,7 +44,7 @@ fn feed(kernel: &mut Kernel<'_>) {
 #[cfg(test)]
 mod tests {
     use super::fill;
-    use crate::error::Error;
+    use crate::error::Kind;
     use crate::sys::fake::World;
 
     #[test]
@@ -61,7 +61,7 @@ mod tests {
         let mut world = World::new();
         world.system.random = None;
         let outcome = fill(&mut world.kernel(), &mut [0; 12]);
-        assert!(matches!(outcome, Err(Error::Deadline { .. })));
+        assert!(matches!(outcome, Err(error) if error.is(Kind::Deadline)));
         assert_eq!(world.clock.sleeps.iter().sum::<u64>(), crate::limits::SALT_MS);
     }
 }

@@ -8,7 +8,7 @@ use crate::disk::grow::{Growth, plan};
 use crate::disk::root::{self, RootDisk, Search};
 use crate::disk::table::{self, Source, Space, Table};
 use crate::disk::{commit, filesystem, sysfs};
-use crate::error::{Error, Result};
+use crate::error::{Kind, Result};
 use crate::event::{Level, Value};
 use crate::format::root_arg::{self, RootArg};
 use crate::format::superblock::{Contents, FileSystem};
@@ -95,7 +95,7 @@ pub fn file_system(kernel: &mut Kernel<'_>, path: &str) -> Result<Outcome> {
 /// What we do not do is no failure: it is said and left alone.
 fn settle(kernel: &mut Kernel<'_>, result: Result<Outcome>) -> Result<Outcome> {
     match result {
-        Err(why @ Error::Unsupported { .. }) => {
+        Err(why) if why.is(Kind::Unsupported) => {
             kernel.say(Level::Info, STAGE, "left alone: {}", &[Value::Why(why)]);
             Ok(Outcome::LeftAlone)
         }
@@ -111,7 +111,7 @@ fn elapsed_ms(kernel: &mut Kernel<'_>, started_us: u64) -> u64 {
 fn found_by_argument(kernel: &mut Kernel<'_>, space: &mut Space<'_>) -> Result<Option<RootDisk>> {
     let length = kernel.host.read("proc/cmdline", space.window)?;
     let line = space.window.get(..length).and_then(|line| core::str::from_utf8(line).ok());
-    let line = line.ok_or(Error::malformed("kernel command line", "not UTF-8", 0))?;
+    let line = line.ok_or(malformed!("kernel command line", "not UTF-8", 0))?;
     let wanted = match root_arg::parse(line) {
         Ok(Some(wanted)) => wanted,
         Ok(None) => return later(kernel, "no root= on the kernel command line: {}", &[]),
@@ -203,24 +203,24 @@ fn check_contents(
     space: &mut Space<'_>,
 ) -> Result<()> {
     let entry = table.header.entry(space.array, root.number);
-    let first_lba =
-        entry.ok_or(Error::malformed("GPT", "no such partition", u64::from(root.number)))?.first_lba();
+    let first_lba = entry.ok_or(malformed!("GPT", "no such partition", u64::from(root.number)))?.first_lba();
+    const WHAT: &str = "root partition";
     let mut rule = None;
     kernel.disks.open_read(&root.disk, &mut |device| {
         rule = match root::read_contents(device, table.disk.offset(first_lba), space.window)? {
             Contents::FileSystem(found) => match found.file_system {
                 FileSystem::Ext4 => None,
-                FileSystem::Xfs => Some("growing xfs"),
-                FileSystem::Btrfs => Some("growing btrfs"),
+                FileSystem::Xfs => Some(unsupported!(rule WHAT, "growing xfs")),
+                FileSystem::Btrfs => Some(unsupported!(rule WHAT, "growing btrfs")),
             },
-            Contents::Luks => Some("encrypted (LUKS)"),
-            Contents::Lvm => Some("a physical volume (LVM)"),
-            Contents::Raid => Some("part of a RAID array (md)"),
-            Contents::Unknown => Some("neither ext4, xfs nor btrfs"),
+            Contents::Luks => Some(unsupported!(rule WHAT, "encrypted (LUKS)")),
+            Contents::Lvm => Some(unsupported!(rule WHAT, "a physical volume (LVM)")),
+            Contents::Raid => Some(unsupported!(rule WHAT, "part of a RAID array (md)")),
+            Contents::Unknown => Some(unsupported!(rule WHAT, "neither ext4, xfs nor btrfs")),
         };
         Ok(())
     })?;
-    rule.map_or(Ok(()), |rule| Err(Error::Unsupported { what: "root partition", rule }))
+    rule.map_or(Ok(()), |rule| Err(rule.at(0)))
 }
 
 /// Writes the primary from the backup and reads the table again.

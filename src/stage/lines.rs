@@ -1,6 +1,6 @@
 //! How are lines read from files that no buffer holds?
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sys::Dir;
 
 /// Calls `each` with the offset and text of every line of a file, through `window`; lines end with `end`
@@ -26,7 +26,7 @@ pub(super) fn each_line(
             return Ok(());
         }
         if taken == 0 {
-            return Err(Error::TooMany { what: "line of a text file", limit: window.len() });
+            return Err(too_many!("line of a text file", window.len()));
         }
         window.copy_within(taken.., 0);
         base += taken as u64;
@@ -57,7 +57,7 @@ fn whole_lines(
 #[cfg(test)]
 mod tests {
     use super::each_line;
-    use crate::error::Error;
+    use crate::error::{Error, Kind};
     use crate::sys::fake::World;
     use proptest::prelude::{prop_assert_eq, proptest};
     use std::string::{String, ToString};
@@ -76,7 +76,9 @@ mod tests {
 
     #[test]
     fn a_line_longer_than_the_window_is_an_error() {
-        assert!(matches!(lines_of("0123456789\n", 8), Err(Error::TooMany { limit: 8, .. })));
+        assert!(
+            matches!(lines_of("0123456789\n", 8), Err(error) if error.is(Kind::TooMany) && error.number() == 8)
+        );
         assert_eq!(lines_of("", 8).unwrap(), []);
     }
 

@@ -17,7 +17,7 @@ mod status;
 mod timeline;
 
 use crate::cli::{Command, Usage, Verb};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::machine;
 use crate::sys::linux::{self, Ended, Linux, Scratch};
@@ -122,7 +122,7 @@ fn run_stage(command: &Command) -> u8 {
     let mut kernel = linux.kernel();
     let begin = kernel.clock.now_us();
     let outcome = match machine::options(kernel.host).is_off {
-        true => Err(Error::NotApplicable { why: "rd.preroot=0 on the kernel command line" }),
+        true => Err(not_applicable!("rd.preroot=0 on the kernel command line")),
         false => dispatch(&mut kernel, scratch, command),
     };
     let ms = kernel.clock.now_us().saturating_sub(begin) / 1000;
@@ -139,7 +139,7 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
         Verb::Apply => apply::run(kernel, &mut scratch.facts, &mut scratch.bytes, command),
         Verb::Report => report::run(kernel, &mut scratch.net, &mut scratch.bytes, command),
         // Told apart by `run` before they come here.
-        _ => Err(Error::Unsupported { what: "preroot", rule: "not a stage" }),
+        _ => Err(unsupported!("preroot", "not a stage")),
     }
 }
 
@@ -147,7 +147,7 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
 fn on_our_platform(kernel: &mut Kernel<'_>) -> Result<()> {
     match machine::observe(kernel).platform {
         Some(_) => Ok(()),
-        None => Err(Error::NotApplicable { why: "not a platform of ours" }),
+        None => Err(not_applicable!("not a platform of ours")),
     }
 }
 
@@ -167,8 +167,8 @@ fn grow_root(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) -> Re
 fn conclude(kernel: &mut Kernel<'_>, stage: &'static str, outcome: Result<()>, ms: u64) -> u8 {
     let (word, code) = match outcome {
         Ok(()) => ("done", 0),
-        Err(error @ Error::NotApplicable { .. }) => ("not-applicable", error.exit_code()),
-        Err(Error::STOPPED) => {
+        Err(error) if error.is(Kind::NotApplicable) => ("not-applicable", error.exit_code()),
+        Err(error) if error == Error::STOPPED => {
             kernel.say(Level::Info, stage, "stopped: it was asked to", &[]);
             ("stopped", 1)
         }

@@ -162,11 +162,11 @@ impl Transfer<'_> {
         let size_bytes = file.size_bytes();
         if size_bytes > limits::OVF_DOCUMENT {
             let limit = limits::OVF_DOCUMENT as usize;
-            return Err(Fault::Content(Error::TooMany { what: "bytes of ovf-env.xml", limit }));
+            return Err(Fault::Content(too_many!("bytes of ovf-env.xml", limit)));
         }
         let begun = (drive.clone(), kind, file);
         if self.offset > 0 && self.begun.as_ref() != Some(&begun) {
-            let changed = Error::malformed(NAME, "medium changed while it was read", self.offset);
+            let changed = malformed!(NAME, "medium changed while it was read", self.offset);
             return Err(Fault::Content(changed));
         }
         while self.offset < size_bytes {

@@ -2,7 +2,7 @@
 
 use super::lines::each_line;
 use super::{JOIN_POLL_MS, grow};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
 use crate::limits;
@@ -30,19 +30,19 @@ pub(super) const GROW_LATER: &str = "grow.later";
 pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) -> Result<()> {
     let machine = machine::observe(kernel);
     if machine.platform.is_none() {
-        return Err(Error::NotApplicable { why: "not a platform of ours" });
+        return Err(not_applicable!("not a platform of ours"));
     }
     if kernel.run.remove(GROW_LATER).is_ok() {
         // Said there already; the seed matters more than the size.
         let _ = grow::after_mount(kernel, bytes, false);
     }
-    let id = machine.vm_id.ok_or(Error::malformed("SMBIOS", "failure to identify Azure VM ID", 0))?;
+    let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
     if seed::is_marked(kernel.root, seed::PROVISIONED, &id) {
         return stop_fetch(kernel);
     }
     join_fetch(kernel);
     if kernel.run.stat(seed::SEED).is_err() {
-        return Err(Error::NotApplicable { why: "no seed to persist" });
+        return Err(not_applicable!("no seed to persist"));
     }
     if is_state_elsewhere(kernel, bytes) {
         let text =
@@ -87,7 +87,7 @@ fn stop_fetch(kernel: &mut Kernel<'_>) -> Result<()> {
     stop(kernel, &|run| run.stat(ON_LINE).is_err());
     seed::remove(kernel.run, seed::SEED)?;
     kernel.say(Level::Info, STAGE, "this VM is provisioned already; fetch is stopped", &[]);
-    Err(Error::NotApplicable { why: "provisioned already" })
+    Err(not_applicable!("provisioned already"))
 }
 
 /// Asks fetch to stop and gives it [`limits::STOP_MS`] to get there: in an initrd without systemd nobody else
@@ -149,7 +149,7 @@ fn copy(kernel: &mut Kernel<'_>, root_path: &str, id: &InstanceId) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::run;
-    use crate::error::Error;
+    use crate::error::Kind;
     use crate::facts::{Facts, InstanceId};
     use crate::seed;
     use crate::sys::fake::World;
@@ -176,7 +176,9 @@ mod tests {
         seed::mark(&mut world.root, seed::PROVISIONED, &InstanceId::parse(ID).unwrap()).unwrap();
         publish(&mut world);
         let before = world.root.dump();
-        assert!(matches!(run(&mut world.kernel(), &mut [], "/sysroot"), Err(Error::NotApplicable { .. })));
+        assert!(
+            matches!(run(&mut world.kernel(), &mut [], "/sysroot"), Err(error) if error.is(Kind::NotApplicable))
+        );
         assert!(world.clock.sleeps.is_empty());
         assert!(world.run.text(crate::sys::CANCEL).is_some());
         assert!(world.run.owner(seed::SEED).is_none());
@@ -236,7 +238,9 @@ mod tests {
     #[test]
     fn another_platform_is_not_applicable() {
         let mut world = World::new();
-        assert!(matches!(run(&mut world.kernel(), &mut [], "/sysroot"), Err(Error::NotApplicable { .. })));
+        assert!(
+            matches!(run(&mut world.kernel(), &mut [], "/sysroot"), Err(error) if error.is(Kind::NotApplicable))
+        );
         assert!(world.log.lines.is_empty());
     }
 }

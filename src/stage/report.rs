@@ -55,7 +55,7 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
     let begin_us = kernel.clock.now_us();
     let machine = machine::observe(kernel);
     if machine.platform.is_none() || machine.options.is_off {
-        return Err(Error::NotApplicable { why: "not a platform of ours" });
+        return Err(not_applicable!("not a platform of ours"));
     }
     let id = machine.vm_id;
     if let Some(id) = &id
@@ -66,7 +66,7 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
     let found = find_seed(kernel, id.as_ref());
     let verdict = decide(kernel, id.as_ref(), &found, command)?;
     if command.early && found.wants_proxy_agent {
-        return Err(Error::NotApplicable { why: "the proxy agent must run first" });
+        return Err(not_applicable!("the proxy agent must run first"));
     }
     if command.dry_run {
         say_plan(kernel, &verdict);
@@ -95,7 +95,7 @@ fn tell_failure(
     reason: &Reason,
 ) -> Result<()> {
     if was_told(kernel.run, reason) {
-        return Err(Error::NotApplicable { why: "the platform was told of this failure" });
+        return Err(not_applicable!("the platform was told of this failure"));
     }
     let text = describe(reason, id);
     tell(kernel, way, Health::Failed(&text))?;
@@ -135,7 +135,7 @@ fn reported_before(kernel: &mut Kernel<'_>, id: &InstanceId, command: &Command) 
         kernel.say(Level::Warning, STAGE, text, &[]);
     }
     drop_secrets(kernel, id)?;
-    Err(Error::NotApplicable { why: "reported before" })
+    Err(not_applicable!("reported before"))
 }
 
 /// The seed of this boot, else the one kept on the root. A seed that is not to be trusted counts as none.
@@ -186,8 +186,8 @@ fn decide(
     match apply_failure {
         // Also of a seed that was refused, and so counts as none here.
         Some(reason) => Ok(Verdict::Failed(reason)),
-        None if !found.has_seed => Err(Error::NotApplicable { why: "nothing was provisioned" }),
-        None if command.early => Err(Error::NotApplicable { why: "apply has not finished" }),
+        None if !found.has_seed => Err(not_applicable!("nothing was provisioned")),
+        None if command.early => Err(not_applicable!("apply has not finished")),
         None => Ok(Verdict::Failed(Reason::of("apply did not finish"))),
     }
 }
@@ -278,7 +278,7 @@ fn tell(kernel: &mut Kernel<'_>, way: &mut Way<'_>, health: Health<'_>) -> Resul
         Err(error) if way.is_early => {
             let text = "not told yet: {}; tried again once the network is up";
             kernel.say(Level::Info, STAGE, text, &[Value::Why(error)]);
-            Err(Error::NotApplicable { why: "left to the late report" })
+            Err(not_applicable!("left to the late report"))
         }
         outcome => outcome,
     }
@@ -297,7 +297,7 @@ fn connect(kernel: &mut Kernel<'_>, way: &mut Way<'_>, health: Health<'_>) -> Re
         Some(lease) if way.is_early => {
             online::with_saved_lease(kernel, way.buffers, STAGE, lease, until_us, &mut work)
         }
-        None if way.is_early => Err(Error::NeedNetwork),
+        None if way.is_early => Err(Error::NEED_NETWORK),
         _ => online::with_kernel_network(kernel, way.buffers, STAGE, &mut work),
     }
 }
@@ -320,7 +320,7 @@ fn speak(
     let mut conversation = Conversation::new();
     let mut goal = None;
     let mut next = conversation.start();
-    let mut last = Error::Deadline { what: "wireserver", after_ms: 0 };
+    let mut last = deadline!("wireserver", 0);
     loop {
         let (ask, after_ms) = match next {
             Next::Done => return Ok(()),
@@ -347,16 +347,14 @@ fn speak(
 fn refused(session: &mut Session<'_>, status: u16) -> Error {
     let values = [Value::Number(status.into())];
     session.say(Level::Warning, "the wireserver refuses the report with status {}", &values);
-    Error::Unsupported { what: "wireserver", rule: "health report refused" }
+    unsupported!("wireserver", "health report refused")
 }
 
 fn fault_of(answer: Answer) -> Option<Error> {
     match answer {
         Answer::Failed(error) => Some(error),
         Answer::Status(outcome) if outcome.is_success() => None,
-        Answer::Status(_) => {
-            Some(Error::Unsupported { what: "wireserver", rule: "http error from wireserver" })
-        }
+        Answer::Status(_) => Some(unsupported!("wireserver", "http error from wireserver")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `preroot show`: which facts does the seed hold, and where is each from? Never a secret.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::facts::{Fact, Facts};
 use crate::machine;
 use crate::seed::{self, Context};
@@ -22,7 +22,7 @@ pub(super) fn run(
         seed::load(kernel.run, seed::SEED, buf, facts)?;
         seed::load_context(kernel.run, seed::SEED)?
     } else {
-        let none = Error::NotApplicable { why: "no seed: none was made, or it was dropped after the report" };
+        let none = not_applicable!("no seed: none was made, or it was dropped after the report");
         let id = machine::observe(kernel).vm_id.ok_or(none)?;
         let pending = seed::pending(&id)?;
         kernel.root.stat(&pending).map_err(|_| none)?;

@@ -2,7 +2,7 @@
 
 use super::outcomes::Outcomes;
 use crate::cli::Command;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::facts::InstanceId;
 use crate::limits;
 use crate::machine::{self, Machine};
@@ -60,8 +60,8 @@ impl State {
 
     const fn outcome(self) -> Result<()> {
         match self {
-            Self::Failed => Err(Error::malformed("provisioning", "provisioning failed", 0)),
-            Self::NotApplicable => Err(Error::NotApplicable { why: "nothing to provision here" }),
+            Self::Failed => Err(malformed!("provisioning", "provisioning failed", 0)),
+            Self::NotApplicable => Err(not_applicable!("nothing to provision here")),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@
 
 use super::lines::each_line;
 use super::outcomes::{Outcomes, Word};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sys::Kernel;
 use core::fmt::{self, Write};
 
@@ -62,9 +62,7 @@ fn each_entry(kernel: &mut Kernel<'_>, window: &mut [u8], each: &mut dyn FnMut(&
         Ok(())
     });
     match outcome {
-        Err(error) if error.is_not_found() => {
-            Err(Error::NotApplicable { why: "preroot recorded nothing in this boot" })
-        }
+        Err(error) if error.is_not_found() => Err(not_applicable!("preroot recorded nothing in this boot")),
         outcome => outcome,
     }
 }

@@ -1,6 +1,8 @@
 //! Media from text, for the targets that read them.
-use preroot::error::{Errno, Error, Result};
+use preroot::error::{Errno, Result, Rule};
 use preroot::format::ReadAt;
+
+const READ: &Rule = &Rule::os("read medium");
 
 /// The largest image made.
 const SIZE: usize = 1 << 20;
@@ -33,7 +35,7 @@ impl ReadAt for Memory<'_> {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let from = self.0.get(start..).and_then(|bytes| bytes.get(..buf.len()));
-        buf.copy_from_slice(from.ok_or(Error::os("read medium", Errno::IO))?);
+        buf.copy_from_slice(from.ok_or(READ.refused(Errno::IO))?);
         Ok(())
     }
 }

@@ -9,9 +9,9 @@ mod paths;
 #[cfg(test)]
 mod tests;
 
-use super::base64::{Decoder, Output};
-use super::json::{DEPTH, Event, Sink, Tokenizer};
-use crate::error::{Error, Result};
+use super::base64::{Decoder, Output, Rules};
+use super::json::{self, DEPTH, Event, Sink, Tokenizer};
+use crate::error::{Error, Result, Rule};
 use crate::facts::{Hostname, InstanceId, PreProvisioning, SshKey, SshKeys, UserName};
 use crate::limits;
 use paths::{Field, KEY, Place, Target, find};
@@ -114,16 +114,16 @@ impl ImdsDocument {
             text: heapless::Vec::new(),
             is_long: false,
             after_return: false,
-            user_data: Decoder::new(USER_DATA, limits::CUSTOM_DATA),
+            user_data: Decoder::new(const { &Rules::of(USER_DATA) }, limits::CUSTOM_DATA),
             has_user_data: false,
         };
-        Self { tokenizer: Tokenizer::new(WHAT), content, failed: None }
+        Self { tokenizer: Tokenizer::new(), content, failed: None }
     }
 
     /// Forgets everything and is ready for another document.
     pub fn reset(&mut self) {
         self.content.reset();
-        self.tokenizer = Tokenizer::new(WHAT);
+        self.tokenizer = Tokenizer::new();
         self.failed = None;
     }
 
@@ -163,7 +163,7 @@ impl ImdsDocument {
     }
 
     fn judge(&mut self, result: Result<()>) -> Result<()> {
-        let result = result.map_err(in_cloud_init_words);
+        let result = result.map_err(|error| error.told_by(JSON_RULES));
         self.failed = result.err();
         result
     }
@@ -252,7 +252,7 @@ impl Content {
         self.has_compute |= place == Place::Compute;
         self.key = Some(heapless::Vec::new());
         // The tokenizer is bounded by the same depth.
-        self.places.push(place).map_err(|_| Error::TooMany { what: "JSON nesting", limit: DEPTH })
+        self.places.push(place).map_err(|_| too_many!("JSON nesting", DEPTH))
     }
 
     fn key_part(&mut self, part: &[u8]) {
@@ -302,7 +302,7 @@ impl Content {
         if text.is_empty() {
             return Ok(());
         }
-        let bad = Error::malformed(WHAT, field.rule(), 0);
+        let bad = field.rule().at(0);
         if self.is_long {
             return Err(bad);
         }
@@ -314,7 +314,7 @@ impl Content {
             Field::VmId => repr.vm_id = InstanceId::parse(text).ok(),
             Field::PpsType => repr.pre_provisioning = Some(PreProvisioning::of_azure(text)),
             Field::MacAddress => {
-                let full = Error::TooMany { what: "IMDS network interfaces", limit: limits::LINKS };
+                let full = too_many!("IMDS network interfaces", limits::LINKS);
                 mac(text).map_or(Ok(()), |mac| repr.interfaces.push(mac)).map_err(|_| full)?;
             }
             Field::KeyData | Field::UserData => {}
@@ -326,7 +326,7 @@ impl Content {
     fn key_data(&mut self) {
         let text = core::str::from_utf8(&self.text).unwrap_or_default();
         let outcome = if self.is_long {
-            Err(Error::TooMany { what: "SSH key", limit: limits::SSH_KEY })
+            Err(too_many!("SSH key", limits::SSH_KEY))
         } else if text.trim_ascii().is_empty() {
             Ok(())
         } else {
@@ -348,9 +348,7 @@ impl Content {
     /// userData is the user's; what is wrong with it must not cost the VM its keys.
     fn user_data_outcome(&mut self, result: Result<()>) -> Result<()> {
         match result {
-            Err(
-                fault @ (Error::Malformed { what: USER_DATA, .. } | Error::TooMany { what: USER_DATA, .. }),
-            ) => {
+            Err(fault) if fault.what() == USER_DATA => {
                 self.repr.user_data_fault = Some(fault);
                 self.target = None;
                 self.user_data.reset();
@@ -363,7 +361,7 @@ impl Content {
     fn finish_user_data(&mut self, spool: &mut Output<'_>) -> Result<()> {
         let result = match self.user_data.finish(spool) {
             Ok(0) => Ok(()),
-            Ok(_) if self.has_user_data => Err(Error::malformed(USER_DATA, "userData twice", 0)),
+            Ok(_) if self.has_user_data => Err(malformed!(USER_DATA, "userData twice", 0)),
             Ok(bytes) => {
                 self.has_user_data = true;
                 self.repr.user_data_bytes = bytes;
@@ -376,7 +374,7 @@ impl Content {
 
     fn finish(&mut self) -> Result<()> {
         if !self.has_compute {
-            return Err(Error::malformed(WHAT, "invalid IMDS metadata for key=compute", 0));
+            return Err(malformed!(WHAT, "invalid IMDS metadata for key=compute", 0));
         }
         if self.repr.key_fault.is_some() {
             self.repr.keys.clear();
@@ -406,26 +404,5 @@ fn mac(text: &str) -> Option<[u8; 6]> {
     if digits.next().is_none() { Some(mac) } else { None }
 }
 
-macro_rules! reasons {
-    ($($rule:literal)*) => {
-        /// The JSON rule with cloud-init's words before it: the platform's pages know them.
-        fn reason(rule: &str) -> Option<&'static str> {
-            match rule {
-                $($rule => Some(concat!("error parsing IMDS metadata: ", $rule)),)*
-                _ => None,
-            }
-        }
-    };
-}
-
-reasons! {
-    "document ends early" "not UTF-8" "no colon behind a key" "not a value" "not a key" "bytes behind the document"
-    "neither a comma nor the end behind a value" "control character" "unknown escape" "malformed number"
-}
-
-fn in_cloud_init_words(error: Error) -> Error {
-    match error {
-        Error::Malformed { what: WHAT, rule, at } => Error::malformed(WHAT, reason(rule).unwrap_or(rule), at),
-        other => other,
-    }
-}
+/// cloud-init's words before the JSON rule: the platform's pages know them.
+const JSON_RULES: &[Rule] = json::rules_of!(WHAT, "error parsing IMDS metadata: ");

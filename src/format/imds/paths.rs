@@ -1,5 +1,8 @@
 //! Which paths of an instance document are wanted?
 
+use super::WHAT;
+use crate::error::Rule;
+
 /// A container of the document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Place {
@@ -45,19 +48,30 @@ pub(super) enum Field {
 
 impl Field {
     /// The rule that a bad value breaks, in cloud-init's words (`errors.py`, `ReportableErrorImdsInvalidMetadata`).
-    pub(super) fn rule(self) -> &'static str {
+    pub(super) fn rule(self) -> &'static Rule {
         match self {
-            Self::AdminUsername => "invalid IMDS metadata for key=compute.osProfile.adminUsername",
-            Self::ComputerName => "invalid IMDS metadata for key=compute.osProfile.computerName",
-            Self::DisablePasswordLogin => {
-                "invalid IMDS metadata for key=compute.osProfile.disablePasswordAuthentication"
+            Self::AdminUsername => {
+                malformed!(WHAT, "invalid IMDS metadata for key=compute.osProfile.adminUsername")
             }
-            Self::KeyData => "invalid IMDS metadata for key=compute.publicKeys",
-            Self::UserData => "invalid IMDS metadata for key=compute.userData",
-            Self::VmId => "invalid IMDS metadata for key=compute.vmId",
-            Self::MacAddress => "invalid IMDS metadata for key=network.interface.macAddress",
-            Self::HasCustomData => "invalid IMDS metadata for key=extended.compute.hasCustomData",
-            Self::PpsType => "invalid IMDS metadata for key=extended.compute.ppsType",
+            Self::ComputerName => {
+                malformed!(WHAT, "invalid IMDS metadata for key=compute.osProfile.computerName")
+            }
+            Self::DisablePasswordLogin => {
+                malformed!(
+                    WHAT,
+                    "invalid IMDS metadata for key=compute.osProfile.disablePasswordAuthentication"
+                )
+            }
+            Self::KeyData => malformed!(WHAT, "invalid IMDS metadata for key=compute.publicKeys"),
+            Self::UserData => malformed!(WHAT, "invalid IMDS metadata for key=compute.userData"),
+            Self::VmId => malformed!(WHAT, "invalid IMDS metadata for key=compute.vmId"),
+            Self::MacAddress => {
+                malformed!(WHAT, "invalid IMDS metadata for key=network.interface.macAddress")
+            }
+            Self::HasCustomData => {
+                malformed!(WHAT, "invalid IMDS metadata for key=extended.compute.hasCustomData")
+            }
+            Self::PpsType => malformed!(WHAT, "invalid IMDS metadata for key=extended.compute.ppsType"),
         }
     }
 }

@@ -9,7 +9,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::format::ReadAt;
 use crate::format::bytes::le16;
 use crate::format::file::File;
@@ -17,6 +17,8 @@ use crate::format::volume::is_of_device;
 use crate::limits;
 use record::{Names, Record};
 
+/// The object of every error in here.
+const MEDIUM: &str = "ISO 9660 medium";
 /// Logical sector (ECMA-119 6.1.2): descriptors and directory records keep to it.
 const SECTOR: usize = 2048;
 /// The first volume descriptor's sector.
@@ -57,7 +59,7 @@ impl Volume {
     /// # Errors
     /// `Malformed` about the medium; `Os` when it cannot be read.
     pub fn open(device: &mut dyn ReadAt, scratch: &mut [u8]) -> Result<Self> {
-        let full = Error::TooMany { what: "bytes of a block", limit: scratch.len() };
+        let full = too_many!("bytes of a block", scratch.len());
         let sector = scratch.get_mut(..SECTOR).ok_or(full)?;
         let (mut primary, mut joliet) = (None, None);
         for index in 0..limits::VOLUME_DESCRIPTORS as u64 {
@@ -76,7 +78,7 @@ impl Volume {
                 _ => {}
             }
         }
-        let primary = primary.ok_or(malformed("no primary volume descriptor", 0))?;
+        let primary = primary.ok_or(malformed!(MEDIUM, "no primary volume descriptor", 0))?;
         Ok(Self { primary, joliet })
     }
 
@@ -99,14 +101,14 @@ impl Volume {
 impl Tree {
     /// Reads a primary or supplementary volume descriptor (ECMA-119 8.4, 8.5).
     fn parse(sector: &[u8], at: u64) -> Result<Self> {
-        let bad = malformed("volume descriptor", at);
+        let bad = malformed!(MEDIUM, "volume descriptor", at);
         let block_bytes = le16(sector, 128).ok_or(bad)?;
         if !matches!(block_bytes, 512 | 1024 | 2048) {
-            return Err(malformed("logical block size", at));
+            return Err(malformed!(MEDIUM, "logical block size", at));
         }
         let root = Record::parse(sector.get(156..190).ok_or(bad)?).ok_or(bad)?;
         if !root.is_directory() {
-            return Err(malformed("root is no directory", at));
+            return Err(malformed!(MEDIUM, "root is no directory", at));
         }
         Ok(Self { block_bytes, root })
     }
@@ -115,14 +117,14 @@ impl Tree {
         let mut found = self.root;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             if !found.is_directory() {
-                return Err(Error::os("find file", Errno::NOTDIR));
+                return Err(os!("find file", Errno::NOTDIR));
             }
             let directory = self.file(&found, device)?;
             let child = record::find(&directory, device, name, names, scratch)?;
-            found = child.ok_or(Error::os("find file", Errno::NOENT))?;
+            found = child.ok_or(os!("find file", Errno::NOENT))?;
         }
         if found.is_directory() {
-            return Err(Error::os("find file", Errno::ISDIR));
+            return Err(os!("find file", Errno::ISDIR));
         }
         self.file(&found, device)
     }
@@ -141,9 +143,4 @@ impl Tree {
 /// Joliet: a supplementary descriptor whose escape sequence says UCS-2 level 1, 2 or 3.
 fn is_joliet(sector: &[u8]) -> bool {
     matches!(sector.get(88..91), Some(b"%/@" | b"%/C" | b"%/E"))
-}
-
-/// What every rule broken in here is broken by.
-const fn malformed(rule: &'static str, at: u64) -> Error {
-    Error::malformed("ISO 9660 medium", rule, at)
 }

@@ -1,7 +1,7 @@
 //! Which record of a directory has this name? (ECMA-119 9.1, 7.5; Joliet; SUSP 5, RRIP 4.1.4)
 
-use super::{SECTOR, malformed};
-use crate::error::{Error, Result};
+use super::{MEDIUM, SECTOR};
+use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::bytes::le32;
 use crate::format::file::File;
@@ -55,14 +55,13 @@ impl Record {
 
     /// Refuses what we do not read.
     pub(super) const fn check_simple(&self) -> Result<()> {
-        let rule = if self.flags & 0x80 != 0 {
-            "file of several sections"
-        } else if self.is_interleaved {
-            "interleaved file"
-        } else {
-            return Ok(());
-        };
-        Err(Error::Unsupported { what: "ISO 9660 medium", rule })
+        if self.flags & 0x80 != 0 {
+            return Err(unsupported!(MEDIUM, "file of several sections"));
+        }
+        if self.is_interleaved {
+            return Err(unsupported!(MEDIUM, "interleaved file"));
+        }
+        Ok(())
     }
 }
 
@@ -75,7 +74,7 @@ pub(super) fn find(
     scratch: &mut [u8],
 ) -> Result<Option<Record>> {
     if directory.size_bytes() > limits::DIRECTORY {
-        return Err(Error::TooMany { what: "bytes of a directory", limit: limits::DIRECTORY as usize });
+        return Err(too_many!("bytes of a directory", limits::DIRECTORY as usize));
     }
     let mut offset = 0_u64;
     while offset < directory.size_bytes() {
@@ -85,7 +84,7 @@ pub(super) fn find(
             offset = sector_end;
             continue;
         };
-        let parsed = Record::parse(record).ok_or(malformed("directory record", offset))?;
+        let parsed = Record::parse(record).ok_or(malformed!(MEDIUM, "directory record", offset))?;
         if !parsed.is_associated() && is_named(record, name, names) {
             return Ok(Some(parsed));
         }
@@ -102,7 +101,7 @@ fn read_record<'b>(
     sector_end: u64,
     scratch: &'b mut [u8],
 ) -> Result<Option<&'b [u8]>> {
-    let bad = malformed("directory record", offset);
+    let bad = malformed!(MEDIUM, "directory record", offset);
     let room = usize::try_from(sector_end.saturating_sub(offset)).unwrap_or(usize::MAX).min(255);
     let buf = scratch.get_mut(..room).ok_or(bad)?;
     let got = directory.read(device, offset, buf)?;

@@ -10,7 +10,7 @@ mod number;
 mod tests;
 
 use super::utf8::Utf8;
-use crate::error::{Error, Result};
+use crate::error::{Result, Rule};
 use number::Number;
 
 /// Deepest nesting; an IMDS instance document has 9 levels.
@@ -84,9 +84,27 @@ enum State {
     Word(&'static [u8], u8),
 }
 
+/// The object of this file's errors. The readers put their document's name in its place: [`rules_of`].
+const WHAT: &str = "JSON";
+
+/// `rules_of!("IMDS", "words before: ")`: what is not JSON, as rules of one document for
+/// [`Error::told_by`](crate::error::Error::told_by).
+macro_rules! rules_of {
+    ($what:expr, $words:literal) => {
+        $crate::format::json::rules_of! { @ $what, $words,
+            "document ends early" "not UTF-8" "no colon behind a key" "not a value" "not a key"
+            "bytes behind the document" "neither a comma nor the end behind a value" "control character"
+            "unknown escape" "malformed number"
+        }
+    };
+    (@ $what:expr, $words:literal, $($rule:literal)*) => {
+        &[$($crate::error::Rule::malformed($what, concat!($words, $rule)),)*]
+    };
+}
+pub(crate) use rules_of;
+
 /// Reads one document. After an error it must be thrown away.
 pub struct Tokenizer {
-    what: &'static str,
     at: u64,
     state: State,
     utf8: Utf8,
@@ -100,12 +118,17 @@ pub struct Tokenizer {
     high: Option<u16>,
 }
 
+impl Default for Tokenizer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Tokenizer {
-    /// `what` names the document in errors.
+    /// Nothing read yet.
     #[must_use]
-    pub const fn new(what: &'static str) -> Self {
+    pub const fn new() -> Self {
         Self {
-            what,
             at: 0,
             state: State::Value,
             utf8: Utf8::new(),
@@ -150,7 +173,7 @@ impl Tokenizer {
         if self.state == State::After && self.nesting.is_empty() {
             return Ok(());
         }
-        self.bad("document ends early")
+        self.bad(malformed!(WHAT, "document ends early"))
     }
 
     /// Cuts plain characters off the front of a string; `None` when the next byte matters.
@@ -172,7 +195,7 @@ impl Tokenizer {
 
     fn step(&mut self, byte: u8, sink: &mut dyn Sink) -> Result<()> {
         if !self.utf8.accept(byte) {
-            return self.bad("not UTF-8");
+            return self.bad(malformed!(WHAT, "not UTF-8"));
         }
         match self.state {
             State::String => self.string(byte, sink),
@@ -184,7 +207,7 @@ impl Tokenizer {
             State::Value | State::FirstValue => self.value(byte, sink),
             State::Key | State::FirstKey => self.key(byte, sink),
             State::Colon if byte == b':' => self.go(State::Value),
-            State::Colon => self.bad("no colon behind a key"),
+            State::Colon => self.bad(malformed!(WHAT, "no colon behind a key")),
             State::After => self.after(byte, sink),
         }
     }
@@ -212,7 +235,7 @@ impl Tokenizer {
                     self.state = State::Number(number);
                     sink.event(Event::NumberPart(&[byte]))
                 }
-                None => self.bad("not a value"),
+                None => self.bad(malformed!(WHAT, "not a value")),
             },
         }
     }
@@ -224,7 +247,7 @@ impl Tokenizer {
                 self.go(State::String)
             }
             b'}' if self.state == State::FirstKey => self.close(true, sink),
-            _ => self.bad("not a key"),
+            _ => self.bad(malformed!(WHAT, "not a key")),
         }
     }
 
@@ -234,13 +257,13 @@ impl Tokenizer {
             (b',', Some(false)) => self.go(State::Value),
             (b'}', Some(true)) => self.close(true, sink),
             (b']', Some(false)) => self.close(false, sink),
-            (_, None) => self.bad("bytes behind the document"),
-            _ => self.bad("neither a comma nor the end behind a value"),
+            (_, None) => self.bad(malformed!(WHAT, "bytes behind the document")),
+            _ => self.bad(malformed!(WHAT, "neither a comma nor the end behind a value")),
         }
     }
 
     fn open(&mut self, is_object: bool, sink: &mut dyn Sink) -> Result<()> {
-        self.nesting.push(is_object).map_err(|_| Error::TooMany { what: "JSON nesting", limit: DEPTH })?;
+        self.nesting.push(is_object).map_err(|_| too_many!("JSON nesting", DEPTH))?;
         self.state = if is_object { State::FirstKey } else { State::FirstValue };
         sink.event(if is_object { Event::ObjectStart } else { Event::ArrayStart })
     }
@@ -257,7 +280,7 @@ impl Tokenizer {
         }
         match byte {
             b'\\' => self.go(State::Escape),
-            0..=0x1f => self.bad("control character"),
+            0..=0x1f => self.bad(malformed!(WHAT, "control character")),
             b'"' if self.is_key => {
                 self.state = State::Colon;
                 sink.event(Event::Key)
@@ -284,14 +307,14 @@ impl Tokenizer {
             b'n' => b'\n',
             b'r' => b'\r',
             b't' => b'\t',
-            _ => return self.bad("unknown escape"),
+            _ => return self.bad(malformed!(WHAT, "unknown escape")),
         };
         self.put(&[character], sink)
     }
 
     fn unicode(&mut self, byte: u8, digits: u8, sink: &mut dyn Sink) -> Result<()> {
         let Some(digit) = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()) else {
-            return self.bad("unknown escape");
+            return self.bad(malformed!(WHAT, "unknown escape"));
         };
         self.unit = (self.unit << 4) | digit;
         if digits < 3 {
@@ -347,13 +370,13 @@ impl Tokenizer {
                 sink.event(Event::Number)?;
                 if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') { Ok(()) } else { self.after(byte, sink) }
             }
-            None => self.bad("malformed number"),
+            None => self.bad(malformed!(WHAT, "malformed number")),
         }
     }
 
     fn word(&mut self, byte: u8, word: &'static [u8], at: u8, sink: &mut dyn Sink) -> Result<()> {
         if word.get(usize::from(at)) != Some(&byte) {
-            return self.bad("not a value");
+            return self.bad(malformed!(WHAT, "not a value"));
         }
         let at = at.saturating_add(1);
         if usize::from(at) < word.len() {
@@ -373,7 +396,7 @@ impl Tokenizer {
     }
 
     #[cold]
-    fn bad<T>(&self, rule: &'static str) -> Result<T> {
-        Err(Error::malformed(self.what, rule, self.at))
+    fn bad<T>(&self, rule: &'static Rule) -> Result<T> {
+        Err(rule.at(self.at))
     }
 }

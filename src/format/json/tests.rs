@@ -1,7 +1,7 @@
 //! One table of documents, and: no cut changes anything.
 
 use super::{Event, Sink, Tokenizer};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use proptest::prelude::{Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -52,7 +52,7 @@ impl Sink for Recorder {
 }
 
 fn read<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Result<()>) {
-    let (mut tokenizer, mut recorder) = (Tokenizer::new("test"), Recorder::default());
+    let (mut tokenizer, mut recorder) = (Tokenizer::new(), Recorder::default());
     for chunk in chunks {
         if let Err(error) = tokenizer.push(chunk, &mut recorder) {
             return (recorder.said, Err(error));
@@ -135,15 +135,15 @@ fn what_is_not_json_is_refused_by_its_rule() {
         let error = whole(document.as_bytes()).1.expect_err(document);
         assert_eq!(error.reason(), rule, "{document}");
     }
-    assert_eq!(whole(b"\"\xff\"").1, Err(Error::malformed("test", "not UTF-8", 1)));
-    assert_eq!(whole(b"\"\xc3\"").1, Err(Error::malformed("test", "not UTF-8", 2)));
+    assert_eq!(whole(b"\"\xff\"").1, Err(malformed!("JSON", "not UTF-8", 1)));
+    assert_eq!(whole(b"\"\xc3\"").1, Err(malformed!("JSON", "not UTF-8", 2)));
 }
 
 #[test]
 fn nesting_is_bounded() {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     assert!(whole(deep(32).as_bytes()).1.is_ok());
-    assert_eq!(whole(deep(33).as_bytes()).1, Err(Error::TooMany { what: "JSON nesting", limit: 32 }));
+    assert_eq!(whole(deep(33).as_bytes()).1, Err(too_many!("JSON nesting", 32)));
 }
 
 /// Documents that look like JSON, most of them broken somewhere.

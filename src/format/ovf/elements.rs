@@ -1,5 +1,7 @@
 //! Where in ovf-env.xml are we, and what is read there?
 
+use super::WHAT;
+use crate::error::Rule;
 use crate::format::xml::{Name, Namespace};
 
 /// Namespace of the root element (DMTF DSP8027).
@@ -56,9 +58,9 @@ pub(super) enum Times {
     /// Any number.
     Any,
     /// At most once; the rule a second one breaks.
-    Optional(&'static str),
+    Optional(&'static Rule),
     /// Exactly once; the rules that two and none break.
-    Required(&'static str, &'static str),
+    Required(&'static Rule, &'static Rule),
 }
 
 /// One element we look for.
@@ -69,26 +71,37 @@ pub(super) struct Element {
     pub(super) times: Times,
 }
 
+macro_rules! twice {
+    ($name:literal) => {
+        malformed!(
+            WHAT,
+            concat!(
+                "unexpected metadata parsing ovf-env.xml: multiple configuration matches for '",
+                $name,
+                "' (2)"
+            )
+        )
+    };
+}
+
+macro_rules! missing {
+    ($name:literal) => {
+        malformed!(
+            WHAT,
+            concat!("unexpected metadata parsing ovf-env.xml: missing configuration for '", $name, "'")
+        )
+    };
+}
+
 macro_rules! times {
     (any $name:literal) => {
         Times::Any
     };
     (optional $name:literal) => {
-        Times::Optional(concat!(
-            "unexpected metadata parsing ovf-env.xml: multiple configuration matches for '",
-            $name,
-            "' (2)"
-        ))
+        Times::Optional(twice!($name))
     };
     (required $name:literal) => {
-        Times::Required(
-            concat!(
-                "unexpected metadata parsing ovf-env.xml: multiple configuration matches for '",
-                $name,
-                "' (2)"
-            ),
-            concat!("unexpected metadata parsing ovf-env.xml: missing configuration for '", $name, "'"),
-        )
+        Times::Required(twice!($name), missing!($name))
     };
 }
 

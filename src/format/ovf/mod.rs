@@ -9,9 +9,9 @@ mod elements;
 #[cfg(test)]
 mod tests;
 
-use super::base64::{Decoder, Output};
-use super::xml::{Name, Sink, Tokenizer};
-use crate::error::{Error, Result};
+use super::base64::{Decoder, Output, Rules};
+use super::xml::{self, Name, Sink, Tokenizer};
+use crate::error::{Error, Kind, Result, Rule};
 use crate::facts::{Hostname, PreProvisioning, SshKey, SshKeys, UserName};
 use crate::limits;
 use crate::secret::Secret;
@@ -114,16 +114,16 @@ impl OvfDocument {
             seen: 0,
             text: heapless::Vec::new(),
             password_characters: 0,
-            custom_data: Decoder::new(CUSTOM_DATA, limits::CUSTOM_DATA),
+            custom_data: Decoder::new(const { &Rules::of(CUSTOM_DATA) }, limits::CUSTOM_DATA),
             key: (false, false),
         };
-        Self { tokenizer: Tokenizer::new(WHAT, NAMESPACES), content, failed: None }
+        Self { tokenizer: Tokenizer::new(NAMESPACES), content, failed: None }
     }
 
     /// Forgets everything and is ready for another document. The password is overwritten.
     pub fn reset(&mut self) {
         self.content.reset();
-        self.tokenizer = Tokenizer::new(WHAT, NAMESPACES);
+        self.tokenizer = Tokenizer::new(NAMESPACES);
         self.failed = None;
     }
 
@@ -195,7 +195,7 @@ impl Sink for Spooled<'_, '_> {
             Place::Value(Field::CustomData) => content.custom_data.push(chunk, self.spool),
             Place::Value(Field::UserPassword) => content.password(chunk),
             Place::Value(_) => {
-                let long = Error::TooMany { what: "ovf-env.xml value", limit: limits::SSH_KEY };
+                let long = too_many!("ovf-env.xml value", limits::SSH_KEY);
                 content.text.extend_from_slice(chunk).map_err(|_| long)
             }
             _ => Ok(()),
@@ -247,7 +247,7 @@ impl Content {
         let found = if self.skipped > 0 { None } else { find(self.place(), name) };
         let Some((at, element)) = found else {
             if self.places.is_empty() && self.skipped == 0 {
-                return Err(Error::NotApplicable { why: "not an OVF environment" });
+                return Err(not_applicable!("not an OVF environment"));
             }
             self.skipped = self.skipped.saturating_add(1);
             return Ok(());
@@ -255,7 +255,7 @@ impl Content {
         if let (Times::Optional(twice) | Times::Required(twice, _), true) =
             (element.times, self.seen & bit(at) != 0)
         {
-            return Err(Error::malformed(WHAT, twice, 0));
+            return Err(twice.at(0));
         }
         self.seen |= bit(at);
         if element.place == Place::PublicKey {
@@ -263,7 +263,7 @@ impl Content {
             self.key = (false, false);
         }
         self.text.clear();
-        self.places.push(element.place).map_err(|_| Error::TooMany { what: WHAT, limit: PLACES })
+        self.places.push(element.place).map_err(|_| too_many!(WHAT, PLACES))
     }
 
     /// A piece of the password. The platform counts characters, not bytes.
@@ -271,12 +271,9 @@ impl Content {
         let characters = chunk.iter().filter(|byte| !matches!(byte, 0x80..=0xbf)).count();
         self.password_characters = self.password_characters.saturating_add(characters);
         if self.password_characters > limits::PASSWORD_CHARS {
-            return Err(Error::Unsupported {
-                what: "ovf-env.xml UserPassword",
-                rule: "unsupported password length",
-            });
+            return Err(unsupported!("ovf-env.xml UserPassword", "unsupported password length"));
         }
-        self.repr.password.push("UserPassword", chunk)
+        self.repr.password.push(too_many!("UserPassword"), chunk)
     }
 
     /// The text of a value is whole.
@@ -334,11 +331,11 @@ impl Content {
             (0..).zip(ELEMENTS).any(|(at, element)| element.place == place && self.seen & bit(at) != 0)
         };
         if !is_seen(Place::Provisioning) {
-            return Err(Error::NotApplicable { why: "no ProvisioningSection: not an Azure document" });
+            return Err(not_applicable!("no ProvisioningSection: not an Azure document"));
         }
         for (at, element) in (0..).zip(ELEMENTS) {
             if let (Times::Required(_, missing), true) = (element.times, self.seen & bit(at) == 0) {
-                return Err(Error::malformed(WHAT, missing, 0));
+                return Err(missing.at(0));
             }
         }
         Ok(())
@@ -350,31 +347,12 @@ fn is_true(text: &str) -> bool {
     ["true", "1", "on", "yes"].iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
-macro_rules! reasons {
-    ($($rule:literal)*) => {
-        /// The XML rule with cloud-init's words before it: the platform's pages know them.
-        fn reason(rule: &str) -> Option<&'static str> {
-            match rule {
-                $($rule => Some(concat!("error parsing ovf-env.xml: ", $rule)),)*
-                _ => None,
-            }
-        }
-    };
-}
-
-reasons! {
-    "document ends early" "not UTF-8" "control character" "text outside the root element" "second root element"
-    "unknown entity" "malformed markup" "document type declaration refused" "two hyphens in a comment"
-    "malformed start tag" "malformed attribute" "< in an attribute" "duplicate attribute" "empty namespace"
-    "malformed name" "undeclared prefix" "end tag of another element" "malformed end tag"
-}
-
-const BAD_CUSTOM_DATA: &str = "unexpected metadata parsing ovf-env.xml: CustomData is not base64";
+/// cloud-init's words before the XML rule: the platform's pages know them.
+const XML_RULES: &[Rule] = xml::rules_of!(WHAT, "error parsing ovf-env.xml: ");
 
 fn in_cloud_init_words(error: Error) -> Error {
-    match error {
-        Error::Malformed { what: CUSTOM_DATA, .. } => Error::malformed(WHAT, BAD_CUSTOM_DATA, 0),
-        Error::Malformed { what: WHAT, rule, at } => Error::malformed(WHAT, reason(rule).unwrap_or(rule), at),
-        other => other,
+    if error.is(Kind::Malformed) && error.what() == CUSTOM_DATA {
+        return malformed!(WHAT, "unexpected metadata parsing ovf-env.xml: CustomData is not base64", 0);
     }
+    error.told_by(XML_RULES)
 }

@@ -1,8 +1,9 @@
 //! Which entry of a directory has this name? (ECMA-167 4/14.4, UDF 2.1.1, 2.3.4)
 
+use super::MEDIUM;
 use super::partition::Location;
-use super::tag::{check_tag, id, malformed};
-use crate::error::{Error, Result};
+use super::tag::{check_tag, id};
+use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::bytes::le16;
 use crate::format::file::File;
@@ -21,7 +22,7 @@ pub(super) fn find(
     scratch: &mut [u8],
 ) -> Result<Option<Location>> {
     if directory.size_bytes() > limits::DIRECTORY {
-        return Err(Error::TooMany { what: "bytes of a directory", limit: limits::DIRECTORY as usize });
+        return Err(too_many!("bytes of a directory", limits::DIRECTORY as usize));
     }
     let mut offset = 0;
     while offset < directory.size_bytes() {
@@ -49,7 +50,7 @@ fn read_entry<'b>(
     offset: u64,
     scratch: &'b mut [u8],
 ) -> Result<Identifier<'b>> {
-    let bad = malformed("file identifier", offset);
+    let bad = malformed!(MEDIUM, "file identifier", offset);
     let header = scratch.get_mut(..HEADER).ok_or(bad)?;
     if directory.read(device, offset, header)? < HEADER {
         return Err(bad);

@@ -1,10 +1,11 @@
 //! What does an information control block say: which kind of file, and where are its bytes?
 //! (ECMA-167 4/14.6, 4/14.9, 4/14.12, 4/14.17)
 
+use super::MEDIUM;
 use super::Volume;
 use super::partition::Location;
-use super::tag::{id, malformed, read_tagged};
-use crate::error::{Error, Result};
+use super::tag::{id, read_tagged};
+use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::bytes::{le16, le32, le64};
 use crate::format::file::File;
@@ -59,12 +60,12 @@ pub(super) fn load(
     let header = match read_tagged(device, byte, at.block, block)? {
         id::FILE_ENTRY => 176,
         id::EXTENDED_FILE_ENTRY => 216,
-        _ => return Err(malformed("no file entry where one belongs", byte)),
+        _ => return Err(malformed!(MEDIUM, "no file entry where one belongs", byte)),
     };
-    let bad = malformed("file entry", byte);
+    let bad = malformed!(MEDIUM, "file entry", byte);
     if le16(block, 20) != Some(4) {
         // Strategy 4096 chains entries for write-once media.
-        return Err(Error::Unsupported { what: "UDF medium", rule: "ICB strategy other than 4" });
+        return Err(unsupported!(MEDIUM, "ICB strategy other than 4"));
     }
     let kind = match block.get(27).ok_or(bad)? {
         4 => Kind::Directory,
@@ -87,7 +88,7 @@ pub(super) fn load(
             file.push(Some(first), size_bytes, device.size_bytes())?;
             return Ok(Entry { kind, file });
         }
-        _ => return Err(Error::Unsupported { what: "UDF medium", rule: "extended allocation descriptors" }),
+        _ => return Err(unsupported!(MEDIUM, "extended allocation descriptors")),
     };
     let runs = Runs { volume, form, map: at.map, size_bytes };
     runs.collect(device, scratch, start..end, &mut file)?;
@@ -125,20 +126,20 @@ impl Runs<'_> {
             let byte = self.volume.byte_of(next)?;
             let block = self.volume.block(scratch)?;
             if read_tagged(device, byte, next.block, block)? != id::ALLOCATION_EXTENT {
-                return Err(malformed("no allocation extent where one belongs", byte));
+                return Err(malformed!(MEDIUM, "no allocation extent where one belongs", byte));
             }
             let length = le32(block, 20).and_then(|length| usize::try_from(length).ok());
             let end = length.and_then(|length| length.checked_add(24)).filter(|end| *end <= block.len());
-            range = 24..end.ok_or(malformed("allocation extent length", byte))?;
+            range = 24..end.ok_or(malformed!(MEDIUM, "allocation extent length", byte))?;
         }
-        Err(Error::TooMany { what: "allocation extents of a file", limit: CHAIN })
+        Err(too_many!("allocation extents of a file", CHAIN))
     }
 
     /// Appends what the descriptors name; returns where they go on.
     fn push_all(&self, descriptors: &[u8], file: &mut File, device_bytes: u64) -> Result<Option<Location>> {
         let block = u64::from(self.volume.block_bytes);
         for descriptor in descriptors.chunks_exact(self.form.bytes()) {
-            let bad = malformed("allocation descriptor", 0);
+            let bad = malformed!(MEDIUM, "allocation descriptor", 0);
             let word = le32(descriptor, 0).ok_or(bad)?;
             let (kind, length) = (word >> 30, u64::from(word & 0x3FFF_FFFF));
             let at = match self.form {
@@ -151,7 +152,7 @@ impl Runs<'_> {
                 _ if length == 0 || missing == 0 => return Ok(None),
                 3 => return at.map(Some).ok_or(bad),
                 _ if length < missing && length & block.saturating_sub(1) != 0 => {
-                    return Err(malformed("extent is not a whole number of blocks", 0));
+                    return Err(malformed!(MEDIUM, "extent is not a whole number of blocks", 0));
                 }
                 0 => self.volume.push_run(file, at.ok_or(bad)?, length.min(missing), device_bytes)?,
                 _ => file.push(None, length.min(missing), device_bytes)?,
@@ -162,7 +163,7 @@ impl Runs<'_> {
 
     fn check_size(&self, file: &File) -> Result<()> {
         if file.size_bytes() != self.size_bytes {
-            return Err(malformed("file longer than its extents", 0));
+            return Err(malformed!(MEDIUM, "file longer than its extents", 0));
         }
         Ok(())
     }

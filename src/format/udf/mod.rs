@@ -14,12 +14,15 @@ mod tag;
 #[cfg(test)]
 mod tests;
 
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::format::ReadAt;
 use crate::format::file::File;
 use entry::Kind;
 use partition::{Location, MAPS, Map};
-use tag::{id, malformed, read_tagged};
+use tag::{id, read_tagged};
+
+/// The object of every error in here.
+const MEDIUM: &str = "UDF medium";
 
 /// Block sizes in the order of their likelihood: optical media have 2048.
 const BLOCK_SIZES: [u32; 4] = [2048, 512, 4096, 1024];
@@ -47,7 +50,7 @@ impl Volume {
     /// # Errors
     /// `Malformed`, `Unsupported`, `TooMany` about the medium; `Os` when it cannot be read.
     pub fn open(device: &mut dyn ReadAt, scratch: &mut [u8]) -> Result<Self> {
-        let mut failure = malformed("no anchor", 0);
+        let mut failure = malformed!(MEDIUM, "no anchor", 0);
         for block_bytes in BLOCK_SIZES {
             let block = block_of(scratch, block_bytes)?;
             match sequence::find_anchor(device, block) {
@@ -55,7 +58,7 @@ impl Volume {
                     return Self::open_sequence(device, main, block)
                         .or_else(|error| Self::open_sequence(device, reserve, block).map_err(|_| error));
                 }
-                Err(error @ Error::Os { .. }) => failure = error,
+                Err(error) if error.errno().is_some() => failure = error,
                 Err(_) => {}
             }
         }
@@ -64,7 +67,7 @@ impl Volume {
 
     fn open_sequence(device: &mut dyn ReadAt, run: sequence::Run, block: &mut [u8]) -> Result<Self> {
         let described = sequence::read_sequence(device, run, block)?;
-        let block_bytes = u32::try_from(block.len()).map_err(|_| malformed("block size", 0))?;
+        let block_bytes = u32::try_from(block.len()).map_err(|_| malformed!(MEDIUM, "block size", 0))?;
         let root = described.logical.file_set;
         let mut volume = Self { block_bytes, maps: heapless::Vec::new(), metadata: File::new(), root };
         for map in described.logical.maps {
@@ -72,9 +75,9 @@ impl Volume {
         }
         let at = volume.byte_of(root)?;
         if read_tagged(device, at, root.block, block)? != id::FILE_SET {
-            return Err(malformed("no file set where one belongs", at));
+            return Err(malformed!(MEDIUM, "no file set where one belongs", at));
         }
-        volume.root = Location::parse_long(block, 400).ok_or(malformed("file set", at))?;
+        volume.root = Location::parse_long(block, 400).ok_or(malformed!(MEDIUM, "file set", at))?;
         Ok(volume)
     }
 
@@ -86,16 +89,16 @@ impl Volume {
         let mut found = entry::load(self, device, self.root, scratch)?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             if found.kind != Kind::Directory {
-                return Err(Error::os("find file", Errno::NOTDIR));
+                return Err(os!("find file", Errno::NOTDIR));
             }
             let icb = directory::find(&found.file, device, name, scratch)?;
-            let icb = icb.ok_or(Error::os("find file", Errno::NOENT))?;
+            let icb = icb.ok_or(os!("find file", Errno::NOENT))?;
             found = entry::load(self, device, icb, scratch)?;
         }
         match found.kind {
             Kind::File => Ok(found.file),
-            Kind::Directory => Err(Error::os("find file", Errno::ISDIR)),
-            Kind::Other => Err(Error::Unsupported { what: "UDF medium", rule: "not a regular file" }),
+            Kind::Directory => Err(os!("find file", Errno::ISDIR)),
+            Kind::Other => Err(unsupported!(MEDIUM, "not a regular file")),
         }
     }
 
@@ -106,6 +109,6 @@ impl Volume {
 }
 
 fn block_of(scratch: &mut [u8], block_bytes: u32) -> Result<&mut [u8]> {
-    let full = Error::TooMany { what: "bytes of a block", limit: scratch.len() };
+    let full = too_many!("bytes of a block", scratch.len());
     scratch.get_mut(..block_bytes as usize).ok_or(full)
 }

@@ -1,10 +1,10 @@
 //! Which device bytes are block n of partition p? (ECMA-167 3/10.7, UDF 2.2.8 to 2.2.10)
 
+use super::MEDIUM;
 use super::Volume;
 use super::entry;
 use super::sparing;
-use super::tag::malformed;
-use crate::error::{Error, Result};
+use crate::error::{Kind, Result};
 use crate::format::ReadAt;
 use crate::format::bytes::{le16, le32};
 use crate::format::file::File;
@@ -53,7 +53,7 @@ pub(super) enum MapRaw {
 impl MapRaw {
     /// Reads the map at the start of `bytes`; also returns its length.
     pub(super) fn parse(bytes: &[u8]) -> Result<(Self, usize)> {
-        let bad = malformed("partition map", 0);
+        let bad = malformed!(MEDIUM, "partition map", 0);
         let (kind, length) = (*bytes.first().ok_or(bad)?, *bytes.get(1).ok_or(bad)?);
         let map = bytes.get(..usize::from(length)).ok_or(bad)?;
         let parsed = match (kind, length) {
@@ -65,7 +65,7 @@ impl MapRaw {
     }
 
     fn parse_type_2(map: &[u8]) -> Result<Self> {
-        let bad = malformed("partition map", 0);
+        let bad = malformed!(MEDIUM, "partition map", 0);
         let number = le16(map, 38).ok_or(bad)?;
         let word = |at| le32(map, at).ok_or(bad);
         let name = map.get(5..28).ok_or(bad)?;
@@ -79,7 +79,7 @@ impl MapRaw {
         if name.starts_with(b"*UDF Virtual Partition") {
             return Ok(Self::Virtual);
         }
-        Err(Error::Unsupported { what: "UDF medium", rule: "partition map of unknown kind" })
+        Err(unsupported!(MEDIUM, "partition map of unknown kind"))
     }
 }
 
@@ -120,7 +120,11 @@ impl Volume {
     ) -> Result<()> {
         let physical = |number| {
             let found = partitions.iter().find(|partition| partition.number == number);
-            found.map(|partition| Map::Physical(*partition)).ok_or(malformed("map without partition", 0))
+            found.map(|partition| Map::Physical(*partition)).ok_or(malformed!(
+                MEDIUM,
+                "map without partition",
+                0
+            ))
         };
         let map = match raw {
             MapRaw::Physical { number } => physical(number)?,
@@ -135,10 +139,10 @@ impl Volume {
                 Map::Metadata
             }
             MapRaw::Virtual => {
-                return Err(Error::Unsupported { what: "UDF medium", rule: "write-once disc (VAT)" });
+                return Err(unsupported!(MEDIUM, "write-once disc (VAT)"));
             }
         };
-        self.maps.push(map).map_err(|_| Error::TooMany { what: "UDF partition maps", limit: MAPS })
+        self.maps.push(map).map_err(|_| too_many!("UDF partition maps", MAPS))
     }
 
     /// Finds the extents of the metadata file, or of its mirror (UDF 2.2.13).
@@ -150,19 +154,19 @@ impl Volume {
         scratch: &mut [u8],
     ) -> Result<()> {
         if self.metadata.size_bytes() > 0 {
-            return Err(Error::Unsupported { what: "UDF medium", rule: "second metadata partition" });
+            return Err(unsupported!(MEDIUM, "second metadata partition"));
         }
         let is_base = |map: &Map| matches!(map, Map::Physical(p) if p.number == number);
         let base = self.maps.iter().position(is_base).and_then(|at| u16::try_from(at).ok());
-        let map = base.ok_or(malformed("metadata partition before its base", 0))?;
-        let mut last = malformed("no metadata file", 0);
+        let map = base.ok_or(malformed!(MEDIUM, "metadata partition before its base", 0))?;
+        let mut last = malformed!(MEDIUM, "no metadata file", 0);
         for block in files {
             match entry::load(self, device, Location { map, block }, scratch) {
                 Ok(entry) => {
                     self.metadata = entry.file;
                     return Ok(());
                 }
-                Err(error @ Error::Os { .. }) => return Err(error),
+                Err(error) if error.is(Kind::Os) => return Err(error),
                 Err(error) => last = error,
             }
         }
@@ -173,8 +177,12 @@ impl Volume {
     pub(super) fn byte_of(&self, at: Location) -> Result<u64> {
         let block = u64::from(self.block_bytes);
         let offset = u64::from(at.block).saturating_mul(block);
-        let outside = malformed("block outside its partition", offset);
-        match self.maps.get(usize::from(at.map)).ok_or(malformed("no such partition", u64::from(at.map)))? {
+        let outside = malformed!(MEDIUM, "block outside its partition", offset);
+        match self.maps.get(usize::from(at.map)).ok_or(malformed!(
+            MEDIUM,
+            "no such partition",
+            u64::from(at.map)
+        ))? {
             Map::Physical(partition) if at.block < partition.blocks => {
                 let start = u64::from(partition.start_block).saturating_mul(block);
                 start.checked_add(offset).ok_or(outside)
@@ -197,9 +205,13 @@ impl Volume {
     ) -> Result<()> {
         let block = u64::from(self.block_bytes);
         let first = u64::from(at.block).saturating_mul(block);
-        let outside = malformed("extent outside its partition", first);
+        let outside = malformed!(MEDIUM, "extent outside its partition", first);
         let end = first.saturating_add(length_bytes);
-        match self.maps.get(usize::from(at.map)).ok_or(malformed("no such partition", u64::from(at.map)))? {
+        match self.maps.get(usize::from(at.map)).ok_or(malformed!(
+            MEDIUM,
+            "no such partition",
+            u64::from(at.map)
+        ))? {
             Map::Physical(partition) => {
                 if end > u64::from(partition.blocks).saturating_mul(block) {
                     return Err(outside);

@@ -1,9 +1,10 @@
 //! Where is the volume described? Recognition, anchors and the volume descriptor sequence
 //! (ECMA-167 2/8, 3/8.4, 3/10; UDF 2.2.3).
 
+use super::MEDIUM;
 use super::partition::{Location, MAPS, MapRaw, Partition};
-use super::tag::{id, malformed, read_tagged};
-use crate::error::{Error, Result};
+use super::tag::{id, read_tagged};
+use crate::error::{Kind, Result};
 use crate::format::ReadAt;
 use crate::format::bytes::le32;
 use crate::limits;
@@ -56,7 +57,7 @@ impl Run {
 pub(super) fn find_anchor(device: &mut dyn ReadAt, block: &mut [u8]) -> Result<[Run; 2]> {
     let last = device.size_bytes().checked_div(block.len() as u64).and_then(|n| n.checked_sub(1));
     let last = last.unwrap_or(0);
-    let mut failure = malformed("no anchor", 0);
+    let mut failure = malformed!(MEDIUM, "no anchor", 0);
     // 512 is Linux's own addition, for media that were closed badly.
     for place in [256, last.saturating_sub(256), last, 512] {
         let Ok(location) = u32::try_from(place) else { continue };
@@ -65,7 +66,7 @@ pub(super) fn find_anchor(device: &mut dyn ReadAt, block: &mut [u8]) -> Result<[
                 let runs = Run::parse(block, 16).zip(Run::parse(block, 24));
                 return runs.map(|(main, reserve)| [main, reserve]).ok_or(failure);
             }
-            Err(error @ Error::Os { .. }) => failure = error,
+            Err(error) if error.is(Kind::Os) => failure = error,
             Ok(_) | Err(_) => {}
         }
     }
@@ -91,16 +92,16 @@ pub(super) struct LogicalVolume {
 
 impl LogicalVolume {
     fn parse(block: &[u8]) -> Result<Self> {
-        let bad = malformed("logical volume descriptor", 0);
+        let bad = malformed!(MEDIUM, "logical volume descriptor", 0);
         if le32(block, 212) != u32::try_from(block.len()).ok() {
-            return Err(malformed("logical block size is not that of the anchor", 0));
+            return Err(malformed!(MEDIUM, "logical block size is not that of the anchor", 0));
         }
         let table_bytes = usize::try_from(le32(block, 264).ok_or(bad)?).map_err(|_| bad)?;
         let mut table = block.get(440..).and_then(|rest| rest.get(..table_bytes)).ok_or(bad)?;
         let mut maps = heapless::Vec::new();
         for _ in 0..le32(block, 268).ok_or(bad)? {
             let (map, length) = MapRaw::parse(table)?;
-            let full = Error::TooMany { what: "UDF partition maps", limit: MAPS };
+            let full = too_many!("UDF partition maps", MAPS);
             maps.push(map).map_err(|_| full)?;
             table = table.get(length..).ok_or(bad)?;
         }
@@ -124,13 +125,14 @@ pub(super) fn read_sequence(device: &mut dyn ReadAt, run: Run, block: &mut [u8])
         let byte = u64::from(at).saturating_mul(block.len() as u64);
         let identifier = match read_tagged(device, byte, at, block) {
             Ok(identifier) => identifier,
-            Err(error @ Error::Os { .. }) => return Err(error),
+            Err(error) if error.is(Kind::Os) => return Err(error),
             // ECMA-167 3/8.4.2: what is not recorded ends the sequence, as a terminating descriptor does.
             Err(_) => break,
         };
         match identifier {
             id::PARTITION => {
-                let partition = Partition::parse(block).ok_or(malformed("partition descriptor", byte))?;
+                let partition =
+                    Partition::parse(block).ok_or(malformed!(MEDIUM, "partition descriptor", byte))?;
                 keep_newest(&mut partitions, partition)?;
             }
             id::LOGICAL_VOLUME => {
@@ -140,7 +142,8 @@ pub(super) fn read_sequence(device: &mut dyn ReadAt, run: Run, block: &mut [u8])
                 }
             }
             id::VOLUME_POINTER => {
-                let next = Run::parse(block, 20).ok_or(malformed("volume descriptor pointer", byte))?;
+                let next =
+                    Run::parse(block, 20).ok_or(malformed!(MEDIUM, "volume descriptor pointer", byte))?;
                 (at, end) = run_blocks(next, block.len());
                 continue;
             }
@@ -149,7 +152,7 @@ pub(super) fn read_sequence(device: &mut dyn ReadAt, run: Run, block: &mut [u8])
         }
         at = at.saturating_add(1);
     }
-    let logical = logical.ok_or(malformed("no logical volume", 0))?;
+    let logical = logical.ok_or(malformed!(MEDIUM, "no logical volume", 0))?;
     Ok(Described { partitions, logical })
 }
 
@@ -164,7 +167,7 @@ fn keep_newest(known: &mut heapless::Vec<Partition, PARTITIONS>, found: Partitio
         Some(old) if found.sequence >= old.sequence => *old = found,
         Some(_) => {}
         None => {
-            let full = Error::TooMany { what: "UDF partitions", limit: PARTITIONS };
+            let full = too_many!("UDF partitions", PARTITIONS);
             known.push(found).map_err(|_| full)?;
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Sparing tables matter only then, and that is said, not guessed around.
 
-use super::tag::{TAG_BYTES, crc, has_checksum, malformed};
-use crate::error::{Error, Result};
+use super::MEDIUM;
+use super::tag::{TAG_BYTES, crc, has_checksum};
+use crate::error::{Kind, Result};
 use crate::format::ReadAt;
 use crate::format::bytes::{le16, le32};
 
@@ -15,10 +16,10 @@ const HEADER: usize = 56;
 /// # Errors
 /// `Unsupported` when a packet has moved, `Malformed` when no table is good, `Os`.
 pub(super) fn refuse_moved(tables: &[u32], device: &mut dyn ReadAt, block: &mut [u8]) -> Result<()> {
-    let mut failure = malformed("no sparing table", 0);
+    let mut failure = malformed!(MEDIUM, "no sparing table", 0);
     for table in tables {
         match check_table(*table, device, block) {
-            Err(error @ Error::Malformed { .. }) => failure = error,
+            Err(error) if error.is(Kind::Malformed) => failure = error,
             done => return done,
         }
     }
@@ -28,7 +29,7 @@ pub(super) fn refuse_moved(tables: &[u32], device: &mut dyn ReadAt, block: &mut 
 /// A table is longer than a block, so CRC and entries are looked at block by block.
 fn check_table(table: u32, device: &mut dyn ReadAt, block: &mut [u8]) -> Result<()> {
     let mut at = u64::from(table).saturating_mul(block.len() as u64);
-    let bad = malformed("sparing table", at);
+    let bad = malformed!(MEDIUM, "sparing table", at);
     read_block(device, at, block)?;
     let tag = *block.first_chunk::<TAG_BYTES>().ok_or(bad)?;
     let is_table = block.get(17..).is_some_and(|name| name.starts_with(b"*UDF Sparing Table"));
@@ -61,16 +62,14 @@ fn check_table(table: u32, device: &mut dyn ReadAt, block: &mut [u8]) -> Result<
     }
     match (Some(sum) == le16(&tag, 8), has_moved) {
         (false, _) => Err(bad),
-        (true, true) => {
-            Err(Error::Unsupported { what: "UDF medium", rule: "rewritten disc with moved packets" })
-        }
+        (true, true) => Err(unsupported!(MEDIUM, "rewritten disc with moved packets")),
         (true, false) => Ok(()),
     }
 }
 
 fn read_block(device: &mut dyn ReadAt, at: u64, block: &mut [u8]) -> Result<()> {
     if at.checked_add(block.len() as u64).is_none_or(|end| end > device.size_bytes()) {
-        return Err(malformed("sparing table past the end of the medium", at));
+        return Err(malformed!(MEDIUM, "sparing table past the end of the medium", at));
     }
     device.read_at(at, block)
 }

@@ -1,6 +1,7 @@
 //! Is this block the descriptor it claims to be? (ECMA-167 3/7.2, 4/7.2)
 
-use crate::error::{Error, Result};
+use super::MEDIUM;
+use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::bytes::{le16, le32};
 
@@ -26,12 +27,12 @@ pub(super) mod id {
 pub(super) fn read_tagged(device: &mut dyn ReadAt, at: u64, location: u32, block: &mut [u8]) -> Result<u16> {
     let end = at.checked_add(block.len() as u64);
     if end.is_none_or(|end| end > device.size_bytes()) {
-        return Err(malformed("block past the end of the medium", at));
+        return Err(malformed!(MEDIUM, "block past the end of the medium", at));
     }
     device.read_at(at, block)?;
-    let identifier = check_tag(block).ok_or(malformed("descriptor tag checksum or CRC", at))?;
+    let identifier = check_tag(block).ok_or(malformed!(MEDIUM, "descriptor tag checksum or CRC", at))?;
     if le32(block, 12) != Some(location) {
-        return Err(malformed("descriptor tag location", at));
+        return Err(malformed!(MEDIUM, "descriptor tag location", at));
     }
     Ok(identifier)
 }
@@ -58,11 +59,6 @@ pub(super) fn crc(before: u16, bytes: &[u8]) -> u16 {
         x ^= x >> 4;
         (crc << 8) ^ (x << 12) ^ (x << 5) ^ x
     })
-}
-
-/// What every rule broken in here is broken by.
-pub(super) const fn malformed(rule: &'static str, at: u64) -> Error {
-    Error::malformed("UDF medium", rule, at)
 }
 
 #[cfg(test)]

@@ -16,13 +16,34 @@ mod tags;
 mod tests;
 
 use super::utf8::Utf8;
-use crate::error::{Error, Result};
+use crate::error::{Result, Rule};
 use names::{NAME, Scopes};
 use reference::{REFERENCE, decode};
 use zeroize::Zeroize;
 
 /// The rule a document with a document type declaration breaks: entities could be declared there.
 pub const DTD: &str = "document type declaration refused";
+
+/// The object of this file's errors. The readers put their document's name in its place: [`rules_of`].
+const WHAT: &str = "XML";
+
+/// `rules_of!("goal state", "words before: ")`: what is not XML, as rules of one document for
+/// [`Error::told_by`](crate::error::Error::told_by).
+macro_rules! rules_of {
+    ($what:expr, $words:literal) => {
+        $crate::format::xml::rules_of! { @ $what, $words,
+            "document ends early" "not UTF-8" "control character" "text outside the root element"
+            "second root element" "unknown entity" "malformed markup" "document type declaration refused"
+            "two hyphens in a comment" "malformed start tag" "malformed attribute" "< in an attribute"
+            "duplicate attribute" "empty namespace" "malformed name" "undeclared prefix"
+            "end tag of another element" "malformed end tag"
+        }
+    };
+    (@ $what:expr, $words:literal, $($rule:literal)*) => {
+        &[$($crate::error::Rule::malformed($what, concat!($words, $rule)),)*]
+    };
+}
+pub(crate) use rules_of;
 
 /// Bytes of the attribute names of one start tag.
 const ATTRIBUTES: usize = 512;
@@ -115,7 +136,6 @@ enum State {
 
 /// Reads one document. After an error it must be thrown away.
 pub struct Tokenizer {
-    what: &'static str,
     known: &'static [&'static str],
     at: u64,
     state: State,
@@ -134,11 +154,10 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// `what` names the document in errors; `known` are the namespaces to be told apart.
+    /// `known` are the namespaces to be told apart.
     #[must_use]
-    pub const fn new(what: &'static str, known: &'static [&'static str]) -> Self {
+    pub const fn new(known: &'static [&'static str]) -> Self {
         Self {
-            what,
             known,
             at: 0,
             state: State::Text,
@@ -179,7 +198,7 @@ impl Tokenizer {
     /// `Malformed` when it is not whole.
     pub fn finish(&mut self) -> Result<()> {
         if !self.has_root || self.scopes.depth() > 0 || self.state != State::Text || !self.utf8.is_whole() {
-            return self.bad("document ends early");
+            return self.bad(malformed!(WHAT, "document ends early"));
         }
         Ok(())
     }
@@ -210,10 +229,10 @@ impl Tokenizer {
 
     fn step(&mut self, byte: u8, sink: &mut dyn Sink) -> Result<()> {
         if !self.utf8.accept(byte) {
-            return self.bad("not UTF-8");
+            return self.bad(malformed!(WHAT, "not UTF-8"));
         }
         if is_control(byte) {
-            return self.bad("control character");
+            return self.bad(malformed!(WHAT, "control character"));
         }
         match self.state {
             State::Text => self.text(byte, sink),
@@ -239,7 +258,7 @@ impl Tokenizer {
             }
             _ if is_inside => self.emit(byte, after_return, sink),
             _ if is_space(byte) || self.is_byte_order_mark(byte) => Ok(()),
-            _ => self.bad("text outside the root element"),
+            _ => self.bad(malformed!(WHAT, "text outside the root element")),
         }
     }
 
@@ -279,10 +298,12 @@ impl Tokenizer {
         if byte != b';' {
             return match self.reference.push(byte) {
                 Ok(()) => Ok(()),
-                Err(_) => self.bad("unknown entity"),
+                Err(_) => self.bad(malformed!(WHAT, "unknown entity")),
             };
         }
-        let Some(character) = decode(&self.reference) else { return self.bad("unknown entity") };
+        let Some(character) = decode(&self.reference) else {
+            return self.bad(malformed!(WHAT, "unknown entity"));
+        };
         self.reference.as_mut_slice().zeroize();
         let mut utf8 = [0; 4];
         let bytes: &[u8] = character.encode_utf8(&mut utf8).as_bytes();
@@ -308,12 +329,12 @@ impl Tokenizer {
             (State::Bang, b'-') => self.go(State::CommentOpen),
             (State::CommentOpen, b'-') => self.go(State::Comment(0)),
             (State::Bang, b'[') if is_inside => self.go(State::CdataOpen(0)),
-            (State::Bang, b'D') => self.bad(DTD),
+            (State::Bang, b'D') => self.bad(malformed!(WHAT, DTD)),
             (State::CdataOpen(5), b'[') => self.go(State::Cdata(0)),
             (State::CdataOpen(at), _) if b"CDATA".get(usize::from(at)) == Some(&byte) => {
                 self.go(State::CdataOpen(at.saturating_add(1)))
             }
-            _ => self.bad("malformed markup"),
+            _ => self.bad(malformed!(WHAT, "malformed markup")),
         }
     }
 
@@ -321,7 +342,7 @@ impl Tokenizer {
     fn skipped(&mut self, byte: u8) -> Result<()> {
         match (self.state, byte) {
             (State::Comment(2), b'>') | (State::Instruction(true), b'>') => self.go(State::Text),
-            (State::Comment(2), _) => self.bad("two hyphens in a comment"),
+            (State::Comment(2), _) => self.bad(malformed!(WHAT, "two hyphens in a comment")),
             (State::Comment(hyphens), b'-') => self.go(State::Comment(hyphens.saturating_add(1))),
             (State::Comment(_), _) => self.go(State::Comment(0)),
             _ => self.go(State::Instruction(byte == b'?')),
@@ -334,8 +355,8 @@ impl Tokenizer {
     }
 
     #[cold]
-    fn bad<T>(&self, rule: &'static str) -> Result<T> {
-        Err(Error::malformed(self.what, rule, self.at))
+    fn bad<T>(&self, rule: &'static Rule) -> Result<T> {
+        Err(rule.at(self.at))
     }
 }
 

@@ -15,8 +15,8 @@ const BINDINGS: usize = 32;
 /// Bytes of one prefix.
 const PREFIX: usize = 32;
 
-const TOO_DEEP: Error = Error::TooMany { what: "XML nesting", limit: DEPTH };
-pub(super) const NAME_TOO_LONG: Error = Error::TooMany { what: "XML name", limit: NAME };
+const TOO_DEEP: Error = too_many!("XML nesting", DEPTH);
+pub(super) const NAME_TOO_LONG: Error = too_many!("XML name", NAME);
 
 /// `prefix` stands for `namespace` inside the element at `depth`.
 struct Binding {
@@ -45,15 +45,15 @@ impl Scopes {
     pub(super) fn enter(&mut self, raw: &[u8]) -> Result<()> {
         let length = u8::try_from(raw.len()).map_err(|_| NAME_TOO_LONG)?;
         self.lengths.push(length).map_err(|_| TOO_DEEP)?;
-        let full = Error::TooMany { what: "XML names of open elements", limit: NAMES };
+        let full = too_many!("XML names of open elements", NAMES);
         self.names.extend_from_slice(raw).map_err(|_| full)
     }
 
     /// Binds a prefix (empty: the default namespace) for the element entered last.
     pub(super) fn bind(&mut self, prefix: &[u8], namespace: Namespace) -> Result<()> {
-        let long = Error::TooMany { what: "XML namespace prefix", limit: PREFIX };
+        let long = too_many!("XML namespace prefix", PREFIX);
         let prefix = heapless::Vec::from_slice(prefix).map_err(|_| long)?;
-        let full = Error::TooMany { what: "XML namespace declarations", limit: BINDINGS };
+        let full = too_many!("XML namespace declarations", BINDINGS);
         self.bindings.push(Binding { prefix, namespace, depth: self.lengths.len() }).map_err(|_| full)
     }
 

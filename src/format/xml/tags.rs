@@ -1,13 +1,13 @@
 //! Start tags with their attributes, and end tags: the names in them, and what their prefixes mean.
 
 use super::names::{NAME_TOO_LONG, split};
-use super::{ATTRIBUTES, Namespace, Sink, State, Tokenizer, is_name, is_name_start, is_space};
-use crate::error::{Error, Result};
+use super::{ATTRIBUTES, Namespace, Sink, State, Tokenizer, WHAT, is_name, is_name_start, is_space};
+use crate::error::Result;
 
 impl Tokenizer {
     pub(super) fn start_tag(&mut self, byte: u8) -> Result<()> {
         if self.has_root && self.scopes.depth() == 0 {
-            return self.bad("second root element");
+            return self.bad(malformed!(WHAT, "second root element"));
         }
         self.has_root = true;
         self.attributes.clear();
@@ -29,12 +29,12 @@ impl Tokenizer {
                 self.open(sink)?;
                 self.close(sink)
             }
-            (State::Slash, _) => self.bad("malformed start tag"),
+            (State::Slash, _) => self.bad(malformed!(WHAT, "malformed start tag")),
             (_, b'>') => self.open(sink),
             (_, b'/') => self.go(State::Slash),
             _ if is_space(byte) => self.go(State::Tag),
             (State::Tag, _) if is_name_start(byte) => self.start_attribute(byte),
-            _ => self.bad("malformed start tag"),
+            _ => self.bad(malformed!(WHAT, "malformed start tag")),
         }
     }
 
@@ -47,7 +47,7 @@ impl Tokenizer {
     }
 
     fn keep_attribute(&mut self, byte: u8) -> Result<()> {
-        let full = Error::TooMany { what: "XML attribute names of one element", limit: ATTRIBUTES };
+        let full = too_many!("XML attribute names of one element", ATTRIBUTES);
         self.attributes.push(byte).map_err(|_| full)
     }
 
@@ -62,13 +62,13 @@ impl Tokenizer {
                 self.go(State::Value(byte))
             }
             (State::BeforeEquals | State::BeforeValue, _) if is_space(byte) => Ok(()),
-            _ => self.bad("malformed attribute"),
+            _ => self.bad(malformed!(WHAT, "malformed attribute")),
         }
     }
 
     pub(super) fn value(&mut self, byte: u8, quote: u8) -> Result<()> {
         match byte {
-            b'<' => return self.bad("< in an attribute"),
+            b'<' => return self.bad(malformed!(WHAT, "< in an attribute")),
             b'&' => {
                 self.reference.clear();
                 return self.go(State::Reference(quote));
@@ -93,7 +93,7 @@ impl Tokenizer {
         let mut names = self.attributes.rsplit(|byte| *byte == b' ');
         let Some(name) = names.next() else { return Ok(()) };
         if names.any(|other| other == name) {
-            return self.bad("duplicate attribute");
+            return self.bad(malformed!(WHAT, "duplicate attribute"));
         }
         let namespace = match self.uri.as_deref() {
             Some([]) => Namespace::None,
@@ -105,10 +105,12 @@ impl Tokenizer {
         };
         match split(name) {
             Some((b"", b"xmlns")) => self.scopes.bind(b"", namespace),
-            Some((b"xmlns", _)) if namespace == Namespace::None => self.bad("empty namespace"),
+            Some((b"xmlns", _)) if namespace == Namespace::None => {
+                self.bad(malformed!(WHAT, "empty namespace"))
+            }
             Some((b"xmlns", prefix)) => self.scopes.bind(prefix, namespace),
             Some(_) => Ok(()),
-            None => self.bad("malformed name"),
+            None => self.bad(malformed!(WHAT, "malformed name")),
         }
     }
 
@@ -118,12 +120,12 @@ impl Tokenizer {
         for name in self.attributes.split(|byte| *byte == b' ').filter_map(split) {
             let (prefix, _) = name;
             if prefix != b"xmlns" && self.scopes.namespace_of(prefix).is_none() {
-                return self.bad("undeclared prefix");
+                return self.bad(malformed!(WHAT, "undeclared prefix"));
             }
         }
         match self.scopes.resolve() {
             Some(name) => sink.open(name),
-            None => self.bad("undeclared prefix"),
+            None => self.bad(malformed!(WHAT, "undeclared prefix")),
         }
     }
 
@@ -131,9 +133,9 @@ impl Tokenizer {
         match (self.state, byte) {
             (State::CloseName, _) if is_name(byte) => self.name.push(byte).map_err(|_| NAME_TOO_LONG),
             (_, b'>') if self.name == self.scopes.innermost() => self.close(sink),
-            (_, b'>') => self.bad("end tag of another element"),
+            (_, b'>') => self.bad(malformed!(WHAT, "end tag of another element")),
             _ if is_space(byte) => self.go(State::CloseTail),
-            _ => self.bad("malformed end tag"),
+            _ => self.bad(malformed!(WHAT, "malformed end tag")),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What does the provisioning medium say?
 
 use super::{STAGE, identify};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::{DeviceName, Fact, Facts, Provenance};
 use crate::format::sha512_crypt::RANDOM;
@@ -89,7 +89,7 @@ fn read_medium(
 fn refuse(kernel: &mut Kernel<'_>, error: Error) -> core::result::Result<(), &'static str> {
     kernel.say(Level::Error, STAGE, "ovf-env.xml cannot be used: {}", &[Value::Why(error)]);
     match error {
-        Error::NotApplicable { .. } => Ok(()),
+        error if error.is(Kind::NotApplicable) => Ok(()),
         error => Err(error.reason()),
     }
 }

@@ -134,14 +134,14 @@ impl Gathered {
         match plan::verdict(facts, self.medium, imds) {
             Verdict::Specialised => {
                 seed::remove(run, seed::SEED)?;
-                return Err(Error::NotApplicable { why: "a specialised disk: nothing to provision" });
+                return Err(not_applicable!("a specialised disk: nothing to provision"));
             }
             Verdict::Provision { fault } => self.note(fault, false),
             Verdict::Fail(fault) => self.note(Some(fault), true),
         }
         seed::publish(run, facts, &self.context)?;
         match self.context.is_fatal {
-            true => Err(Error::Unsupported { what: "provisioning", rule: "the reason is with the platform" }),
+            true => Err(unsupported!("provisioning", "the reason is with the platform")),
             false => Ok(()),
         }
     }

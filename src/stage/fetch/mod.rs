@@ -6,7 +6,7 @@ mod from_network;
 use super::persist::FETCH_ENDED;
 use super::supervise;
 use crate::cli::{Command, Verb};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::facts::InstanceId;
 use crate::limits;
 use crate::machine;
@@ -41,7 +41,7 @@ fn is_told_to_stop(command: &Command) -> bool {
 fn identify(kernel: &mut Kernel<'_>) -> Result<InstanceId> {
     let machine = machine::observe(kernel);
     if machine.platform.is_none() || machine.options.is_off {
-        return Err(Error::NotApplicable { why: "not a platform of ours" });
+        return Err(not_applicable!("not a platform of ours"));
     }
-    machine.vm_id.ok_or(Error::malformed("SMBIOS", "failure to identify Azure VM ID", 0))
+    machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))
 }

@@ -1,7 +1,7 @@
 //! A machine with one sparse disk, for the tests of `grow`: it records writes and flushes, and its kernel
 //! looks for partitions as Linux does without `gpt` on its command line.
 
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::format::ReadAt;
 use crate::format::gpt::tests::{header, put_entry};
 use crate::format::gpt::{BlockSize, DiskSize, GptHeader, PRIMARY_LBA};
@@ -77,7 +77,7 @@ impl ReadAt for SparseDisk {
     }
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         if offset + buf.len() as u64 > self.size_bytes() {
-            return Err(Error::os("read disk", Errno::IO));
+            return Err(os!("read disk", Errno::IO));
         }
         buf.copy_from_slice(&self.get(offset, buf.len()));
         Ok(())
@@ -268,7 +268,7 @@ impl Disks for Drive {
         }
         let number = name.strip_prefix("sda").and_then(|number| number.parse().ok());
         let part = number.and_then(|number: u32| self.known.get(&number).copied());
-        let part = part.ok_or(Error::os("open disk", Errno::NOENT))?;
+        let part = part.ok_or(os!("open disk", Errno::NOENT))?;
         work(&mut Slice { disk: &mut self.disk, part })
     }
     fn open_write(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Block) -> Result<()>) -> Result<()> {
@@ -278,7 +278,7 @@ impl Disks for Drive {
     fn resize_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()> {
         assert_eq!(disk, "sda");
         self.said.push(std::format!("resize {}", partition.number));
-        let old = self.known.get_mut(&partition.number).ok_or(Error::os("BLKPG", Errno::NOENT))?;
+        let old = self.known.get_mut(&partition.number).ok_or(os!("BLKPG", Errno::NOENT))?;
         assert_eq!(old.start_bytes, partition.start_bytes);
         *old = partition;
         Ok(())
@@ -288,13 +288,13 @@ impl Disks for Drive {
         self.said.push(std::format!("add {}", partition.number));
         match self.known.insert(partition.number, partition) {
             None => Ok(()),
-            Some(_) => Err(Error::os("BLKPG", Errno::BUSY)),
+            Some(_) => Err(os!("BLKPG", Errno::BUSY)),
         }
     }
     fn drive_status(&mut self, _: &str) -> Result<DriveStatus> {
-        Err(Error::os("drive", Errno::INVAL))
+        Err(os!("drive", Errno::INVAL))
     }
     fn eject(&mut self, _: &str) -> Result<()> {
-        Err(Error::os("drive", Errno::INVAL))
+        Err(os!("drive", Errno::INVAL))
     }
 }

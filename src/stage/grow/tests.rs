@@ -2,7 +2,7 @@
 
 use super::machine::{Layout, Machine, SparseDisk, scratch};
 use super::{Outcome, after_mount};
-use crate::error::Error;
+use crate::error::Kind;
 use crate::format::gpt::PRIMARY_LBA;
 
 const GIB: u64 = 1 << 30;
@@ -166,7 +166,7 @@ fn a_damaged_table_without_a_backup_is_an_error_and_stays() {
     machine.drive.disk.put(512 + 60, &[1]);
     machine.drive.disk.put(2 * GIB - 512 + 60, &[1]);
     let error = machine.before_mount(false).unwrap_err();
-    assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
+    assert!(error.is(Kind::Malformed), "{error:?}");
     assert!(machine.drive.disk.journal.is_empty());
 }
 

@@ -1,6 +1,6 @@
 //! Where do names go whose number only the machine knows? Lines of text in a lent buffer, no line twice.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A list of short texts.
 pub(super) struct List<'s> {
@@ -22,7 +22,7 @@ impl<'s> List<'s> {
         if self.iter().any(|known| known == text) {
             return Ok(());
         }
-        let full = Error::TooMany { what: "bytes of device names", limit: self.bytes.len() };
+        let full = too_many!("bytes of device names", self.bytes.len());
         let end = self.used + text.len();
         self.bytes.get_mut(self.used..end).ok_or(full)?.copy_from_slice(text.as_bytes());
         *self.bytes.get_mut(end).ok_or(full)? = b'\n';

@@ -122,7 +122,7 @@ impl Loader<'_, '_, '_> {
     }
 
     fn insert_file(&mut self, at: usize) -> Result<Loaded> {
-        let full = Error::TooMany { what: "path of a kernel module", limit: limits::PATH };
+        let full = too_many!("path of a kernel module", limits::PATH);
         let mut path = heapless::String::<{ limits::PATH }>::new();
         let base = self.base;
         let line = self.line(at)?;
@@ -205,7 +205,7 @@ struct Soft {
 }
 
 fn push(numbers: &mut Numbers, position: Option<usize>) -> Result<()> {
-    let full = Error::TooMany { what: "dependencies of a kernel module", limit: NEEDS };
+    let full = too_many!("dependencies of a kernel module", NEEDS);
     match position.and_then(|at| u8::try_from(at).ok()) {
         Some(at) => numbers.push(at).map_err(|_| full),
         None => Ok(()),
@@ -213,7 +213,7 @@ fn push(numbers: &mut Numbers, position: Option<usize>) -> Result<()> {
 }
 
 fn changed() -> Error {
-    Error::malformed("modules.dep", "changed while it was read", 0)
+    malformed!("modules.dep", "changed while it was read", 0)
 }
 
 /// The line that begins at `offset`.
@@ -232,7 +232,7 @@ fn line_of<'w>(
 /// `nvme_core.io_timeout=240` of the kernel command line as `io_timeout=240`: the kernel hands such words
 /// only to built-in code; for a module the loader must (kmod does too).
 fn parameters(line: &str, module: &str) -> Result<heapless::String<{ limits::MODULE_PARAMETERS }>> {
-    let full = Error::TooMany { what: "module parameters", limit: limits::MODULE_PARAMETERS };
+    let full = too_many!("module parameters", limits::MODULE_PARAMETERS);
     let mut text = heapless::String::new();
     for argument in cmdline::arguments(line) {
         let Some((owner, name)) = argument.name.split_once('.') else { continue };

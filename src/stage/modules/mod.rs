@@ -76,7 +76,7 @@ struct Loader<'a, 'k, 's> {
 /// The first refusal of the kernel, after everything else was tried; `TooMany`.
 pub fn run(kernel: &mut Kernel<'_>, scratch: &mut [u8]) -> Result<()> {
     let begin_us = kernel.clock.now_us();
-    let small = Error::TooMany { what: "scratch of the modules stage", limit: scratch.len() };
+    let small = too_many!("scratch of the modules stage", scratch.len());
     let Parts { line, release, devices, modaliases, names, window } = Parts::split(scratch).ok_or(small)?;
     let base = base_path(kernel.system.kernel_release(release));
     if kernel.host.stat(&base).is_err() {

@@ -1,6 +1,6 @@
 //! Which modules are wanted, and how far is each? Records in a lent buffer.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::modules::is_same_name;
 
 /// Modules looked at, dependencies included. A generic kernel on an emulator with everything needs 40.
@@ -94,7 +94,7 @@ impl<'s> Table<'s> {
             }
             return Ok(at);
         }
-        let full = Error::TooMany { what: "kernel modules", limit: MODULES };
+        let full = too_many!("kernel modules", MODULES);
         let at = self.records.len();
         let (name_at, name_length) = self.write_name(name).ok_or(full)?;
         let record = Record { name_at, name_length, state: State::Unknown, why, via: None, line_at: 0 };

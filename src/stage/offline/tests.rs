@@ -1,7 +1,7 @@
 //! Drives that come late, stay empty, break or change while they are read.
 
 use super::{Medium, read_medium};
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::format::ReadAt;
 use crate::format::media::{DOCUMENT, image};
 use crate::format::volume::Kind;
@@ -123,7 +123,7 @@ impl Disks for Shared {
             fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
                 let start = usize::try_from(offset).unwrap();
                 if offset + buf.len() as u64 > self.1 {
-                    return Err(Error::os("read block device", Errno::IO));
+                    return Err(os!("read block device", Errno::IO));
                 }
                 buf.copy_from_slice(&self.0[start..start + buf.len()]);
                 Ok(())
@@ -131,7 +131,7 @@ impl Disks for Shared {
         }
         let mut reader = {
             let stage = self.0.borrow();
-            let drive = stage.drives.get(name).ok_or(Error::os("open block device", Errno::NOENT))?;
+            let drive = stage.drives.get(name).ok_or(os!("open block device", Errno::NOENT))?;
             Reader(Rc::clone(&drive.medium), drive.bad_from)
         };
         work(&mut reader)
@@ -147,7 +147,7 @@ impl Disks for Shared {
     }
     fn drive_status(&mut self, name: &str) -> Result<DriveStatus> {
         let stage = self.0.borrow();
-        Ok(stage.drives.get(name).ok_or(Error::os("open block device", Errno::NOENT))?.status)
+        Ok(stage.drives.get(name).ok_or(os!("open block device", Errno::NOENT))?.status)
     }
     fn eject(&mut self, _: &str) -> Result<()> {
         panic!("eject is the report's")
@@ -346,13 +346,13 @@ fn a_document_beyond_the_limit_is_refused_unread() {
     image.resize(image.len() + limits::OVF_DOCUMENT as usize, 0);
     image[record + 10..record + 14].copy_from_slice(&(limits::OVF_DOCUMENT as u32 + 1).to_le_bytes());
     let played = play(vec![(0, "sr0", Turn::Attach), (0, "sr0", Turn::Insert(Rc::new(image)))]);
-    assert!(matches!(missing(&played), Missing::Malformed(Error::TooMany { .. })));
+    assert!(matches!(missing(&played), Missing::Malformed(error) if error.is(crate::error::Kind::TooMany)));
     assert!(played.document.is_empty());
 }
 
 #[test]
 fn the_receiver_s_refusal_ends_it_and_the_buffer_is_wiped() {
-    let bad = Error::malformed("ovf-env.xml", "not well-formed", 7);
+    let bad = malformed!("ovf-env.xml", "not well-formed", 7);
     let script = vec![(0, "sr0", Turn::Attach), (0, "sr0", disc("bridge"))];
     let played = play_with(script, 4096, &mut |_| Err(bad));
     assert_eq!(played.result, Err(bad));

@@ -1,7 +1,7 @@
 //! What does the instance metadata service say, and when is it asked again?
 
 use super::Session;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Error, Kind, Result, Rule};
 use crate::event::{Level, Value};
 use crate::limits;
 use crate::net::http_client::{Method, Outcome, Request};
@@ -92,7 +92,7 @@ enum Next {
 
 /// facts: 404 early in a boot, 410 while the host is serviced, 429 too many requests.
 fn after_status(outcome: Outcome) -> Next {
-    let error = Error::Unsupported { what: "IMDS", rule: status_rule(outcome.status) };
+    let error = status_rule(outcome.status).at(0);
     match outcome.status {
         404 | 410 | 429 | 500..=599 => {
             let asked_ms = u64::from(outcome.retry_after_s.unwrap_or_default()).saturating_mul(1000);
@@ -102,33 +102,34 @@ fn after_status(outcome: Outcome) -> Next {
     }
 }
 
-const fn status_rule(status: u16) -> &'static str {
+const fn status_rule(status: u16) -> &'static Rule {
     match status {
-        400 => "http error 400 querying IMDS",
-        401 | 403 => "http error 403 querying IMDS",
-        404 => "http error 404 querying IMDS",
-        410 => "http error 410 querying IMDS",
-        429 => "http error 429 querying IMDS",
-        500..=599 => "http error 5xx querying IMDS",
-        _ => "http error querying IMDS",
+        400 => unsupported!(rule "IMDS", "http error 400 querying IMDS"),
+        401 | 403 => unsupported!(rule "IMDS", "http error 403 querying IMDS"),
+        404 => unsupported!(rule "IMDS", "http error 404 querying IMDS"),
+        410 => unsupported!(rule "IMDS", "http error 410 querying IMDS"),
+        429 => unsupported!(rule "IMDS", "http error 429 querying IMDS"),
+        500..=599 => unsupported!(rule "IMDS", "http error 5xx querying IMDS"),
+        _ => unsupported!(rule "IMDS", "http error querying IMDS"),
     }
 }
 
 /// Whatever the network or a damaged document did may be better next time.
 fn after_error(error: Error) -> Next {
-    let is_network = matches!(
-        error,
-        Error::Os {
-            errno: Errno::NETUNREACH
-                | Errno::NETDOWN
-                | Errno::HOSTUNREACH
-                | Errno::CONNREFUSED
-                | Errno::CONNRESET
-                | Errno::TIMEDOUT
-                | Errno::PIPE,
-            ..
-        } | Error::Malformed { .. }
-            | Error::Deadline { .. }
-    );
+    let is_network = match error.kind() {
+        Kind::Malformed | Kind::Deadline => true,
+        _ => matches!(
+            error.errno(),
+            Some(
+                Errno::NETUNREACH
+                    | Errno::NETDOWN
+                    | Errno::HOSTUNREACH
+                    | Errno::CONNREFUSED
+                    | Errno::CONNRESET
+                    | Errno::TIMEDOUT
+                    | Errno::PIPE
+            )
+        ),
+    };
     if is_network { Next::Again { error, pause_ms: PAUSE_MS } } else { Next::GiveUp(error) }
 }

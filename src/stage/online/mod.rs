@@ -56,7 +56,7 @@ pub fn with_lease(
     let nics = nics::choose(online.host, online.links)?;
     if nics.is_empty() {
         online.talk.say(Level::Warning, "no network interface", &[]);
-        return Err(Error::NeedNetwork);
+        return Err(Error::NEED_NETWORK);
     }
     if online.kernel_has_address(&nics) {
         return work(&mut online.kernel_session(), &mut rest);
@@ -80,7 +80,7 @@ pub fn with_saved_lease(
     let left_ms = until_us.saturating_sub(kernel.clock.now_us()) / 1000;
     let (mut online, mut rest) = Online::split(kernel, buffers, stage);
     online.carrier_ms = limits::CARRIER_EARLY_MS.min(left_ms);
-    let nic = nics::find(online.host, online.links, lease.mac)?.ok_or(Error::NeedNetwork)?;
+    let nic = nics::find(online.host, online.links, lease.mac)?.ok_or(Error::NEED_NETWORK)?;
     if online.kernel_has_address(core::slice::from_ref(&nic)) {
         return work(&mut online.kernel_session(), &mut rest);
     }
@@ -183,7 +183,7 @@ impl<'o> Online<'o> {
                 }
             }
         }
-        let [(name, lease)] = &others[..] else { return Err(Error::NeedNetwork) };
+        let [(name, lease)] = &others[..] else { return Err(Error::NEED_NETWORK) };
         self.with_link(name, &mut |talk, link| work(&mut talk.session(link, lease)))
     }
 
@@ -222,7 +222,7 @@ impl<'o> Online<'o> {
                 return Err(Error::STOPPED);
             }
             if clock.now_us().saturating_sub(begin_us) >= self.carrier_ms * 1000 {
-                return Err(Error::Deadline { what: "carrier", after_ms: self.carrier_ms });
+                return Err(deadline!("carrier", self.carrier_ms));
             }
             clock.sleep_ms(pause_ms);
             pause_ms = (pause_ms * 2).min(longest_ms);
@@ -264,7 +264,7 @@ impl Talk<'_> {
                 return Err(Error::STOPPED);
             }
             if now_us >= until_us {
-                return Err(Error::Deadline { what: "DHCP answer", after_ms: limits::DHCP_MS });
+                return Err(deadline!("DHCP answer", limits::DHCP_MS));
             }
             let tx = &mut self.buffers.frame_tx;
             if let Some(length) = client.next_frame(now_us, tx)? {

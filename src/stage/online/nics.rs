@@ -39,7 +39,7 @@ enum Kind {
 /// # Errors
 /// `Os` when sysfs cannot be listed; `TooMany` interfaces.
 pub(super) fn choose(host: &mut dyn Dir, links: &mut dyn Links) -> Result<Nics> {
-    let full = crate::error::Error::TooMany { what: "network interfaces", limit: limits::LINKS };
+    let full = too_many!("network interfaces", limits::LINKS);
     let mut names = heapless::Vec::<Name, { limits::LINKS }>::new();
     let mut is_full = false;
     host.list("sys/class/net", &mut |name, file_type| {

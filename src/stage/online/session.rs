@@ -110,7 +110,7 @@ fn over_kernel(
     body: &mut dyn FnMut(&[u8]) -> Result<()>,
     until_us: u64,
 ) -> Result<Outcome> {
-    let mut outcome = Err(Error::NeedNetwork);
+    let mut outcome = Err(Error::NEED_NETWORK);
     links.connect(address, 80, until_us, &mut |stream| {
         outcome = http_client::exchange(stream, request, scratch, response, body, until_us);
         Ok(())
@@ -145,7 +145,7 @@ impl Frames<'_, '_, '_> {
             }
             if now_us >= self.until_us {
                 let after_ms = now_us.saturating_sub(begin_us) / 1000;
-                return Err(Error::Deadline { what: "HTTP answer", after_ms });
+                return Err(deadline!("HTTP answer", after_ms));
             }
             // The wish to stop may be a file, which no wait sees.
             let look_us = now_us.saturating_add(limits::STOP_LOOK_MS * 1000);

@@ -131,7 +131,7 @@ impl Cloud {
 
     fn at(&mut self, name: &str) -> Result<&mut LinkState> {
         let found = self.states.iter_mut().find(|(known, _)| *known == name);
-        found.map(|(_, state)| state).ok_or(Error::os("link state", Errno::NODEV))
+        found.map(|(_, state)| state).ok_or(os!("link state", Errno::NODEV))
     }
 }
 
@@ -157,7 +157,7 @@ impl Links for Cloud {
         _: &mut dyn FnMut(&mut dyn Stream) -> Result<()>,
     ) -> Result<()> {
         self.story.push("kernel socket".into());
-        Err(Error::os("connect", Errno::NETUNREACH))
+        Err(os!("connect", Errno::NETUNREACH))
     }
 }
 
@@ -236,7 +236,7 @@ fn ask(world: &mut World, cloud: &mut Cloud) -> Result<String> {
                 Body::Begin => document.clear(),
                 Body::Bytes(bytes) => document.extend_from_slice(bytes),
                 Body::End if document.starts_with(b"{") => {}
-                Body::End => return Err(Error::malformed("IMDS reply", "JSON", 0)),
+                Body::End => return Err(malformed!("IMDS reply", "JSON", 0)),
             }
             Ok(())
         })
@@ -289,12 +289,12 @@ fn the_only_lease_will_do_where_option_121_is_unknown() {
 #[test]
 fn without_an_answer_the_link_is_put_back_and_the_boot_goes_on() {
     let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "silent")], &[GOOD]));
-    assert_eq!(ask(&mut world, &mut cloud), Err(Error::NeedNetwork));
+    assert_eq!(ask(&mut world, &mut cloud), Err(Error::NEED_NETWORK));
     assert_eq!(cloud.story.last().unwrap(), "eth0 down");
     assert_eq!(world.log.lines, ["fetch: no lease on eth0: DHCP answer: nothing after 10000 ms"]);
     let mut nothing = World::new();
     nothing.host.put_dir("sys/class/net");
-    assert_eq!(ask(&mut nothing, &mut Cloud::new(&[], &[GOOD])), Err(Error::NeedNetwork));
+    assert_eq!(ask(&mut nothing, &mut Cloud::new(&[], &[GOOD])), Err(Error::NEED_NETWORK));
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn what_the_caller_cannot_store_is_not_asked_again() {
     let outcome =
         with_lease(&mut kernel(&mut world, &mut cloud), &mut buffers, "fetch", None, &mut |session, _| {
             ask_imds(session, &mut |body| match body {
-                Body::Bytes(_) => Err(Error::os("write", Errno::NOSPC)),
+                Body::Bytes(_) => Err(os!("write", Errno::NOSPC)),
                 _ => Ok(()),
             })
         });

@@ -1,6 +1,6 @@
 //! Clock, log, disks, links and the rest of the fake kernel.
 
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::event::{Event, Level};
 use crate::sys::{
     Block, Clock, Disks, DriveStatus, KernelPartition, Link, LinkState, Links, Loaded, Log, ReadAt, Stream,
@@ -87,7 +87,7 @@ impl FakeDisk {
 
     fn record(&mut self, what: Option<(u64, Vec<u8>)>) -> Result<()> {
         if self.fail_at.is_some_and(|at| self.journal.len() >= at) {
-            return Err(Error::os("write disk", Errno::IO));
+            return Err(os!("write disk", Errno::IO));
         }
         self.journal.push(what);
         Ok(())
@@ -101,7 +101,7 @@ impl ReadAt for FakeDisk {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let start = usize::try_from(offset).unwrap();
         let from = self.bytes.get(start..).and_then(|b| b.get(..buf.len()));
-        buf.copy_from_slice(from.ok_or(Error::os("read disk", Errno::IO))?);
+        buf.copy_from_slice(from.ok_or(os!("read disk", Errno::IO))?);
         Ok(())
     }
 }
@@ -114,7 +114,7 @@ impl Block for FakeDisk {
         self.record(Some((offset, buf.to_vec())))?;
         let start = usize::try_from(offset).unwrap();
         let to = self.bytes.get_mut(start..).and_then(|b| b.get_mut(..buf.len()));
-        to.ok_or(Error::os("write disk", Errno::NOSPC))?.copy_from_slice(buf);
+        to.ok_or(os!("write disk", Errno::NOSPC))?.copy_from_slice(buf);
         Ok(())
     }
     fn flush(&mut self) -> Result<()> {
@@ -135,7 +135,7 @@ pub struct FakeDisks {
 
 impl FakeDisks {
     fn get(&mut self, name: &str) -> Result<&mut FakeDisk> {
-        self.disks.get_mut(name).ok_or(Error::os("open disk", Errno::NOENT))
+        self.disks.get_mut(name).ok_or(os!("open disk", Errno::NOENT))
     }
 }
 
@@ -144,7 +144,7 @@ impl Disks for FakeDisks {
         self.opened.push(std::format!("r:{name}"));
         let disk = self.get(name)?;
         if disk.status.is_some_and(|status| status != DriveStatus::DiscOk) {
-            return Err(Error::os("open disk", Errno::NOMEDIUM));
+            return Err(os!("open disk", Errno::NOMEDIUM));
         }
         work(disk)
     }
@@ -154,9 +154,9 @@ impl Disks for FakeDisks {
     }
     fn resize_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()> {
         let known = &mut self.get(disk)?.partitions;
-        let old = known.get_mut(&partition.number).ok_or(Error::os("BLKPG", Errno::NOENT))?;
+        let old = known.get_mut(&partition.number).ok_or(os!("BLKPG", Errno::NOENT))?;
         if old.start_bytes != partition.start_bytes {
-            return Err(Error::os("BLKPG", Errno::INVAL));
+            return Err(os!("BLKPG", Errno::INVAL));
         }
         *old = partition;
         Ok(())
@@ -164,7 +164,7 @@ impl Disks for FakeDisks {
     fn add_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()> {
         let known = &mut self.get(disk)?.partitions;
         if known.contains_key(&partition.number) {
-            return Err(Error::os("BLKPG", Errno::BUSY));
+            return Err(os!("BLKPG", Errno::BUSY));
         }
         known.insert(partition.number, partition);
         Ok(())
@@ -190,16 +190,16 @@ pub struct FakeLinks {
 
 impl Links for FakeLinks {
     fn state(&mut self, name: &str) -> Result<LinkState> {
-        self.states.get(name).copied().ok_or(Error::os("link state", Errno::NODEV))
+        self.states.get(name).copied().ok_or(os!("link state", Errno::NODEV))
     }
     fn set_up(&mut self, name: &str, up: bool) -> Result<()> {
-        let state = self.states.get_mut(name).ok_or(Error::os("set link", Errno::NODEV))?;
+        let state = self.states.get_mut(name).ok_or(os!("set link", Errno::NODEV))?;
         state.is_up = up;
         self.changes.push(std::format!("{} {name}", if up { "up" } else { "down" }));
         Ok(())
     }
     fn open(&mut self, _: &str, _: &mut dyn FnMut(&mut dyn Link) -> Result<()>) -> Result<()> {
-        Err(Error::os("open link", Errno::NODEV))
+        Err(os!("open link", Errno::NODEV))
     }
     fn connect(
         &mut self,
@@ -208,7 +208,7 @@ impl Links for FakeLinks {
         _: u64,
         _: &mut dyn FnMut(&mut dyn Stream) -> Result<()>,
     ) -> Result<()> {
-        Err(Error::os("connect", Errno::NETUNREACH))
+        Err(os!("connect", Errno::NETUNREACH))
     }
 }
 
@@ -258,8 +258,8 @@ impl System for FakeSystem {
         self.loads.push(std::format!("{path} {parameters}").trim_end().to_owned());
         match self.modules.get(path) {
             Some(Ok(loaded)) => Ok(*loaded),
-            Some(Err(errno)) => Err(Error::os("load module", *errno)),
-            None => Err(Error::os("load module", Errno::NOENT)),
+            Some(Err(errno)) => Err(os!("load module", *errno)),
+            None => Err(os!("load module", Errno::NOENT)),
         }
     }
     fn kernel_release<'b>(&mut self, buf: &'b mut [u8]) -> &'b str {
@@ -272,7 +272,7 @@ impl System for FakeSystem {
         Ok(())
     }
     fn random(&mut self, buf: &mut [u8]) -> Result<()> {
-        buf.fill(self.random.ok_or(Error::os("getrandom", Errno::AGAIN))?);
+        buf.fill(self.random.ok_or(os!("getrandom", Errno::AGAIN))?);
         Ok(())
     }
     fn add_entropy(&mut self, _: &[u8]) -> Result<()> {
@@ -295,6 +295,6 @@ impl System for FakeSystem {
     fn run(&mut self, _root: &str, argv: &[&str], _timeout_ms: u64) -> Result<i32> {
         self.runs.push(argv.join(" "));
         let name = argv.first().copied().unwrap_or_default();
-        self.programs.get(name).copied().ok_or(Error::os("run program", Errno::NOENT))
+        self.programs.get(name).copied().ok_or(os!("run program", Errno::NOENT))
     }
 }

@@ -3,7 +3,7 @@
 //! A name survives when its directory was synced after it was made, a file's content when it was synced.
 //! [`FakeDir::power_on`] drops the rest (or keeps all names, as a journal that was flushed in time would).
 
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use crate::sys::{DeviceNumber, Dir, FileType, Owner, Stat, Symlinks};
 use std::borrow::ToOwned;
 use std::cell::RefCell;
@@ -50,10 +50,6 @@ pub struct FakeDir {
     pub in_memory: bool,
 }
 
-fn os(what: &'static str, errno: Errno) -> Error {
-    Error::os(what, errno)
-}
-
 fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
@@ -79,23 +75,23 @@ impl Tree {
         if let Some((at, errno)) = self.fail_at
             && at == self.changes
         {
-            return Err(os("injected", errno));
+            return Err(os!("injected", errno));
         }
         self.alive()
     }
 
     fn alive(&self) -> Result<()> {
-        if self.is_off { Err(os("power is off", Errno::IO)) } else { Ok(()) }
+        if self.is_off { Err(os!("power is off", Errno::IO)) } else { Ok(()) }
     }
 
     fn insert(&mut self, path: String, kind: Kind, owner: Owner) -> Result<()> {
         if self.live.contains_key(&path) {
-            return Err(os("create", Errno::EXIST));
+            return Err(os!("create", Errno::EXIST));
         }
         match self.kind(parent(&path)) {
             Some(Kind::Directory) => {}
-            Some(_) => return Err(os("create", Errno::NOTDIR)),
-            None => return Err(os("create", Errno::NOENT)),
+            Some(_) => return Err(os!("create", Errno::NOTDIR)),
+            None => return Err(os!("create", Errno::NOENT)),
         }
         self.nodes.push(Node { kind, owner, label: None, modified: 0 });
         self.live.insert(path, self.nodes.len() - 1);
@@ -103,7 +99,7 @@ impl Tree {
     }
 
     fn node_mut(&mut self, path: &str) -> Result<&mut Node> {
-        let index = *self.live.get(path).ok_or(os("open", Errno::NOENT))?;
+        let index = *self.live.get(path).ok_or(os!("open", Errno::NOENT))?;
         Ok(&mut self.nodes[index])
     }
 
@@ -311,7 +307,7 @@ impl FakeDir {
         let tree = self.tree.borrow();
         tree.alive()?;
         if path.starts_with('/') {
-            return Err(os("absolute path", Errno::INVAL));
+            return Err(os!("absolute path", Errno::INVAL));
         }
         let mut names: Vec<String> =
             path.split('/').filter(|n| !n.is_empty()).rev().map(ToOwned::to_owned).collect();
@@ -320,7 +316,7 @@ impl FakeDir {
         while let Some(name) = names.pop() {
             match name.as_str() {
                 "." => continue,
-                ".." if self.refuse_symlinks => return Err(os("resolve", Errno(18))),
+                ".." if self.refuse_symlinks => return Err(os!("resolve", Errno(18))),
                 ".." => {
                     if at.len() > self.base.len() {
                         at = parent(&at).to_owned();
@@ -334,7 +330,7 @@ impl FakeDir {
                 Some(Kind::Symlink(target)) if !names.is_empty() || follow_last => {
                     links += 1;
                     if self.refuse_symlinks || links > 40 {
-                        return Err(os("resolve", Errno::LOOP));
+                        return Err(os!("resolve", Errno::LOOP));
                     }
                     if target.starts_with('/') {
                         at = self.base.clone();
@@ -342,8 +338,8 @@ impl FakeDir {
                     names.extend(target.split('/').filter(|n| !n.is_empty()).rev().map(ToOwned::to_owned));
                 }
                 Some(Kind::Directory) => at = next,
-                None if !names.is_empty() => return Err(os("resolve", Errno::NOENT)),
-                Some(_) if !names.is_empty() => return Err(os("resolve", Errno::NOTDIR)),
+                None if !names.is_empty() => return Err(os!("resolve", Errno::NOENT)),
+                Some(_) if !names.is_empty() => return Err(os!("resolve", Errno::NOTDIR)),
                 _ => at = next,
             }
         }
@@ -357,7 +353,7 @@ impl Dir for FakeDir {
         let mut more = [0; 1];
         match self.read_at(path, n as u64, &mut more)? {
             0 => Ok(n),
-            _ => Err(Error::TooMany { what: "file", limit: buf.len() }),
+            _ => Err(too_many!("file", buf.len())),
         }
     }
 
@@ -371,8 +367,8 @@ impl Dir for FakeDir {
                 buf[..n].copy_from_slice(&from[..n]);
                 Ok(n)
             }
-            Some(_) => Err(os("read", Errno::ISDIR)),
-            None => Err(os("read", Errno::NOENT)),
+            Some(_) => Err(os!("read", Errno::ISDIR)),
+            None => Err(os!("read", Errno::NOENT)),
         }
     }
 
@@ -400,7 +396,7 @@ impl Dir for FakeDir {
         tree.changing()?;
         match &mut tree.node_mut(&full)?.kind {
             Kind::File { content, .. } => content.extend_from_slice(more),
-            _ => return Err(os("append", Errno::LOOP)),
+            _ => return Err(os!("append", Errno::LOOP)),
         }
         Ok(())
     }
@@ -411,7 +407,7 @@ impl Dir for FakeDir {
         tree.changing()?;
         match &mut tree.node_mut(&full)?.kind {
             Kind::File { content, .. } => *content = new.to_vec(),
-            _ => return Err(os("write", Errno::ISDIR)),
+            _ => return Err(os!("write", Errno::ISDIR)),
         }
         Ok(())
     }
@@ -439,8 +435,8 @@ impl Dir for FakeDir {
                 buf[..n].copy_from_slice(&target.as_bytes()[..n]);
                 Ok(n)
             }
-            Some(_) => Err(os("readlink", Errno::INVAL)),
-            None => Err(os("readlink", Errno::NOENT)),
+            Some(_) => Err(os!("readlink", Errno::INVAL)),
+            None => Err(os!("readlink", Errno::NOENT)),
         }
     }
 
@@ -449,11 +445,11 @@ impl Dir for FakeDir {
         let mut tree = self.tree.borrow_mut();
         tree.changing()?;
         if !tree.live.contains_key(&from) {
-            return Err(os("rename", Errno::NOENT));
+            return Err(os!("rename", Errno::NOENT));
         }
         let below = std::format!("{to}/");
         if tree.live.keys().any(|k| k.starts_with(&below)) {
-            return Err(os("rename", Errno::NOTEMPTY));
+            return Err(os!("rename", Errno::NOTEMPTY));
         }
         tree.live.remove(&to);
         Tree::move_prefix(&mut tree.live, &from, &to);
@@ -465,7 +461,7 @@ impl Dir for FakeDir {
         let mut tree = self.tree.borrow_mut();
         tree.changing()?;
         if !tree.live.contains_key(&a) || !tree.live.contains_key(&b) {
-            return Err(os("rename", Errno::NOENT));
+            return Err(os!("rename", Errno::NOENT));
         }
         Tree::move_prefix(&mut tree.live, &a, "\u{0}aside");
         Tree::move_prefix(&mut tree.live, &b, &a);
@@ -478,8 +474,8 @@ impl Dir for FakeDir {
         let mut tree = self.tree.borrow_mut();
         tree.changing()?;
         match tree.kind(&full) {
-            Some(Kind::Directory) => Err(os("remove", Errno::ISDIR)),
-            None => Err(os("remove", Errno::NOENT)),
+            Some(Kind::Directory) => Err(os!("remove", Errno::ISDIR)),
+            None => Err(os!("remove", Errno::NOENT)),
             Some(_) => {
                 tree.live.remove(&full);
                 Ok(())
@@ -493,15 +489,15 @@ impl Dir for FakeDir {
         tree.changing()?;
         let below = std::format!("{full}/");
         match tree.kind(&full) {
-            None => Err(os("rmdir", Errno::NOENT)),
+            None => Err(os!("rmdir", Errno::NOENT)),
             Some(Kind::Directory) if tree.live.keys().any(|k| k.starts_with(&below)) => {
-                Err(os("rmdir", Errno::NOTEMPTY))
+                Err(os!("rmdir", Errno::NOTEMPTY))
             }
             Some(Kind::Directory) => {
                 tree.live.remove(&full);
                 Ok(())
             }
-            Some(_) => Err(os("rmdir", Errno::NOTDIR)),
+            Some(_) => Err(os!("rmdir", Errno::NOTDIR)),
         }
     }
 
@@ -512,7 +508,7 @@ impl Dir for FakeDir {
         let node = match tree.live.get(&full) {
             Some(index) => &tree.nodes[*index],
             None if full.is_empty() || full == self.base => &root,
-            None => return Err(os("stat", Errno::NOENT)),
+            None => return Err(os!("stat", Errno::NOENT)),
         };
         let (file_type, size) = match &node.kind {
             Kind::File { content, .. } => (FileType::File, content.len() as u64),
@@ -538,9 +534,9 @@ impl Dir for FakeDir {
             let tree = self.tree.borrow();
             match tree.kind(&full) {
                 Some(Kind::Directory) => {}
-                Some(_) => return Err(os("list", Errno::NOTDIR)),
+                Some(_) => return Err(os!("list", Errno::NOTDIR)),
                 None if full == self.base => {}
-                None => return Err(os("list", Errno::NOENT)),
+                None => return Err(os!("list", Errno::NOENT)),
             }
             let file_type = |i: &usize| match tree.nodes[*i].kind {
                 Kind::File { .. } => FileType::File,
@@ -570,10 +566,10 @@ impl Dir for FakeDir {
         let base = self.resolve(path, symlinks == Symlinks::Inside)?;
         match self.tree.borrow().kind(&base) {
             Some(Kind::Directory) => {}
-            Some(Kind::Symlink(_)) => return Err(os("open", Errno::LOOP)),
-            Some(_) => return Err(os("open", Errno::NOTDIR)),
+            Some(Kind::Symlink(_)) => return Err(os!("open", Errno::LOOP)),
+            Some(_) => return Err(os!("open", Errno::NOTDIR)),
             None if base == self.base => {}
-            None => return Err(os("open", Errno::NOENT)),
+            None => return Err(os!("open", Errno::NOENT)),
         }
         work(&mut Self { base, refuse_symlinks: symlinks == Symlinks::Refuse, ..self.clone() })
     }
@@ -588,7 +584,7 @@ impl Dir for FakeDir {
         {
             let mut tree = self.tree.borrow_mut();
             if tree.locks.contains(&full) {
-                return Err(Error::Deadline { what: "lock held by another program", after_ms: timeout_ms });
+                return Err(deadline!("lock held by another program", timeout_ms));
             }
             if !tree.live.contains_key(&full) {
                 tree.changing()?;

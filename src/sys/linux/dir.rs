@@ -1,7 +1,7 @@
 //! Directories of the real kernel: every path is resolved by `openat2` inside its tree.
 
-use super::{errno, os};
-use crate::error::{Errno, Error, Result};
+use super::errno;
+use crate::error::{Errno, Result, Rule};
 use crate::sys::{DeviceNumber, Dir, FileType, Owner, Stat, Symlinks};
 use core::mem::MaybeUninit;
 use rustix::fd::{AsFd, OwnedFd};
@@ -28,37 +28,37 @@ impl LinuxDir {
     /// `Os`.
     pub fn open(path: &str) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = fs::open(path, flags, Mode::empty()).map_err(|e| os("open directory", e))?;
+        let fd = fs::open(path, flags, Mode::empty()).map_err(|e| os!("open directory", errno(e)))?;
         Ok(Self { fd, resolve: ResolveFlags::IN_ROOT })
     }
 
-    fn open_at(&self, path: &str, flags: OFlags, what: &'static str) -> Result<OwnedFd> {
+    fn open_at(&self, path: &str, flags: OFlags, rule: &'static Rule) -> Result<OwnedFd> {
         let path = if path.is_empty() { "." } else { path };
         for _ in 0..RACES {
             match fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), self.resolve) {
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(os(what, e)),
+                Err(e) => return Err(rule.refused(errno(e))),
                 Ok(fd) => return Ok(fd),
             }
         }
-        Err(Error::os(what, Errno::AGAIN))
+        Err(rule.refused(Errno::AGAIN))
     }
 
     /// The directory that holds `path`, and its last component.
-    fn parent_of<'p>(&self, path: &'p str, what: &'static str) -> Result<(OwnedFd, &'p str)> {
+    fn parent_of<'p>(&self, path: &'p str, rule: &'static Rule) -> Result<(OwnedFd, &'p str)> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name.is_empty() || name == "." || name == ".." {
-            return Err(Error::os(what, Errno::INVAL));
+            return Err(rule.refused(Errno::INVAL));
         }
-        Ok((self.open_at(parent, OFlags::PATH | OFlags::DIRECTORY, what)?, name))
+        Ok((self.open_at(parent, OFlags::PATH | OFlags::DIRECTORY, rule)?, name))
     }
 
     fn create_file(&mut self, path: &str, owner: Owner, content: &[u8], sync: bool) -> Result<()> {
-        let (parent, name) = self.parent_of(path, "create file")?;
+        let (parent, name) = self.parent_of(path, os!("create file"))?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // 0600 until it has its owner: nobody else can open it meanwhile.
-        let fd =
-            fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600)).map_err(|e| os("create file", e))?;
+        let fd = fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))
+            .map_err(|e| os!("create file", errno(e)))?;
         let outcome = fill(&fd, owner, content, sync);
         if outcome.is_err() {
             let _ = fs::unlinkat(&parent, name, AtFlags::empty());
@@ -68,25 +68,25 @@ impl LinuxDir {
 }
 
 fn fill(fd: &OwnedFd, owner: Owner, content: &[u8], sync: bool) -> Result<()> {
-    write_all(fd, content, "write file")?;
+    write_all(fd, content, os!("write file"))?;
     give(fd, owner)?;
-    if sync { fs::fsync(fd).map_err(|e| os("sync file", e)) } else { Ok(()) }
+    if sync { fs::fsync(fd).map_err(|e| os!("sync file", errno(e))) } else { Ok(()) }
 }
 
 fn give(fd: &OwnedFd, owner: Owner) -> Result<()> {
     // chown first: it would clear set-id bits that chmod gave.
     fs::fchown(fd, Some(fs::Uid::from_raw(owner.uid)), Some(fs::Gid::from_raw(owner.gid)))
-        .map_err(|e| os("change owner", e))?;
-    fs::fchmod(fd, Mode::from_raw_mode(owner.mode)).map_err(|e| os("change mode", e))
+        .map_err(|e| os!("change owner", errno(e)))?;
+    fs::fchmod(fd, Mode::from_raw_mode(owner.mode)).map_err(|e| os!("change mode", errno(e)))
 }
 
-fn write_all(fd: &OwnedFd, mut bytes: &[u8], what: &'static str) -> Result<()> {
+fn write_all(fd: &OwnedFd, mut bytes: &[u8], rule: &'static Rule) -> Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {
-            Ok(0) => return Err(Error::os(what, Errno::NOSPC)),
+            Ok(0) => return Err(rule.refused(Errno::NOSPC)),
             Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
             Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(os(what, e)),
+            Err(e) => return Err(rule.refused(errno(e))),
         }
     }
     Ok(())
@@ -100,7 +100,7 @@ fn read_full(fd: &OwnedFd, offset: u64, buf: &mut [u8]) -> Result<usize> {
             Ok(0) => break,
             Ok(k) => n = n.saturating_add(k),
             Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(os("read file", e)),
+            Err(e) => return Err(os!("read file", errno(e))),
         }
     }
     Ok(n)
@@ -112,12 +112,12 @@ fn wait_for_lock(fd: &OwnedFd, timeout_ms: u64) -> Result<()> {
         match fs::fcntl_lock(fd, fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS | rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(os("take lock", e)),
+            Err(e) => return Err(os!("take lock", errno(e))),
         }
         let nap = rustix::thread::Timespec { tv_sec: 0, tv_nsec: LOCK_POLL_NS };
         let _ = rustix::thread::nanosleep(&nap);
     }
-    Err(Error::Deadline { what: "lock held by another program", after_ms: timeout_ms })
+    Err(deadline!("lock held by another program", timeout_ms))
 }
 
 fn file_type(raw: fs::FileType) -> FileType {
@@ -137,17 +137,17 @@ fn device(raw: u64) -> DeviceNumber {
 impl Dir for LinuxDir {
     fn read(&mut self, path: &str, buf: &mut [u8]) -> Result<usize> {
         // Kernel attributes cannot be read at an offset reliably: one descriptor, read to the end.
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, "read file")?;
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, os!("read file"))?;
         let n = read_full(&fd, 0, buf)?;
         let mut more = [0; 1];
         if n == buf.len() && read_full(&fd, n as u64, &mut more)? != 0 {
-            return Err(Error::TooMany { what: "file", limit: buf.len() });
+            return Err(too_many!("file", buf.len()));
         }
         Ok(n)
     }
 
     fn read_at(&mut self, path: &str, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, "read file")?;
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, os!("read file"))?;
         read_full(&fd, offset, buf)
     }
 
@@ -161,68 +161,72 @@ impl Dir for LinuxDir {
 
     fn append(&mut self, path: &str, content: &[u8]) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = self.open_at(path, flags, "append to file")?;
-        write_all(&fd, content, "append to file")
+        let fd = self.open_at(path, flags, os!("append to file"))?;
+        write_all(&fd, content, os!("append to file"))
     }
 
     fn write_attribute(&mut self, path: &str, content: &[u8]) -> Result<()> {
-        let fd = self.open_at(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY, "write attribute")?;
+        let fd =
+            self.open_at(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY, os!("write attribute"))?;
         match rustix::io::write(&fd, content) {
             Ok(n) if n == content.len() => Ok(()),
-            Ok(_) => Err(Error::os("write attribute", Errno::NOSPC)),
-            Err(e) => Err(os("write attribute", e)),
+            Ok(_) => Err(os!("write attribute", Errno::NOSPC)),
+            Err(e) => Err(os!("write attribute", errno(e))),
         }
     }
 
     fn make_dir(&mut self, path: &str, owner: Owner) -> Result<()> {
-        let (parent, name) = self.parent_of(path, "make directory")?;
-        fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700)).map_err(|e| os("make directory", e))?;
+        let (parent, name) = self.parent_of(path, os!("make directory"))?;
+        fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700))
+            .map_err(|e| os!("make directory", errno(e)))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(&parent, name, flags, Mode::empty()).map_err(|e| os("make directory", e))?;
+        let fd =
+            fs::openat(&parent, name, flags, Mode::empty()).map_err(|e| os!("make directory", errno(e)))?;
         give(&fd, owner)
     }
 
     fn make_symlink(&mut self, path: &str, target: &str) -> Result<()> {
-        let (parent, name) = self.parent_of(path, "make link")?;
-        fs::symlinkat(target, &parent, name).map_err(|e| os("make link", e))
+        let (parent, name) = self.parent_of(path, os!("make link"))?;
+        fs::symlinkat(target, &parent, name).map_err(|e| os!("make link", errno(e)))
     }
 
     fn read_link(&mut self, path: &str, buf: &mut [u8]) -> Result<usize> {
-        let (parent, name) = self.parent_of(path, "read link")?;
-        let n = fs::readlinkat_raw(&parent, name, &mut *buf).map_err(|e| os("read link", e))?;
-        if n == buf.len() { Err(Error::TooMany { what: "link", limit: buf.len() }) } else { Ok(n) }
+        let (parent, name) = self.parent_of(path, os!("read link"))?;
+        let n = fs::readlinkat_raw(&parent, name, &mut *buf).map_err(|e| os!("read link", errno(e)))?;
+        if n == buf.len() { Err(too_many!("link", buf.len())) } else { Ok(n) }
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<()> {
-        let (from_parent, from) = self.parent_of(from, "rename")?;
-        let (to_parent, to) = self.parent_of(to, "rename")?;
-        fs::renameat(&from_parent, from, &to_parent, to).map_err(|e| os("rename", e))
+        let (from_parent, from) = self.parent_of(from, os!("rename"))?;
+        let (to_parent, to) = self.parent_of(to, os!("rename"))?;
+        fs::renameat(&from_parent, from, &to_parent, to).map_err(|e| os!("rename", errno(e)))
     }
 
     fn exchange(&mut self, a: &str, b: &str) -> Result<()> {
-        let (a_parent, a) = self.parent_of(a, "exchange")?;
-        let (b_parent, b) = self.parent_of(b, "exchange")?;
-        fs::renameat_with(&a_parent, a, &b_parent, b, RenameFlags::EXCHANGE).map_err(|e| os("exchange", e))
+        let (a_parent, a) = self.parent_of(a, os!("exchange"))?;
+        let (b_parent, b) = self.parent_of(b, os!("exchange"))?;
+        fs::renameat_with(&a_parent, a, &b_parent, b, RenameFlags::EXCHANGE)
+            .map_err(|e| os!("exchange", errno(e)))
     }
 
     fn remove(&mut self, path: &str) -> Result<()> {
-        let (parent, name) = self.parent_of(path, "remove file")?;
-        fs::unlinkat(&parent, name, AtFlags::empty()).map_err(|e| os("remove file", e))
+        let (parent, name) = self.parent_of(path, os!("remove file"))?;
+        fs::unlinkat(&parent, name, AtFlags::empty()).map_err(|e| os!("remove file", errno(e)))
     }
 
     fn remove_dir(&mut self, path: &str) -> Result<()> {
-        let (parent, name) = self.parent_of(path, "remove directory")?;
-        fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).map_err(|e| os("remove directory", e))
+        let (parent, name) = self.parent_of(path, os!("remove directory"))?;
+        fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).map_err(|e| os!("remove directory", errno(e)))
     }
 
     fn stat(&mut self, path: &str) -> Result<Stat> {
         let stat = if path.is_empty() {
             fs::fstat(&self.fd)
         } else {
-            let (parent, name) = self.parent_of(path, "stat")?;
+            let (parent, name) = self.parent_of(path, os!("stat"))?;
             fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
         };
-        let stat = stat.map_err(|e| os("stat", e))?;
+        let stat = stat.map_err(|e| os!("stat", errno(e)))?;
         Ok(Stat {
             file_type: file_type(fs::FileType::from_raw_mode(stat.st_mode)),
             mode: stat.st_mode & 0o7777,
@@ -237,15 +241,15 @@ impl Dir for LinuxDir {
 
     fn set_owner(&mut self, path: &str, owner: Owner) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        give(&self.open_at(path, flags, "change owner")?, owner)
+        give(&self.open_at(path, flags, os!("change owner"))?, owner)
     }
 
     fn list(&mut self, path: &str, each: &mut dyn FnMut(&str, FileType) -> bool) -> Result<()> {
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, "list directory")?;
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, os!("list directory"))?;
         let mut buf = [MaybeUninit::uninit(); 2048];
         let mut entries = fs::RawDir::new(fd.as_fd(), &mut buf);
         while let Some(entry) = entries.next() {
-            let entry = entry.map_err(|e| os("list directory", e))?;
+            let entry = entry.map_err(|e| os!("list directory", errno(e)))?;
             let Ok(name) = entry.file_name().to_str() else { continue };
             if name != "." && name != ".." && !each(name, file_type(entry.file_type())) {
                 break;
@@ -263,7 +267,7 @@ impl Dir for LinuxDir {
         let refuse = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
         // The way to the directory follows this view's rule; below it the new rule holds.
         let nofollow = if symlinks == Symlinks::Refuse { OFlags::NOFOLLOW } else { OFlags::empty() };
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY | nofollow, "open directory")?;
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY | nofollow, os!("open directory"))?;
         let inherited = self.resolve.contains(ResolveFlags::NO_SYMLINKS);
         let resolve = if inherited || symlinks == Symlinks::Refuse { refuse } else { ResolveFlags::IN_ROOT };
         work(&mut Self { fd, resolve })
@@ -275,10 +279,10 @@ impl Dir for LinuxDir {
         timeout_ms: u64,
         work: &mut dyn FnMut(&mut dyn Dir) -> Result<()>,
     ) -> Result<()> {
-        let (parent, name) = self.parent_of(path, "open lock file")?;
+        let (parent, name) = self.parent_of(path, os!("open lock file"))?;
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))
-            .map_err(|e| os("open lock file", e))?;
+            .map_err(|e| os!("open lock file", errno(e)))?;
         wait_for_lock(&fd, timeout_ms)?;
         // Closing the descriptor gives the lock back.
         work(self)
@@ -287,28 +291,28 @@ impl Dir for LinuxDir {
     fn copy_label(&mut self, from: &str, to: &str) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let mut label = [0; 256];
-        let from = self.open_at(from, flags, "read label")?;
+        let from = self.open_at(from, flags, os!("read label"))?;
         let n = match fs::fgetxattr(&from, LABEL, &mut label[..]) {
             Ok(n) => n,
             Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP) => return Ok(()),
-            Err(e) => return Err(os("read label", e)),
+            Err(e) => return Err(os!("read label", errno(e))),
         };
-        let to = self.open_at(to, flags, "write label")?;
+        let to = self.open_at(to, flags, os!("write label"))?;
         let label = label.get(..n).unwrap_or_default();
-        fs::fsetxattr(&to, LABEL, label, XattrFlags::empty()).map_err(|e| os("write label", e))
+        fs::fsetxattr(&to, LABEL, label, XattrFlags::empty()).map_err(|e| os!("write label", errno(e)))
     }
 
     fn sync_dir(&mut self, path: &str) -> Result<()> {
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, "sync directory")?;
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, os!("sync directory"))?;
         match fs::fsync(&fd) {
             // Some file systems (overlay lower layers, FUSE) cannot; the names are then as durable as they get.
             Err(rustix::io::Errno::INVAL) | Ok(()) => Ok(()),
-            Err(e) => Err(os("sync directory", e)),
+            Err(e) => Err(os!("sync directory", errno(e))),
         }
     }
 
     fn sync_all(&mut self) -> Result<()> {
-        fs::syncfs(&self.fd).map_err(|e| os("sync file system", e))
+        fs::syncfs(&self.fd).map_err(|e| os!("sync file system", errno(e)))
     }
 
     fn is_in_memory(&mut self) -> bool {
@@ -331,7 +335,7 @@ pub fn open_or_make(path: &str) -> Result<LinuxDir> {
         match fs::mkdir(above, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(e) if errno(e) == Errno::ROFS => {}
-            Err(e) => return Err(os("make directory", e)),
+            Err(e) => return Err(os!("make directory", errno(e))),
         }
     }
     LinuxDir::open(path)

@@ -5,8 +5,8 @@
 //! not watched. It lives for one `open`.
 #![expect(unsafe_code, reason = "ioctls")]
 
-use super::{errno, os, raw};
-use crate::error::{Errno, Error, Result};
+use super::{errno, raw};
+use crate::error::{Errno, Result};
 use crate::format::ReadAt;
 use crate::format::root_arg::is_device_name;
 use crate::sys::{Block, Disks, DriveStatus, KernelPartition};
@@ -57,7 +57,7 @@ type Path = heapless::String<96>;
 
 fn path(parts: core::fmt::Arguments<'_>) -> Result<Path> {
     let mut path = Path::new();
-    path.write_fmt(parts).map_err(|_| Error::TooMany { what: "device path", limit: path.capacity() })?;
+    path.write_fmt(parts).map_err(|_| too_many!("device path", path.capacity()))?;
     Ok(path)
 }
 
@@ -70,17 +70,17 @@ struct Device {
 
 fn open(name: &str, access: OFlags) -> Result<OwnedFd> {
     if !is_device_name(name) {
-        return Err(Error::os("block device name", Errno::INVAL));
+        return Err(os!("block device name", Errno::INVAL));
     }
     let number = device_number(name)?;
     // An optical drive without a medium opens only with O_NONBLOCK.
     let is_optical = name.starts_with("sr");
     let flags = access | OFlags::CLOEXEC | if is_optical { OFlags::NONBLOCK } else { OFlags::empty() };
-    let mut refused = Error::os("make device node", Errno::NODEV);
+    let mut refused = os!("make device node", Errno::NODEV);
     for place in NODE_PLACES {
         match open_own_node(place, name, number, flags) {
-            Err(Error::Os { what, errno: errno @ (Errno::ROFS | Errno::NOENT | Errno(1 | 13)) }) => {
-                refused = Error::os(what, errno);
+            Err(error) if matches!(error.errno(), Some(Errno::ROFS | Errno::NOENT | Errno(1 | 13))) => {
+                refused = error;
             }
             other => return other,
         }
@@ -90,7 +90,8 @@ fn open(name: &str, access: OFlags) -> Result<OwnedFd> {
     }
     // Closing a node that was only read makes udev do nothing.
     let node = path(format_args!("/dev/{name}"))?;
-    rustix::fs::open(node.as_str(), flags, Mode::empty()).map_err(|code| os("open block device", code))
+    rustix::fs::open(node.as_str(), flags, Mode::empty())
+        .map_err(|code| os!("open block device", errno(code)))
 }
 
 fn open_own_node(place: &str, name: &str, number: rustix::fs::Dev, flags: OFlags) -> Result<OwnedFd> {
@@ -112,28 +113,29 @@ fn open_own_node(place: &str, name: &str, number: rustix::fs::Dev, flags: OFlags
         Err(Code::EXIST) => remove().and_then(|()| make()),
         other => other,
     };
-    made.map_err(|code| os("make device node", code))?;
+    made.map_err(|code| os!("make device node", errno(code)))?;
     let opened = rustix::fs::open(node.as_str(), flags | OFlags::NOFOLLOW, Mode::empty());
     let _ = remove();
     opened.map_err(|code| match code {
-        Code::NXIO | Code::NODEV => Error::os("open block device", Errno::NOENT),
-        code => os("open block device", code),
+        Code::NXIO | Code::NODEV => os!("open block device", Errno::NOENT),
+        code => os!("open block device", errno(code)),
     })
 }
 
 /// `MAJOR:MINOR` of /sys/class/block/NAME/dev.
 fn device_number(name: &str) -> Result<rustix::fs::Dev> {
-    let what = "block device number in sysfs";
+    const WHAT: &str = "block device number in sysfs";
     let file = path(format_args!("/sys/class/block/{name}/dev"))?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(file.as_str(), flags, Mode::empty()).map_err(|code| os(what, code))?;
+    let file =
+        rustix::fs::open(file.as_str(), flags, Mode::empty()).map_err(|code| os!(WHAT, errno(code)))?;
     let mut text = [0; 32];
-    let length = rustix::io::read(&file, &mut text).map_err(|code| os(what, code))?;
+    let length = rustix::io::read(&file, &mut text).map_err(|code| os!(WHAT, errno(code)))?;
     let text = text.get(..length).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default();
     let (major, minor) = text.trim_ascii().split_once(':').unwrap_or_default();
     match (major.parse(), minor.parse()) {
         (Ok(major), Ok(minor)) => Ok(rustix::fs::makedev(major, minor)),
-        _ => Err(Error::malformed(what, "MAJOR:MINOR", 0)),
+        _ => Err(malformed!(WHAT, "MAJOR:MINOR", 0)),
     }
 }
 
@@ -155,7 +157,7 @@ impl Device {
         if name.starts_with("sr")
             && matches!(drive_status(&file), Ok(DriveStatus::NoDisc | DriveStatus::TrayOpen))
         {
-            return Err(Error::os("open block device", Errno::NOMEDIUM));
+            return Err(os!("open block device", Errno::NOMEDIUM));
         }
         // SAFETY: BLKGETSIZE64 writes a u64 and BLKSSZGET an int (include/uapi/linux/fs.h).
         let (size, sector) = unsafe {
@@ -164,8 +166,8 @@ impl Device {
                 rustix::ioctl::ioctl(&file, rustix::ioctl::Getter::<{ request::BLKSSZGET }, u32>::new()),
             )
         };
-        let size_bytes = size.map_err(|code| os("size of block device", code))?;
-        let sector_bytes = sector.map_err(|code| os("sector size of block device", code))?;
+        let size_bytes = size.map_err(|code| os!("size of block device", errno(code)))?;
+        let sector_bytes = sector.map_err(|code| os!("sector size of block device", errno(code)))?;
         Ok(Self { file, size_bytes, sector_bytes })
     }
 }
@@ -179,13 +181,13 @@ impl ReadAt for Device {
         let (mut offset, mut rest) = (offset, buf);
         while !rest.is_empty() {
             match rustix::io::pread(&self.file, &mut *rest, offset) {
-                Ok(0) => return Err(Error::os("read past the end of a block device", Errno::IO)),
+                Ok(0) => return Err(os!("read past the end of a block device", Errno::IO)),
                 Ok(n) => {
                     offset = offset.saturating_add(n as u64);
                     rest = rest.get_mut(n..).unwrap_or_default();
                 }
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os("read block device", code)),
+                Err(code) => return Err(os!("read block device", errno(code))),
             }
         }
         Ok(())
@@ -201,26 +203,26 @@ impl Block for Device {
         let (mut offset, mut rest) = (offset, buf);
         while !rest.is_empty() {
             match rustix::io::pwrite(&self.file, rest, offset) {
-                Ok(0) => return Err(Error::os("write past the end of a block device", Errno::NOSPC)),
+                Ok(0) => return Err(os!("write past the end of a block device", Errno::NOSPC)),
                 Ok(n) => {
                     offset = offset.saturating_add(n as u64);
                     rest = rest.get(n..).unwrap_or_default();
                 }
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os("write block device", code)),
+                Err(code) => return Err(os!("write block device", errno(code))),
             }
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
-        rustix::fs::fsync(&self.file).map_err(|code| os("flush block device", code))
+        rustix::fs::fsync(&self.file).map_err(|code| os!("flush block device", errno(code)))
     }
 }
 
 fn blkpg(disk: &str, operation: i32, partition: KernelPartition) -> Result<()> {
     const WHAT: &str = "tell the kernel about a partition (BLKPG)";
-    let too_large = Error::os(WHAT, Errno::INVAL);
+    let too_large = os!(WHAT, Errno::INVAL);
     let data = PartitionRaw {
         start: i64::try_from(partition.start_bytes).map_err(|_| too_large)?,
         length: i64::try_from(partition.length_bytes).map_err(|_| too_large)?,
@@ -237,7 +239,7 @@ fn blkpg(disk: &str, operation: i32, partition: KernelPartition) -> Result<()> {
             rustix::ioctl::Setter::<{ request::BLKPG }, ArgumentRaw<'_>>::new(argument),
         )
     };
-    told.map_err(|code| Error::os(WHAT, errno(code)))
+    told.map_err(|code| os!(WHAT, errno(code)))
 }
 
 fn drive_status(file: &OwnedFd) -> Result<DriveStatus> {
@@ -247,7 +249,7 @@ fn drive_status(file: &OwnedFd) -> Result<DriveStatus> {
         Ok(3) => Ok(DriveStatus::NotReady),
         Ok(4) => Ok(DriveStatus::DiscOk),
         Ok(_) => Ok(DriveStatus::NoInfo),
-        Err(errno) => Err(Error::os("drive status", errno)),
+        Err(errno) => Err(os!("drive status", errno)),
     }
 }
 
@@ -276,7 +278,7 @@ impl Disks for LinuxDisks {
         let drive = open(name, OFlags::RDONLY | OFlags::NONBLOCK)?;
         // The lock of a drive that has none cannot be opened; that is no reason to stop.
         let _ = ioctl_number(&drive, LOCK_DOOR, 0);
-        ioctl_number(&drive, EJECT, 0).map(|_| ()).map_err(|errno| Error::os("eject", errno))
+        ioctl_number(&drive, EJECT, 0).map(|_| ()).map_err(|errno| os!("eject", errno))
     }
 }
 

@@ -3,8 +3,8 @@
 
 use super::raw::{checked, exit, syscall};
 use super::signal::{StopSignal, timespec};
-use super::{os, stream};
-use crate::error::{Errno, Error, Result};
+use super::{errno, stream};
+use crate::error::{Errno, Result, Rule};
 use crate::sys::{Link, LinkState, Links, Stream};
 use core::mem::size_of;
 use linux_raw_sys::general as nr;
@@ -49,8 +49,8 @@ impl LinuxLinks {
         if self.silenced.iter().any(|known| known == name) || !swap_disable_ipv6(name, b'0', b'1')? {
             return Ok(());
         }
-        let full = Error::TooMany { what: "raised links", limit: RAISED };
-        let name = Name::try_from(name).map_err(|_| Error::os("link name", Errno::NAMETOOLONG))?;
+        let full = too_many!("raised links", RAISED);
+        let name = Name::try_from(name).map_err(|_| os!("link name", Errno::NAMETOOLONG))?;
         self.silenced.push(name).map_err(|_| full)
     }
 
@@ -72,8 +72,8 @@ impl Default for LinuxLinks {
 impl Links for LinuxLinks {
     fn state(&mut self, name: &str) -> Result<LinkState> {
         let socket = ioctl_socket()?;
-        let flags = Request::new(name)?.ask::<SIOCGIFFLAGS>(&socket, "link state")?.flags();
-        let has_address = match Request::new(name)?.ask::<SIOCGIFADDR>(&socket, "link address") {
+        let flags = Request::new(name)?.ask::<SIOCGIFFLAGS>(&socket, os!("link state"))?.flags();
+        let has_address = match Request::new(name)?.ask::<SIOCGIFADDR>(&socket, os!("link address")) {
             Ok(_) => true,
             Err(error) if error.errno() == Some(Errno::ADDRNOTAVAIL) => false,
             Err(error) => return Err(error),
@@ -84,15 +84,15 @@ impl Links for LinuxLinks {
 
     fn set_up(&mut self, name: &str, up: bool) -> Result<()> {
         let socket = ioctl_socket()?;
-        let mut request = Request::new(name)?.ask::<SIOCGIFFLAGS>(&socket, "link state")?;
+        let mut request = Request::new(name)?.ask::<SIOCGIFFLAGS>(&socket, os!("link state"))?;
         let flags = request.flags();
         if up && flags & IFF_UP == 0 {
             self.silence(name)?;
         }
         request.set_flags(if up { flags | IFF_UP } else { flags & !IFF_UP });
         if request.flags() != flags {
-            let what = if up { "raise link" } else { "lower link" };
-            request.ask::<SIOCSIFFLAGS>(&socket, what)?;
+            let rule = if up { os!("raise link") } else { os!("lower link") };
+            request.ask::<SIOCSIFFLAGS>(&socket, rule)?;
         }
         if up { Ok(()) } else { self.unsilence(name) }
     }
@@ -135,18 +135,18 @@ fn attribute(parts: [&str; 3]) -> Option<heapless::String<64>> {
 fn swap_disable_ipv6(name: &str, from: u8, to: u8) -> Result<bool> {
     const WHAT: &str = "disable_ipv6 of a link";
     let path = attribute(["/proc/sys/net/ipv6/conf/", name, "/disable_ipv6"])
-        .ok_or(Error::os(WHAT, Errno::NAMETOOLONG))?;
+        .ok_or(os!(WHAT, Errno::NAMETOOLONG))?;
     let file = match rustix::fs::open(path.as_str(), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         Ok(file) => file,
         Err(Code::NOENT) => return Ok(false),
-        Err(code) => return Err(os(WHAT, code)),
+        Err(code) => return Err(os!(WHAT, errno(code))),
     };
     let mut value = [0];
-    rustix::io::read(&file, &mut value).map_err(|code| os(WHAT, code))?;
+    rustix::io::read(&file, &mut value).map_err(|code| os!(WHAT, errno(code)))?;
     if value != [from] {
         return Ok(false);
     }
-    rustix::io::pwrite(&file, &[to, b'\n'], 0).map_err(|code| os(WHAT, code))?;
+    rustix::io::pwrite(&file, &[to, b'\n'], 0).map_err(|code| os!(WHAT, errno(code)))?;
     Ok(true)
 }
 
@@ -164,15 +164,15 @@ impl Request {
         let mut request = Self { name: [0; 16], data: [0; 24] };
         match request.name.get_mut(..name.len()) {
             Some(place) if is_name => place.copy_from_slice(name.as_bytes()),
-            _ => return Err(Error::os("link name", Errno::INVAL)),
+            _ => return Err(os!("link name", Errno::INVAL)),
         }
         Ok(request)
     }
 
-    fn ask<const CALL: u32>(mut self, socket: &OwnedFd, what: &'static str) -> Result<Self> {
+    fn ask<const CALL: u32>(mut self, socket: &OwnedFd, rule: &'static Rule) -> Result<Self> {
         // SAFETY: each of the four calls used here reads and writes one `struct ifreq` of 40 bytes.
         let asked = unsafe { ioctl::ioctl(socket, Updater::<CALL>(&mut self)) };
-        asked.map_err(|code| os(what, code)).map(|()| self)
+        asked.map_err(|code| rule.refused(errno(code))).map(|()| self)
     }
 
     const fn flags(&self) -> u16 {
@@ -215,7 +215,7 @@ unsafe impl<const CALL: u32> ioctl::Ioctl for Updater<'_, CALL> {
 /// Any IPv4 socket takes interface ioctls; closing this kind costs nothing.
 fn ioctl_socket() -> Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-        .map_err(|code| os("socket", code))
+        .map_err(|code| os!("socket", errno(code)))
 }
 
 /// One interface, bound to an AF_PACKET socket.
@@ -228,9 +228,9 @@ struct PacketLink<'s> {
 impl<'s> PacketLink<'s> {
     fn open(name: &str, stop: Option<&'s StopSignal>) -> Result<Self> {
         const WHAT: &str = "open link";
-        let failed = |code| os(WHAT, code);
-        let mac = Request::new(name)?.ask::<SIOCGIFHWADDR>(&ioctl_socket()?, "link address")?.mac();
-        let mac = mac.ok_or(Error::Unsupported { what: WHAT, rule: "link is not Ethernet" })?;
+        let failed = |code| os!(WHAT, errno(code));
+        let mac = Request::new(name)?.ask::<SIOCGIFHWADDR>(&ioctl_socket()?, os!("link address"))?.mac();
+        let mac = mac.ok_or(unsupported!(WHAT, "link is not Ethernet"))?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         // Protocol 0: nothing is received (and no grace period is due) until `bind` names link and protocol.
         let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None);
@@ -254,7 +254,7 @@ impl Link for PacketLink<'_> {
         match rustix::net::send(&self.socket, frame, SendFlags::DONTWAIT) {
             // A full queue looks like loss: the protocols repeat.
             Ok(_) | Err(Code::AGAIN | Code::NOBUFS | Code::INTR) => Ok(()),
-            Err(code) => Err(os("send a frame", code)),
+            Err(code) => Err(os!("send a frame", errno(code))),
         }
     }
 
@@ -266,7 +266,7 @@ impl Link for PacketLink<'_> {
                 Ok((length, _)) => return Ok(Some(length)),
                 Err(Code::AGAIN) => return Ok(None),
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os("receive a frame", code)),
+                Err(code) => return Err(os!("receive a frame", errno(code))),
             }
         }
     }
@@ -288,7 +288,7 @@ pub(super) fn wait(
     let stop = stop.map_or_else(|| PollFd::new(socket, events), |stop| PollFd::new(stop, PollFlags::IN));
     match poll(&mut [PollFd::new(socket, events), stop], Some(&left)) {
         Ok(_) | Err(Code::INTR) => Ok(()),
-        Err(code) => Err(os("wait for the network", code)),
+        Err(code) => Err(os!("wait for the network", errno(code))),
     }
 }
 
@@ -350,7 +350,7 @@ fn set_option<T>(socket: &OwnedFd, level: usize, option: usize, value: &T) -> Re
     let place = core::ptr::from_ref(value) as usize;
     // SAFETY: the kernel reads `size_of::<T>()` bytes at `value` (and what FILTER's static points to).
     let result = unsafe { syscall(nr::__NR_setsockopt, [descriptor, level, option, place, size_of::<T>()]) };
-    checked(result).map(|_| ()).map_err(|errno| Error::os("socket option", errno))
+    checked(result).map(|_| ()).map_err(|errno| os!("socket option", errno))
 }
 
 /// Closes an AF_PACKET socket without waiting: its release takes an RCU grace period (5 to 20 ms), and so

@@ -27,12 +27,8 @@ pub use signal::StopSignal;
 pub use system::LinuxSystem;
 pub use world::Linux;
 
-use crate::error::{Errno, Error};
+use crate::error::Errno;
 
 fn errno(code: rustix::io::Errno) -> Errno {
     Errno(u16::try_from(code.raw_os_error()).unwrap_or(u16::MAX))
-}
-
-fn os(what: &'static str, code: rustix::io::Errno) -> Error {
-    Error::os(what, errno(code))
 }

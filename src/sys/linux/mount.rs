@@ -1,7 +1,7 @@
 //! How is a mounted file system grown?
 #![expect(unsafe_code, reason = "an ioctl")]
 
-use super::os;
+use super::errno;
 use crate::error::Result;
 use linux_raw_sys::ioctl::EXT4_IOC_RESIZE_FS;
 use rustix::fs::{Mode, OFlags};
@@ -13,10 +13,11 @@ use rustix::fs::{Mode, OFlags};
 /// `Os`: ROFS when it is read-only, 1 (EPERM) with recorded errors.
 pub(super) fn resize_ext4(path: &str, blocks: u64) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|code| os("open mount point", code))?;
+    let root =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|code| os!("open mount point", errno(code)))?;
     // SAFETY: EXT4_IOC_RESIZE_FS reads a __u64 (fs/ext4/ext4.h).
     let grown = unsafe {
         rustix::ioctl::ioctl(&root, rustix::ioctl::Setter::<{ EXT4_IOC_RESIZE_FS }, u64>::new(blocks))
     };
-    grown.map_err(|code| os("grow ext4", code))
+    grown.map_err(|code| os!("grow ext4", errno(code)))
 }

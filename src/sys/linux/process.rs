@@ -1,9 +1,9 @@
 //! How does work get its own process? `fork` for our stages (no execve), `run` for a program of the image.
 #![expect(unsafe_code, reason = "clone, execve and signal masks have no safe form without libc")]
 
-use super::os;
+use super::errno;
 use super::raw::{checked, exit, syscall};
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Result};
 use core::ffi::c_char;
 use linux_raw_sys::general as nr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -100,7 +100,7 @@ impl Child {
                 Ok(0) => return Ok(false),
                 Ok(_) => return Ok(true),
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os("wait for a process", code)),
+                Err(code) => return Err(os!("wait for a process", errno(code))),
             }
         }
     }
@@ -116,7 +116,7 @@ impl Child {
                     return Ok(by_signal.unwrap_or(by_itself));
                 }
                 Ok(None) | Err(Code::INTR) => {}
-                Err(code) => return Err(os("wait for a process", code)),
+                Err(code) => return Err(os!("wait for a process", errno(code))),
             }
         }
     }
@@ -133,7 +133,7 @@ pub(super) fn run(root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32> {
     let mut words = [core::ptr::null::<c_char>(); ARGV + 1];
     write_words(argv, &mut text, &mut words)?;
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())
-        .map_err(|code| os("open /dev/null", code))?;
+        .map_err(|code| os!("open /dev/null", errno(code)))?;
     let child = match clone_process()? {
         Some(child) => child,
         None => become_program(root, &words, &null),
@@ -141,20 +141,20 @@ pub(super) fn run(root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32> {
     match child.wait(timeout_ms)? {
         Ended::Exit(code) => Ok(i32::from(code)),
         Ended::Signal(number) => Ok(i32::from(number).saturating_add(128)),
-        Ended::Deadline => Err(Error::Deadline { what: "program of the image", after_ms: timeout_ms }),
+        Ended::Deadline => Err(deadline!("program of the image", timeout_ms)),
     }
 }
 
 /// Copies the words, each ended by NUL, and collects their addresses, ended by a null pointer.
 fn write_words(argv: &[&str], text: &mut [u8], words: &mut [*const c_char]) -> Result<()> {
-    let full = Error::TooMany { what: "command line", limit: ARGV_BYTES };
+    let full = too_many!("command line", ARGV_BYTES);
     if argv.is_empty() || argv.len() >= words.len() {
-        return Err(Error::TooMany { what: "command line words", limit: ARGV });
+        return Err(too_many!("command line words", ARGV));
     }
     let mut rest = text;
     for (word, slot) in argv.iter().zip(words.iter_mut()) {
         if word.bytes().any(|byte| byte == 0) {
-            return Err(Error::os("command line", Errno::INVAL));
+            return Err(os!("command line", Errno::INVAL));
         }
         let (place, after) = rest.split_at_mut_checked(word.len().saturating_add(1)).ok_or(full)?;
         place.get_mut(..word.len()).ok_or(full)?.copy_from_slice(word.as_bytes());
@@ -203,7 +203,7 @@ fn clone_process() -> Result<Option<Child>> {
     // SAFETY: without CLONE_VM the child has its own copy of everything, this stack included; the kernel
     // writes one int to `descriptor` (CLONE_PIDFD, Linux 5.2). No other thread of ours holds a lock.
     let result = unsafe { syscall(nr::__NR_clone, [flags, 0, place, 0, 0]) };
-    let pid = checked(result).map_err(|errno| Error::os("start a process", errno))?;
+    let pid = checked(result).map_err(|errno| os!("start a process", errno))?;
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
     // SAFETY: the kernel made this descriptor for us and nobody else knows it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(descriptor) };
@@ -247,7 +247,7 @@ fn write_all(descriptor: BorrowedFd<'_>, mut bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::{Ended, fork, fork_stage, run};
-    use crate::error::{Errno, Error};
+    use crate::error::{Errno, Kind};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -296,15 +296,15 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_killed_with_its_children() {
         let hang = run("/", &["/bin/sh", "-c", "sleep 60 & sleep 60"], 50);
-        assert_eq!(hang, Err(Error::Deadline { what: "program of the image", after_ms: 50 }));
+        assert_eq!(hang, Err(deadline!("program of the image", 50)));
     }
 
     #[test]
     fn impossible_command_lines_are_refused() {
         let long = "x".repeat(3_000);
-        assert!(matches!(run("/", &["/bin/true", &long], 100), Err(Error::TooMany { .. })));
-        assert!(matches!(run("/", &["a"; 17], 100), Err(Error::TooMany { .. })));
-        assert!(matches!(run("/", &[], 100), Err(Error::TooMany { .. })));
+        assert!(matches!(run("/", &["/bin/true", &long], 100), Err(error) if error.is(Kind::TooMany)));
+        assert!(matches!(run("/", &["a"; 17], 100), Err(error) if error.is(Kind::TooMany)));
+        assert!(matches!(run("/", &[], 100), Err(error) if error.is(Kind::TooMany)));
         assert_eq!(run("/", &["/bin/true", "a\0b"], 100).unwrap_err().errno(), Some(Errno::INVAL));
     }
 }

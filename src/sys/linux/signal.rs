@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "signal masks and signalfd have no safe form without libc")]
 
 use super::raw::{checked, syscall};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use linux_raw_sys::general as nr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -31,7 +31,7 @@ impl StopSignal {
             }
             descriptor
         };
-        let failed = |errno| Error::os("signal descriptor", errno);
+        let failed = |errno| os!("signal descriptor", errno);
         let descriptor = i32::try_from(descriptor.map_err(failed)?).unwrap_or(-1);
         // SAFETY: the kernel made this descriptor for us and nobody else knows it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))

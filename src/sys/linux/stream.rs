@@ -1,7 +1,7 @@
 //! How does one TCP connection of the kernel's own stack go, with a deadline on every step?
 
+use super::errno;
 use super::link::wait;
-use super::os;
 use super::signal::StopSignal;
 use crate::error::{Error, Result};
 use crate::sys::Stream;
@@ -27,7 +27,7 @@ pub(super) fn connect(
     until_us: u64,
     stop: Option<&StopSignal>,
 ) -> Result<KernelStream<'_>> {
-    let failed = |code| os("connect", code);
+    let failed = |code| os!("connect", errno(code));
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
     let stream = KernelStream { socket: socket.map_err(failed)?, stop };
@@ -55,7 +55,7 @@ impl KernelStream<'_> {
             return Err(Error::STOPPED);
         }
         if super::link::now_us() >= until_us {
-            return Err(Error::Deadline { what: "TCP connection", after_ms: 0 });
+            return Err(deadline!("TCP connection", 0));
         }
         wait(&self.socket, events, until_us, self.stop)
     }
@@ -68,7 +68,7 @@ impl Stream for KernelStream<'_> {
                 Ok(sent) => return Ok(sent),
                 Err(Code::AGAIN) => self.wait(PollFlags::OUT, until_us)?,
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os("send", code)),
+                Err(code) => return Err(os!("send", errno(code))),
             }
         }
     }
@@ -79,7 +79,7 @@ impl Stream for KernelStream<'_> {
                 Ok((length, _)) => return Ok(length),
                 Err(Code::AGAIN) => self.wait(PollFlags::IN, until_us)?,
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os("receive", code)),
+                Err(code) => return Err(os!("receive", errno(code))),
             }
         }
     }
@@ -88,7 +88,7 @@ impl Stream for KernelStream<'_> {
 #[cfg(test)]
 mod tests {
     use super::connect;
-    use crate::error::{Errno, Error};
+    use crate::error::{Errno, Kind};
     use crate::sys::Stream;
     use crate::sys::linux::link::now_us;
     use std::io::{Read, Write};
@@ -125,7 +125,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let mut stream = connect([127, 0, 0, 1], port, now_us() + 5_000_000, None).unwrap();
         let error = stream.receive(&mut [0; 8], now_us() + 30_000);
-        assert!(matches!(error, Err(Error::Deadline { .. })));
+        assert!(matches!(error, Err(error) if error.is(Kind::Deadline)));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What does the kernel do for us beyond files, disks and links? Modules, names, randomness, mounts.
 
-use super::os;
+use super::errno;
 use super::{mount, process};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limits::MODULE_PARAMETERS;
 use crate::sys::{Loaded, System};
 use core::ffi::CStr;
@@ -19,11 +19,11 @@ pub struct LinuxSystem;
 impl System for LinuxSystem {
     fn load_module(&mut self, path: &str, parameters: &str, compressed: bool) -> Result<Loaded> {
         let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|code| os("open module file", code))?;
+            .map_err(|code| os!("open module file", errno(code)))?;
         let flags = if compressed { COMPRESSED_FILE } else { 0 };
         let mut text = [0; MODULE_PARAMETERS];
         let place = text.get_mut(..parameters.len()).filter(|place| place.len() < MODULE_PARAMETERS);
-        let full = Error::TooMany { what: "module parameters", limit: MODULE_PARAMETERS };
+        let full = too_many!("module parameters", MODULE_PARAMETERS);
         place.ok_or(full)?.copy_from_slice(parameters.as_bytes());
         let words = CStr::from_bytes_until_nul(&text).unwrap_or_default();
         match rustix::system::finit_module(&file, words, flags) {
@@ -31,11 +31,11 @@ impl System for LinuxSystem {
             Err(Code::EXIST) => Ok(Loaded::Before),
             Err(Code::NODEV) => Ok(Loaded::NoHardware),
             // 5.17 and later without MODULE_DECOMPRESS say EOPNOTSUPP, earlier kernels do not know the flag.
-            Err(Code::OPNOTSUPP | Code::INVAL) if compressed => Err(Error::Unsupported {
-                what: "compressed module",
-                rule: "kernel without CONFIG_MODULE_DECOMPRESS or for another compression",
-            }),
-            Err(code) => Err(os("load module", code)),
+            Err(Code::OPNOTSUPP | Code::INVAL) if compressed => Err(unsupported!(
+                "compressed module",
+                "kernel without CONFIG_MODULE_DECOMPRESS or for another compression"
+            )),
+            Err(code) => Err(os!("load module", errno(code))),
         }
     }
 
@@ -48,7 +48,7 @@ impl System for LinuxSystem {
     }
 
     fn set_hostname(&mut self, name: &str) -> Result<()> {
-        rustix::system::sethostname(name.as_bytes()).map_err(|code| os("set host name", code))
+        rustix::system::sethostname(name.as_bytes()).map_err(|code| os!("set host name", errno(code)))
     }
 
     fn random(&mut self, buf: &mut [u8]) -> Result<()> {
@@ -57,7 +57,7 @@ impl System for LinuxSystem {
             match rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::NONBLOCK) {
                 Ok(filled) => rest = rest.get_mut(filled..).unwrap_or_default(),
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os("random bytes", code)),
+                Err(code) => return Err(os!("random bytes", errno(code))),
             }
         }
         Ok(())
@@ -65,13 +65,13 @@ impl System for LinuxSystem {
 
     fn add_entropy(&mut self, bytes: &[u8]) -> Result<()> {
         let generator = rustix::fs::open("/dev/urandom", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|code| os("open /dev/urandom", code))?;
+            .map_err(|code| os!("open /dev/urandom", errno(code)))?;
         let mut rest = bytes;
         while !rest.is_empty() {
             match rustix::io::write(&generator, rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os("write /dev/urandom", code)),
+                Err(code) => return Err(os!("write /dev/urandom", errno(code))),
             }
         }
         Ok(())
@@ -82,11 +82,11 @@ impl System for LinuxSystem {
     }
 
     fn remount(&mut self, path: &str, read_only: bool) -> Result<bool> {
-        let state = rustix::fs::statvfs(path).map_err(|code| os("statfs", code))?;
+        let state = rustix::fs::statvfs(path).map_err(|code| os!("statfs", errno(code)))?;
         let was_read_only = state.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
         if was_read_only != read_only {
             let flags = mount_flags(state.f_flag, read_only);
-            rustix::mount::mount_remount(path, flags, c"").map_err(|code| os("remount", code))?;
+            rustix::mount::mount_remount(path, flags, c"").map_err(|code| os!("remount", errno(code)))?;
         }
         Ok(was_read_only)
     }

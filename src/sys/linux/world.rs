@@ -1,7 +1,7 @@
 //! Everything of the real kernel that a stage is lent, opened once per process.
 
 use super::{Console, LinuxClock, LinuxDir, LinuxDisks, LinuxLinks, LinuxSystem, open_or_make};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::cmdline;
 use crate::limits;
 use crate::sys::{CANCEL, Dir, Kernel};
@@ -81,6 +81,6 @@ fn is_debug(host: &mut LinuxDir) -> bool {
 
 fn below(run: &str, name: &str) -> Result<heapless::String<{ limits::PATH }>> {
     let mut path = heapless::String::new();
-    write!(path, "{run}/{name}").map_err(|_| Error::TooMany { what: "path", limit: limits::PATH })?;
+    write!(path, "{run}/{name}").map_err(|_| too_many!("path", limits::PATH))?;
     Ok(path)
 }
