@@ -1,12 +1,13 @@
 #!/bin/bash
 # What does the laboratory boot? A disk image, a kernel and an initrd with preroot installed as a package would.
 #
-# usage: build-image.sh       with SUITE and INITRD in the environment; prints a directory that holds
+# usage: build-image.sh       with SUITE, INITRD and PROVISIONER in the environment; prints a directory that holds
 #   disk.img  8 GiB sparse; its GPT still ends at 2 GiB: p14 BIOS boot, p15 ESP, p1 root (last by place), as on Azure
 #   vmlinuz  initrd.img      what is booted
 #   monitor.cpio             to be appended to initrd.img, with rdinit=/lab/init: the initrd's network events on the console
 #   plain.img                the same initrd without preroot (a link): the difference is what preroot costs
 # Rebuilt when the root tree, the binary, a hook, a unit or the laboratory's own files change.
+# HOST_KEYS=image: the image has SSH host keys already, and nobody makes new ones (bench: their time is luck).
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
 
@@ -15,9 +16,15 @@ require mke2fs=e2fsprogs sgdisk=gdisk cpio=cpio zstd=zstd
 [ -x "$REPO/target/release/preroot" ] || die "build first: cargo build --release"
 
 tree=$("$REPO/tests/vm/build-root.sh")
-installed=$(cd "$REPO" && find dracut-module initramfs-tools-hook packaging/systemd tests/vm/root tests/vm/build-image.sh \
-    target/release/preroot -type f -print0 | sort -z | xargs -0 sha256sum)
-image=$VM_DIR/image-$SUITE-$INITRD-$(digest "$(basename "$tree")" "$installed")
+inputs=(tests/vm/root tests/vm/build-image.sh) variant=''
+case $PROVISIONER in
+    preroot) inputs+=(dracut-module initramfs-tools-hook packaging/systemd target/release/preroot) ;;
+    none | cloud-init) variant=-$PROVISIONER ;;
+    *) die "PROVISIONER is preroot, none or cloud-init, not '$PROVISIONER'" ;;
+esac
+[ "${HOST_KEYS:-new}" = new ] || variant+=-keys
+installed=$(cd "$REPO" && find "${inputs[@]}" -type f -print0 | sort -z | xargs -0 sha256sum)
+image=$VM_DIR/image-$SUITE-$INITRD$variant-$(digest "$(basename "$tree")" "$installed")
 plain=$VM_DIR/plain-$(basename "$tree").img
 release=$(basename "$(find "$tree/usr/lib/modules" -mindepth 1 -maxdepth 1 | sort -V | tail -n 1)")
 
@@ -69,19 +76,31 @@ write_monitor() {
     rm -rf "$dir"
 }
 
+# install_PROVISIONER TREE: as the package would.
+install_none() { :; }
+install_preroot() {
+    make --no-print-directory -s -C "$REPO" -o build install DESTDIR="$1" PREFIX=/usr
+    chroot "$1" systemctl preset preroot-apply.service preroot-report-early.service preroot-report.service 2>/dev/null
+}
+install_cloud-init() {
+    echo 'datasource_list: [ Azure ]' >"$1/etc/cloud/cloud.cfg.d/90-laboratory.cfg"
+    [ "${HOST_KEYS:-new}" = new ] ||
+        printf 'ssh_deletekeys: false\nssh_genkeytypes: []\n' >>"$1/etc/cloud/cloud.cfg.d/90-laboratory.cfg"
+}
+
 build() {
-    local work=$VM_DIR/work-$SUITE-$INITRD
+    local work=$VM_DIR/work-$SUITE-$INITRD$variant
     rm -rf "$work" "$image.part"
     mkdir -p "$image.part"
-    say "installing preroot into a copy of the root tree"
+    say "a copy of the root tree with $PROVISIONER as provisioner"
     cp -a "$tree" "$work"
-    make --no-print-directory -s -C "$REPO" -o build install DESTDIR="$work" PREFIX=/usr
+    "install_$PROVISIONER" "$work"
     cp -a --no-preserve=ownership "$REPO/tests/vm/root/." "$work/"
     echo localhost >"$work/etc/hostname" # an image's placeholder
     printf '127.0.0.1\tlocalhost\n' >"$work/etc/hosts"
     rm -f "$work/etc/resolv.conf"
     : >"$work/etc/resolv.conf"
-    chroot "$work" systemctl preset preroot-apply.service preroot-report-early.service preroot-report.service 2>/dev/null
+    [ "${HOST_KEYS:-new}" = new ] || ssh-keygen -A -f "$work" >/dev/null
     chroot "$work" systemctl enable --quiet systemd-networkd.service 2>/dev/null
     # networkd only: nothing else waits for, or configures, the network
     chroot "$work" systemctl disable --quiet systemd-networkd-wait-online.service 2>/dev/null || true
@@ -100,7 +119,7 @@ build() {
     ln -s "$plain" "$image.part/plain.img"
     rm -rf "$work"
     # one image per suite and tool is enough: older ones only fill the disk
-    rm -rf "$VM_DIR/image-$SUITE-$INITRD"-????????????
+    rm -rf "$VM_DIR/image-$SUITE-$INITRD$variant"-????????????
     mv "$image.part" "$image"
 }
 
@@ -115,5 +134,5 @@ build_plain() {
 }
 
 [ -d "$image" ] || build
-[ -f "$plain" ] || [ -n "${WITHOUT_PLAIN:-}" ] || build_plain
+[ -f "$plain" ] || [ -n "${WITHOUT_PLAIN:-}" ] || [ "$PROVISIONER" != preroot ] || build_plain
 echo "$image"

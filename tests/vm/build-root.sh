@@ -12,8 +12,13 @@ case $INITRD in
     *) die "INITRD is dracut or initramfs-tools, not '$INITRD'" ;;
 esac
 packages=systemd,systemd-sysv,udev,dbus,openssh-server,sudo,iproute2,e2fsprogs,procps,kmod,zstd,xz-utils,login,linux-image-cloud-amd64
+variant=''
+if [ "$PROVISIONER" = cloud-init ]; then
+    tool=$tool,cloud-init,cloud-guest-utils # growpart: the same work as ours
+    variant=-cloud-init
+fi
 recipe="$SUITE $packages,$tool 1"
-tree=$VM_DIR/root-$SUITE-$INITRD-$(digest "$recipe")
+tree=$VM_DIR/root-$SUITE-$INITRD$variant-$(digest "$recipe")
 
 # The first Debian mirror apt knows here: deb.debian.org, a local mirror or a cache, whatever the machine is set up for.
 # shellcheck disable=SC2016 # the fields are apt's

@@ -4,13 +4,15 @@
 #   VM_DIR   roots, images, logs                      (default: .vm in the repository)
 #   SUITE    bookworm | trixie                         INITRD   dracut | initramfs-tools
 #   ACCEL    QEMU's accelerator (default tcg)
+#   PROVISIONER  who provisions the image: preroot | none | cloud-init (Debian's package)       (default preroot)
 
 REPO=${REPO:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 VM_DIR=${VM_DIR:-$REPO/.vm}
 SUITE=${SUITE:-bookworm}
 INITRD=${INITRD:-dracut}
 ACCEL=${ACCEL:-tcg}
-export REPO VM_DIR SUITE INITRD ACCEL
+PROVISIONER=${PROVISIONER:-preroot}
+export REPO VM_DIR SUITE INITRD ACCEL PROVISIONER
 mkdir -p "$VM_DIR"
 
 # One line for people, on standard error: standard output is for answers.
