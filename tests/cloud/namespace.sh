@@ -99,8 +99,8 @@ down() {
 
 case $command in
 up) [ $# -ge 1 ] || usage; up "$1" "${2:-azure}" ;;
-cloud) in_cloud "$@" ;;
-vm) ip netns exec "$vm" "$@" ;;
+cloud) exec ip netns exec "$cloud" "$@" ;; # exec: killing this process ends the command
+vm) exec ip netns exec "$vm" "$@" ;;
 down) down ;;
 *) usage ;;
 esac
