@@ -15,6 +15,11 @@ pub const POLL_MS: u64 = 250;
 pub const ROOT_DEVICE_MS: u64 = 5_000;
 /// Between two looks for the root device: it delays the mount.
 pub const ROOT_POLL_MS: u64 = 50;
+/// For the first network interface to appear, once drivers are loaded.
+pub const NIC_MS: u64 = 2_000;
+/// For udev to name the interfaces that are there. Some initrds have no rule that would leave a trace of it: then
+/// this is waited in vain.
+pub const UDEV_MS: u64 = 500;
 /// For a raised link to get its carrier; hv_netvsc needs up to 1 s.
 pub const CARRIER_MS: u64 = 5_000;
 /// The same for the early report, which has less in all; the link had a carrier minutes ago.
@@ -26,7 +31,7 @@ pub const IMDS_MS: u64 = 5_000;
 /// For a salt: the kernel's generator seeds itself within this on real machines.
 pub const SALT_MS: u64 = 5_000;
 /// For the whole online half: carrier, lease and IMDS, with room for a second interface, and one report.
-pub const ONLINE_MS: u64 = CARRIER_MS + 2 * DHCP_MS + IMDS_MS + REPORT_EARLY_MS;
+pub const ONLINE_MS: u64 = NIC_MS + UDEV_MS + CARRIER_MS + 2 * DHCP_MS + IMDS_MS + REPORT_EARLY_MS;
 /// For both halves of fetch.
 pub const FETCH_MS: u64 = MEDIUM_MS + ONLINE_MS + 2 * SLACK_MS;
 /// For `modules`: a slow disk under hundreds of modaliases.

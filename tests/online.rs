@@ -210,6 +210,27 @@ fn sigterm_lowers_the_link_and_ends_the_wait() {
     assert!(before.contains("UP") && !after.contains("UP"), "{text}");
 }
 
+#[test]
+fn a_link_that_got_another_name_or_an_owner_meanwhile_is_left_right() {
+    let Some(cloud) = Cloud::up("owned", "silent") else { return };
+    let story = |change: &str| {
+        format!(
+            "$preroot fetch --online & pid=$!; sleep 1; {change}; kill -TERM $pid; wait $pid || :; ip -o link"
+        )
+    };
+    let text = cloud.binary(&story("ip addr add 10.0.0.77/24 dev eth0"));
+    assert!(text.contains("eth0") && text.contains("UP"), "somebody else's now: {text}");
+    cloud.vm(&["ip", "addr", "flush", "dev", "eth0"]);
+    cloud.vm(&["ip", "link", "set", "eth0", "down"]);
+    let renamed = cloud.binary(&story("ip link set eth0 name eth9 || ip link set eth0 alias busy"));
+    let line = renamed.lines().rfind(|line| line.contains("eth9") || line.contains("eth0")).unwrap();
+    assert!(!line.contains("UP"), "{renamed}");
+    for name in ["eth0", "eth9"] {
+        let ipv6 = cloud.vm(&["cat", &format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6")]);
+        assert_ne!(ipv6.stdout, b"1\n", "{name}");
+    }
+}
+
 /// Asks over a lease, then over the same lease again without DHCP.
 #[test]
 #[ignore = "runs on the VM's side of a namespace"]

@@ -327,7 +327,8 @@ pub trait Links {
     /// `Os`.
     fn state(&mut self, name: &str) -> Result<LinkState>;
     /// Raises or lowers it. Before a link is raised `disable_ipv6` is set, so that the kernel makes no
-    /// address, route or neighbour of its own; after it was lowered the old value is put back.
+    /// address, route or neighbour of its own; after it was lowered the old value is put back. What was raised
+    /// here is lowered under whatever name it has by then, and not at all once somebody gave it an address.
     ///
     /// # Errors
     /// `Os`.

@@ -23,6 +23,8 @@ use session::Way;
 
 /// Frames read before looking at the clock again.
 const BURST: usize = 64;
+/// Between two looks for interfaces and their names.
+const NIC_POLL_MS: u64 = 10;
 /// First and longest pause while waiting for a carrier.
 const CARRIER_POLL_MS: (u64, u64) = (2, 50);
 
@@ -53,7 +55,7 @@ pub fn with_lease(
     work: Work<'_>,
 ) -> Result<()> {
     let (mut online, mut rest) = Online::split(kernel, buffers, stage);
-    let nics = nics::choose(online.host, online.links)?;
+    let nics = online.await_nics(limits::NIC_MS)?;
     if nics.is_empty() {
         online.talk.say(Level::Warning, "no network interface", &[]);
         return Err(Error::NEED_NETWORK);
@@ -80,7 +82,7 @@ pub fn with_saved_lease(
     let left_ms = until_us.saturating_sub(kernel.clock.now_us()) / 1000;
     let (mut online, mut rest) = Online::split(kernel, buffers, stage);
     online.carrier_ms = limits::CARRIER_EARLY_MS.min(left_ms);
-    let nic = nics::find(online.host, online.links, lease.mac)?.ok_or(Error::NEED_NETWORK)?;
+    let nic = nics::find(online.await_nics(0)?, lease.mac).ok_or(Error::NEED_NETWORK)?;
     if online.kernel_has_address(core::slice::from_ref(&nic)) {
         return work(&mut online.kernel_session(), &mut rest);
     }
@@ -131,6 +133,25 @@ impl<'o> Online<'o> {
         let talk = Talk { clock: *clock, log: *log, buffers, stage, random, has_complained: false };
         let online = Self { host: *host, links: *links, talk, carrier_ms: limits::CARRIER_MS };
         (online, Rest { root: *root, run: *run, disks: *disks, system: *system })
+    }
+
+    /// The interfaces, once there is one (drivers bring them a moment after they were loaded) and udev has given
+    /// them their names.
+    fn await_nics(&mut self, first_ms: u64) -> Result<Nics> {
+        let begin_us = self.talk.clock.now_us();
+        loop {
+            let nics = nics::choose(self.host, self.links)?;
+            let limit_ms = if nics.is_empty() { first_ms } else { limits::UDEV_MS };
+            let is_ready = !nics.is_empty() && nics::are_named(self.host, &nics);
+            let clock = &mut *self.talk.clock;
+            if is_ready || clock.now_us().saturating_sub(begin_us) >= limit_ms * 1000 {
+                return Ok(nics);
+            }
+            if clock.is_cancelled() {
+                return Err(Error::STOPPED);
+            }
+            clock.sleep_ms(NIC_POLL_MS);
+        }
     }
 
     fn kernel_has_address(&mut self, nics: &[Nic]) -> bool {

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::limits;
 use crate::sys::{Dir, FileType, Links};
+use core::str::FromStr as _;
 
 /// include/uapi/linux/if_arp.h
 const ARPHRD_ETHER: &str = "1";
@@ -63,12 +64,24 @@ pub(super) fn choose(host: &mut dyn Dir, links: &mut dyn Links) -> Result<Nics> 
     Ok(nics)
 }
 
+/// True when udev has done with all of them, or is not there. An interface that is up cannot be renamed before
+/// Linux 6.2, and the OS would then configure a name that does not exist. Source: systemd
+/// `src/libsystemd/sd-device/device-private.c` (the database), `src/udev/udev-event.c` (rename, then database).
+pub(super) fn are_named(host: &mut dyn Dir, nics: &Nics) -> bool {
+    if host.stat("run/udev/control").is_err() {
+        return true;
+    }
+    let mut buf = [0; 128];
+    nics.iter().all(|nic| {
+        let Some(index) = read(host, &nic.name, "ifindex", &mut buf) else { return false };
+        let mut path = heapless::String::<64>::from_str("run/udev/data/n").unwrap_or_default();
+        path.push_str(&index).is_ok() && host.stat(&path).is_ok()
+    })
+}
+
 /// Finds the interface that has this MAC now, whatever it is called.
-///
-/// # Errors
-/// As [`choose`].
-pub(super) fn find(host: &mut dyn Dir, links: &mut dyn Links, mac: [u8; 6]) -> Result<Option<Nic>> {
-    Ok(choose(host, links)?.into_iter().find(|nic| nic.mac == mac))
+pub(super) fn find(nics: Nics, mac: [u8; 6]) -> Option<Nic> {
+    nics.into_iter().find(|nic| nic.mac == mac)
 }
 
 /// One interface; `None` when it is not Ethernet, enslaved, or going away as we look.
@@ -158,7 +171,7 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{choose, find, natural, parse_mac};
+    use super::{are_named, choose, find, natural, parse_mac};
     use crate::sys::LinkState;
     use crate::sys::fake::World;
     use std::format;
@@ -228,8 +241,22 @@ pub(super) mod tests {
         world.links.states.get_mut("eth3").unwrap().has_carrier = true;
         assert_eq!(names(&mut world), ["eth3", "eth0", "enp1s0", "eth2", "eth10"]);
         assert!(natural("eth", "eth0").is_lt());
-        let found = find(&mut world.host, &mut world.links, [0, 0x0d, 0x3a, 0, 0, 2]).unwrap().unwrap();
+        let nics = choose(&mut world.host, &mut world.links).unwrap();
+        let found = find(nics, [0, 0x0d, 0x3a, 0, 0, 2]).unwrap();
         assert_eq!(found.name, "eth2");
+    }
+
+    #[test]
+    fn where_udev_runs_it_gives_the_names_first() {
+        let mut world = World::new();
+        add(&mut world, "eth0", "00:0d:3a:12:34:56\n", Some("virtio_net"), "0x1002\n");
+        world.host.put("sys/class/net/eth0/ifindex", "2\n");
+        let nics = choose(&mut world.host, &mut world.links).unwrap();
+        assert!(are_named(&mut world.host, &nics));
+        world.host.put("run/udev/control", "");
+        assert!(!are_named(&mut world.host, &nics));
+        world.host.put("run/udev/data/n2", "I:1\n");
+        assert!(are_named(&mut world.host, &nics));
     }
 
     #[test]

@@ -31,36 +31,67 @@ const RAISED: usize = 8;
 /// The kernel's interfaces.
 pub struct LinuxLinks {
     stop: Option<StopSignal>,
-    /// Names of links whose `disable_ipv6` we set from 0 to 1.
-    silenced: heapless::Vec<Name, RAISED>,
+    /// What we raised and have not lowered yet.
+    raised: heapless::Vec<Raised, RAISED>,
 }
 
 type Name = heapless::String<16>;
+
+/// A link that was down. udev may give it another name meanwhile (Linux 6.2): its index stays.
+struct Raised {
+    name: Name,
+    index: u32,
+    /// We set its `disable_ipv6` from 0 to 1.
+    is_silenced: bool,
+}
 
 impl LinuxLinks {
     /// SIGTERM ends every wait from now on.
     #[must_use]
     pub fn new() -> Self {
-        Self { stop: StopSignal::new().ok(), silenced: heapless::Vec::new() }
+        Self { stop: StopSignal::new().ok(), raised: heapless::Vec::new() }
     }
 
-    /// Keeps the kernel's IPv6 off the link (else: fe80::/64, MLD reports, router solicitations).
-    fn silence(&mut self, name: &str) -> Result<()> {
-        if self.silenced.iter().any(|known| known == name) || !swap_disable_ipv6(name, b'0', b'1')? {
-            return Ok(());
-        }
+    /// Notes the link, keeps the kernel's IPv6 off it (else: fe80::/64, MLD reports, router solicitations).
+    fn raise(&mut self, socket: &OwnedFd, name: &str) -> Result<()> {
+        let index = rustix::net::netdevice::name_to_index(socket, name)
+            .map_err(|code| os!("link index", errno(code)))?;
+        let known = Name::try_from(name).map_err(|_| os!("link name", Errno::NAMETOOLONG))?;
         let full = too_many!("raised links", RAISED);
-        let name = Name::try_from(name).map_err(|_| os!("link name", Errno::NAMETOOLONG))?;
-        self.silenced.push(name).map_err(|_| full)
+        self.raised.push(Raised { name: known, index, is_silenced: false }).map_err(|_| full)?;
+        let is_silenced = swap_disable_ipv6(name, b'0', b'1')?;
+        if let Some(raised) = self.raised.last_mut() {
+            raised.is_silenced = is_silenced;
+        }
+        change_up(socket, name, true)
     }
 
-    fn unsilence(&mut self, name: &str) -> Result<()> {
-        if let Some(at) = self.silenced.iter().position(|known| known == name) {
-            self.silenced.swap_remove(at);
-            swap_disable_ipv6(name, b'1', b'0')?;
+    /// Lowers what we raised, by the name that it has now. Where somebody gave it an address meanwhile it is
+    /// theirs: it stays up, and only IPv6 is given back.
+    fn give_back(&mut self, socket: &OwnedFd, raised: &Raised) -> Result<()> {
+        let name = rustix::net::netdevice::index_to_name_inlined(socket, raised.index);
+        let name = name.map_err(|code| os!("name of a raised link", errno(code)))?;
+        let lowered = match self.state(name.as_str())?.has_address {
+            true => Ok(()),
+            false => change_up(socket, name.as_str(), false),
+        };
+        if raised.is_silenced {
+            swap_disable_ipv6(name.as_str(), b'1', b'0')?;
         }
-        Ok(())
+        lowered
     }
+}
+
+/// Sets or clears IFF_UP where that is a change.
+fn change_up(socket: &OwnedFd, name: &str, up: bool) -> Result<()> {
+    let mut request = Request::new(name)?.ask::<SIOCGIFFLAGS>(socket, os!("link state"))?;
+    let flags = request.flags();
+    request.set_flags(if up { flags | IFF_UP } else { flags & !IFF_UP });
+    if request.flags() != flags {
+        let rule = if up { os!("raise link") } else { os!("lower link") };
+        request.ask::<SIOCSIFFLAGS>(socket, rule)?;
+    }
+    Ok(())
 }
 
 impl Default for LinuxLinks {
@@ -84,17 +115,17 @@ impl Links for LinuxLinks {
 
     fn set_up(&mut self, name: &str, up: bool) -> Result<()> {
         let socket = ioctl_socket()?;
-        let mut request = Request::new(name)?.ask::<SIOCGIFFLAGS>(&socket, os!("link state"))?;
-        let flags = request.flags();
-        if up && flags & IFF_UP == 0 {
-            self.silence(name)?;
+        let at = self.raised.iter().position(|raised| raised.name == name);
+        match (up, at) {
+            (true, Some(_)) => change_up(&socket, name, true),
+            (true, None) if self.state(name)?.is_up => Ok(()),
+            (true, None) => self.raise(&socket, name),
+            (false, Some(at)) => {
+                let raised = self.raised.swap_remove(at);
+                self.give_back(&socket, &raised)
+            }
+            (false, None) => change_up(&socket, name, false),
         }
-        request.set_flags(if up { flags | IFF_UP } else { flags & !IFF_UP });
-        if request.flags() != flags {
-            let rule = if up { os!("raise link") } else { os!("lower link") };
-            request.ask::<SIOCSIFFLAGS>(&socket, rule)?;
-        }
-        if up { Ok(()) } else { self.unsilence(name) }
     }
 
     fn open(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Link) -> Result<()>) -> Result<()> {
