@@ -1,7 +1,8 @@
-//! customData: kept for the administrator and for what runs it later, root's alone.
+//! customData: kept for the administrator and for what runs it later, root's alone. Another VM's, which a
+//! captured image brings, is removed.
 
 use super::replace::{self, Ownership, Target};
-use super::{Root, SeedPlace, State, below, named, read};
+use super::{Root, SeedPlace, State, below, exists, ignore_missing, named, read};
 use crate::error::Result;
 use crate::facts::Facts;
 use crate::seed;
@@ -13,7 +14,8 @@ const WHAT: &str = "customData";
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     if facts.custom_data.is_none() {
-        return Ok(State::Satisfied);
+        let is_stale = root.was_another_vms()? && exists(root.dir, FILE)?;
+        return Ok(if is_stale { State::Missing } else { State::Satisfied });
     }
     let wanted = from_seed(root)?;
     let wanted = root.buffers.new.get(..wanted).unwrap_or_default();
@@ -24,6 +26,10 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
 
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     if facts.custom_data.is_none() {
+        if root.was_another_vms()? {
+            ignore_missing(root.dir.remove(FILE)).map_err(named(object!(WHAT)))?;
+            root.dir.sync_dir(seed::STATE).map_err(named(object!(seed::STATE)))?;
+        }
         return Ok(());
     }
     let n = from_seed(root)?;

@@ -27,6 +27,7 @@ mod users;
 use crate::error::{Error, Kind, Result, Rule};
 use crate::facts::Facts;
 use crate::limits;
+use crate::seed;
 use crate::sys::{Dir, System};
 
 /// A path we build.
@@ -119,6 +120,12 @@ impl Root<'_> {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.path == "/"
+    }
+
+    /// True when this root was another VM's before: the mark that ends apply names it (never this VM, or apply
+    /// would not run). What that VM owned is not this one's: its customData, its host keys.
+    fn was_another_vms(&mut self) -> Result<bool> {
+        exists(self.dir, seed::PROVISIONED)
     }
 
     /// Days since the epoch as shadow counts them; `None` before the clock was set (0 would force a new

@@ -1,7 +1,7 @@
 //! The administrator's password hash in /etc/shadow.
 //!
-//! Without a hash a new account stays locked (`!`), an existing one keeps its password, and an empty
-//! password, which would let anybody in on the serial console, is locked.
+//! Without a hash a new account has none that fits (`*`), an existing one keeps its password, and an empty
+//! password, which would let anybody in on the serial console, becomes `*`.
 
 use super::account::{self, PASSWD, SHADOW};
 use super::replace::{self, Target};
@@ -10,6 +10,9 @@ use super::{Root, State, read};
 use crate::error::Result;
 use crate::facts::Facts;
 use crate::format::passwd::{CHANGED, PASSWORD, View, find, set_fields};
+
+/// In shadow: no password fits, other ways of logging in stay open.
+pub(super) const NO_PASSWORD: &str = "*";
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let Some(user) = &facts.user else { return Ok(State::Satisfied) };
@@ -37,7 +40,7 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let name = user.value.as_str();
     // Refuses system accounts.
     account::require(root.dir, &mut root.buffers, &user.value)?;
-    let hash = facts.password.as_ref().map_or("!", |hash| hash.value.as_str()).as_bytes();
+    let hash = facts.password.as_ref().map_or(NO_PASSWORD, |hash| hash.value.as_str()).as_bytes();
     let day = root.day().map(Digits::of).transpose()?;
     let day = day.as_ref().map(Digits::as_bytes).unwrap_or_default();
     let buffers = &mut root.buffers;

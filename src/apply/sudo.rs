@@ -12,17 +12,21 @@ use crate::format::text::Out;
 use crate::sys::Owner;
 
 const SUDOERS: &str = "etc/sudoers";
+/// SUSE's, read where there is none in /etc; it includes the directory.
+const VENDORS: &str = "usr/etc/sudoers";
 const DIRECTORY: &str = "etc/sudoers.d";
 const VISUDO: &[&str] = &["/usr/sbin/visudo", "/sbin/visudo"];
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let Some(user) = &facts.user else { return Ok(State::Satisfied) };
-    if !exists(root.dir, SUDOERS)? {
+    let has_own = exists(root.dir, SUDOERS)?;
+    if !has_own && !exists(root.dir, VENDORS)? {
         return Ok(State::Foreign { why: "this image has no sudo; log in as the administrator and use su" });
     }
     let account = account::lookup(root.dir, &mut root.buffers, &user.value)?;
     let Some(account::Account { uid, .. }) = account else { return Ok(State::Missing) };
-    let is_read = includes_directory(read(root.dir, SUDOERS, object!(SUDOERS), root.buffers.old)?);
+    let is_read =
+        !has_own || includes_directory(read(root.dir, SUDOERS, object!(SUDOERS), root.buffers.old)?);
     let there = read(root.dir, &path(&user.value)?, object!(DIRECTORY), root.buffers.old)?;
     let mut rule = Out::new(too_many!(DIRECTORY), root.buffers.new);
     emit(&user.value, uid, facts.password.is_some(), &mut rule)?;
@@ -54,6 +58,9 @@ fn path(user: &UserName) -> Result<PathText> {
 }
 
 fn include(root: &mut Root<'_>) -> Result<()> {
+    if !exists(root.dir, SUDOERS)? {
+        return Ok(());
+    }
     replace::edit(root.dir, Target::existing(object!(SUDOERS)), &mut root.buffers, &mut |old, out| {
         if includes_directory(old) { out.put(old) } else { include_directory(old, out) }
     })
@@ -70,7 +77,7 @@ fn write(root: &mut Root<'_>, target: Target<'_>, content: &[u8]) -> Result<()> 
         super::run_of_image(
             system,
             mount,
-            &[visudo, "-c", "-q", "-f", &file],
+            &[visudo, "-c", "-f", &file],
             object!(DIRECTORY),
             malformed!(DIRECTORY, "visudo refuses the rule"),
         )

@@ -284,7 +284,7 @@ fn an_existing_user_keeps_what_it_has() {
 
 #[test]
 fn without_a_hash_passwords_are_locked_or_left() {
-    for (there, expected) in [("", "!"), ("!", "!"), ("$6$own", "$6$own")] {
+    for (there, expected) in [("", "*"), ("!", "!"), ("$6$own", "$6$own")] {
         let mut image = Image::debian();
         image.facts.password = None;
         image.root.put("etc/passwd", "ops:x:1000:1000::/home/ops:/bin/sh\n");
@@ -293,6 +293,46 @@ fn without_a_hash_passwords_are_locked_or_left() {
         assert!(image.text("etc/shadow").starts_with(&std::format!("ops:{expected}:")), "{there:?}");
         assert!(image.text("etc/sudoers.d/90-preroot-ops").contains("NOPASSWD: ALL\n"));
     }
+}
+
+#[test]
+fn without_a_password_keys_work_even_where_sshd_has_no_pam() {
+    let mut image = Image::debian();
+    image.facts.password = None;
+    image.all();
+    // A `!` would lock the account for OpenSSH with UsePAM no.
+    assert!(image.text("etc/shadow").ends_with("\nops:*:20000:0:99999:7:::\n"));
+}
+
+#[test]
+fn what_another_vm_owned_is_not_this_ones() {
+    let data = "var/lib/preroot/custom-data";
+    for was_another_vms in [false, true] {
+        let mut image = Image::debian();
+        image.facts.custom_data = None;
+        image.system.programs.insert("/usr/bin/ssh-keygen".into(), 0);
+        image.root.put(data, "old").put("etc/ssh/ssh_host_ed25519_key.pub", "public");
+        if was_another_vms {
+            image.root.put(crate::seed::PROVISIONED, "i-other\n");
+        }
+        image.all();
+        assert_eq!(image.root.text(data).is_none(), was_another_vms);
+        assert_eq!(image.root.text("etc/ssh/ssh_host_ed25519_key").is_none(), was_another_vms);
+        assert_eq!(image.root.text("etc/ssh/ssh_host_ed25519_key.pub").is_none(), was_another_vms);
+        let made = image.system.runs.contains(&"/usr/bin/ssh-keygen -A".into());
+        assert_eq!(made, was_another_vms, "{:?}", image.system.runs);
+    }
+}
+
+#[test]
+fn sudo_of_the_vendor_is_sudo() {
+    use crate::sys::Dir;
+    let mut image = prepared("sudo");
+    image.root.remove("etc/sudoers").unwrap();
+    image.root.put("usr/etc/sudoers", "@includedir /etc/sudoers.d\n");
+    image.converge("sudo").unwrap();
+    assert!(image.text("etc/sudoers.d/90-preroot-ops").contains("ops ALL"));
+    assert_eq!(image.check("sudo").unwrap(), State::Satisfied);
 }
 
 #[test]
@@ -367,7 +407,7 @@ fn sudo_is_optional_and_visudo_has_the_last_word() {
     assert_eq!(error.reason(), "visudo refuses the rule");
     assert!(image.root.text("etc/sudoers.d/90-preroot-ops").is_none());
     assert!(image.root.text("etc/sudoers.d/.90-preroot-ops.preroot").is_none());
-    assert_eq!(image.system.runs, ["/usr/sbin/visudo -c -q -f /etc/sudoers.d/.90-preroot-ops.preroot"]);
+    assert_eq!(image.system.runs, ["/usr/sbin/visudo -c -f /etc/sudoers.d/.90-preroot-ops.preroot"]);
 
     let mut image = prepared("sudo");
     use crate::sys::Dir;

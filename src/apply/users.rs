@@ -5,6 +5,7 @@
 //! rename, and a copy of shadow is one more place for hashes.
 
 use super::account::{self, Account, GROUP, GSHADOW, PASSWD, SHADOW};
+use super::password::NO_PASSWORD;
 use super::replace::{self, Target};
 use super::{Buffers, Object, Root, State, exists, home, join, named, read};
 use crate::error::Result;
@@ -103,14 +104,16 @@ fn new_account(editor: &mut Editor<'_, '_>) -> Result<Account> {
     Ok(Account { uid, gid, home: join(&["home/", name])? })
 }
 
-/// A locked password; module `password` sets one where there is one.
+/// No password: `*`, not `!`, which sshd without PAM (Alpine) takes for an account that may not log in at all,
+/// keys included (OpenSSH `LOCKED_PASSWD_PREFIX`). Module `password` sets one where there is one.
 fn add_shadow(editor: &mut Editor<'_, '_>) -> Result<()> {
     let day = editor.day.map(Digits::of).transpose()?;
     let day = day.as_ref().map(Digits::as_bytes).unwrap_or_default();
     let (min, max) = (Digits::of(editor.defs.min_days)?, Digits::of(editor.defs.max_days)?);
     let warn = Digits::of(editor.defs.warn_days)?;
     let name = editor.user.as_str().as_bytes();
-    let fields = [name, b"!", day, min.as_bytes(), max.as_bytes(), warn.as_bytes(), b"", b"", b""];
+    let fields =
+        [name, NO_PASSWORD.as_bytes(), day, min.as_bytes(), max.as_bytes(), warn.as_bytes(), b"", b"", b""];
     add_line(editor, Target::root(SHADOW, object!(SHADOW), 0o600), &fields)
 }
 
