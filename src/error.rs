@@ -16,6 +16,8 @@ impl Errno {
     pub const IO: Self = Self(5);
     /// Try again.
     pub const AGAIN: Self = Self(11);
+    /// Permission denied.
+    pub const ACCES: Self = Self(13);
     /// Device or resource busy.
     pub const BUSY: Self = Self(16);
     /// File exists.

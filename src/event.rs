@@ -128,6 +128,7 @@ impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match *self {
             Self::NOENT => "no such file",
+            Self::ACCES => "permission denied",
             Self::IO => "I/O error",
             Self::BUSY => "busy",
             Self::EXIST => "exists already",

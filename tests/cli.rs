@@ -124,6 +124,21 @@ fn a_machine_that_is_not_ours_is_left_alone() {
 }
 
 #[test]
+fn status_is_for_everybody_and_a_dry_run_is_not_in_it() {
+    if is_azure() {
+        return;
+    }
+    let workspace = Workspace::new("dry");
+    let (root, status) = (workspace.root(), workspace.run().join("status"));
+    let words = ["apply", "--root", root.to_str().unwrap()];
+    workspace.preroot(&[&words[..], &["--dry-run"]].concat());
+    assert!(!status.exists());
+    workspace.preroot(&words);
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!((mode(&workspace.run()), mode(&status)), (0o755, 0o644));
+}
+
+#[test]
 fn a_foreign_machine_sees_no_socket_and_no_program() {
     if is_azure() || !Path::new("/usr/bin/strace").exists() {
         return;

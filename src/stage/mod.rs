@@ -126,7 +126,7 @@ fn run_stage(command: &Command) -> u8 {
         false => dispatch(&mut kernel, scratch, command),
     };
     let ms = kernel.clock.now_us().saturating_sub(begin) / 1000;
-    conclude(&mut kernel, command.verb.word(), outcome, ms)
+    conclude(&mut kernel, command, outcome, ms)
 }
 
 fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -> Result<()> {
@@ -164,7 +164,8 @@ fn grow_root(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) -> Re
 
 /// Says how a stage ended and returns its exit code. "Not applicable" is said only in `status`: on every
 /// second boot, and on every machine that is not ours, silence is the right message.
-fn conclude(kernel: &mut Kernel<'_>, stage: &'static str, outcome: Result<()>, ms: u64) -> u8 {
+fn conclude(kernel: &mut Kernel<'_>, command: &Command, outcome: Result<()>, ms: u64) -> u8 {
+    let stage = command.verb.word();
     let (word, code) = match outcome {
         Ok(()) => ("done", 0),
         Err(error) if error.is(Kind::NotApplicable) => ("not-applicable", error.exit_code()),
@@ -178,7 +179,8 @@ fn conclude(kernel: &mut Kernel<'_>, stage: &'static str, outcome: Result<()>, m
         }
     };
     let mut line = heapless::String::<64>::new();
-    if writeln!(line, "{stage}={word} {ms}").is_ok() {
+    // A dry run did nothing: `status` would speak of it as of the stage itself.
+    if !command.dry_run && writeln!(line, "{stage}={word} {ms}").is_ok() {
         note(kernel.run, &line);
     }
     code

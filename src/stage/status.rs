@@ -2,7 +2,7 @@
 
 use super::outcomes::Outcomes;
 use crate::cli::Command;
-use crate::error::Result;
+use crate::error::{Errno, Result};
 use crate::facts::InstanceId;
 use crate::limits;
 use crate::machine::{self, Machine};
@@ -70,13 +70,20 @@ impl State {
 /// Prints it, with `--wait` once it is final (or after [`limits::REPORT_LATE_MS`]).
 ///
 /// # Errors
-/// For the exit code: 1 when provisioning failed, 76 when there is nothing to provision.
+/// For the exit code: 1 when provisioning failed or the marks cannot be read, 76 when there is nothing to
+/// provision.
 pub(super) fn run(
     kernel: &mut Kernel<'_>,
     window: &mut [u8],
     command: &Command,
     out: &mut dyn Write,
 ) -> Result<()> {
+    if kernel.root.stat(seed::PROVISIONED).is_err_and(|error| error.errno() == Some(Errno::ACCES)) {
+        // Any word would be a guess.
+        let _ =
+            out.write_str("preroot: only root may see how far this VM is; `preroot timeline` is for all\n");
+        return Err(os!("marks of this VM", Errno::ACCES));
+    }
     let machine = machine::observe(kernel);
     let until_us = kernel.clock.now_us().saturating_add(limits::REPORT_LATE_MS * 1000);
     loop {

@@ -98,13 +98,23 @@ fn open_kmsg() -> Option<OwnedFd> {
 }
 
 fn append_timeline(path: &str, event: &Event<'_>) {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(fd) = open(path, flags, Mode::from_raw_mode(0o644)) else { return };
+    let Some(fd) = open_timeline(path) else { return };
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let mut line = Line::default();
     let us = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1000);
     let _ = write!(line, "{us} {} {}: {event}", event.level as u8, event.stage);
     let _ = rustix::io::write(&fd, line.end_line());
+}
+
+/// Anybody may read it, whatever the umask: it holds what the kernel log has, fixed sentences without secrets.
+fn open_timeline(path: &str) -> Option<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o644);
+    let made = open(path, flags | OFlags::CREATE | OFlags::EXCL, mode);
+    if let Ok(fd) = &made {
+        let _ = rustix::fs::fchmod(fd, mode);
+    }
+    made.or_else(|_| open(path, flags, mode)).ok()
 }
 
 fn stderr() -> rustix::fd::BorrowedFd<'static> {

@@ -332,8 +332,11 @@ pub fn open_or_make(path: &str) -> Result<LinuxDir> {
         if above.is_empty() {
             continue;
         }
-        match fs::mkdir(above, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        let mode = Mode::from_raw_mode(0o755);
+        match fs::mkdir(above, mode) {
+            // Past the umask: people may read status and timeline.
+            Ok(()) => fs::chmod(above, mode).map_err(|e| os!("make directory", errno(e)))?,
+            Err(rustix::io::Errno::EXIST) => {}
             Err(e) if errno(e) == Errno::ROFS => {}
             Err(e) => return Err(os!("make directory", errno(e))),
         }
@@ -345,6 +348,28 @@ pub fn open_or_make(path: &str) -> Result<LinuxDir> {
 mod tests {
     use super::LinuxDir;
     use crate::sys::Dir;
+
+    #[test]
+    fn what_people_may_read_is_readable_under_any_umask() {
+        use crate::event::{Event, Level};
+        use crate::sys::Log;
+        let at = std::env::temp_dir().join(std::format!("preroot-run-{}/run", std::process::id()));
+        let run = std::string::String::from(at.to_str().unwrap());
+        let timeline = run.clone() + "/timeline";
+        let code = super::super::fork_stage(10_000, &mut || {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+            let Ok(mut dir) = super::open_or_make(&run) else { return 1 };
+            let event = Event { level: Level::Debug, stage: "test", text: "said", values: &[] };
+            for _ in 0..2 {
+                super::super::Console::new(false, &timeline).event(&event);
+            }
+            let modes = [dir.stat("").map(|s| s.mode), dir.stat("timeline").map(|s| s.mode)];
+            u8::from(modes != [Ok(0o755), Ok(0o644)])
+        });
+        let lines = std::fs::read_to_string(&timeline).unwrap().lines().count();
+        std::fs::remove_dir_all(at.parent().unwrap()).unwrap();
+        assert_eq!((code.unwrap(), lines), (super::super::Ended::Exit(0), 2));
+    }
 
     #[test]
     fn a_lock_file_is_private_and_given_back() {
