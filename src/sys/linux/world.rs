@@ -30,6 +30,8 @@ impl Linux {
     /// `Os` when a directory cannot be opened.
     pub fn open(root: &str, run: &str, is_dry_run: bool) -> Result<Self> {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        // No core file and no debugger of another user: a clear password may be in memory.
+        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
         let is_boot = run == RUN && !is_dry_run;
         let timeline = below(run, "timeline")?;
         let mut host = LinuxDir::open("/")?;
