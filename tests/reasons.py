@@ -10,8 +10,9 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 PLACES = ("src/facts.rs", "src/plan.rs", "src/seed.rs", "src/source", "src/apply", "src/net", "src/report",
           "src/format/base64.rs", "src/format/dhcp.rs", "src/format/file.rs", "src/format/goalstate.rs",
           "src/format/http.rs", "src/format/json", "src/format/imds", "src/format/volume.rs", "src/format/ovf",
-          "src/format/udf", "src/format/iso9660", "src/format/xml", "src/stage/fetch.rs", "src/stage/online.rs",
-          "src/stage/offline.rs", "src/stage/persist.rs", "src/stage/report.rs")
+          "src/format/udf", "src/format/iso9660", "src/format/xml", "src/stage/apply.rs", "src/stage/fetch",
+          "src/stage/offline.rs", "src/stage/online", "src/stage/persist.rs", "src/stage/report.rs",
+          "src/sys/linux/process.rs")
 REASONS = (r'(?:malformed|unsupported)!\(\s*(?:rule )?(?:"[^"]*"|[A-Z_]+),\s*"([^"]+)"',
            r'Rule::(?:malformed|unsupported)\(\w+, "([^"]+)"',
            r'(?:too_many|deadline|not_applicable)!\(\s*"([^"]+)"')
@@ -26,6 +27,8 @@ def code(path):
 def files():
     for place in PLACES:
         path = TOP / place
+        if not path.exists():
+            raise SystemExit(f"{place} is gone: look for the reasons where it went")
         for candidate in sorted([path, path.with_suffix(".rs"), *path.rglob("*.rs")]):
             if candidate.is_file() and candidate.name != "tests.rs":
                 yield candidate
