@@ -31,7 +31,8 @@ pub(in crate::stage) fn offline(kernel: &mut Kernel<'_>, scratch: &mut Scratch) 
         return Err(Error::STOPPED);
     }
     seed::begin(kernel.run)?;
-    seed::publish(kernel.run, facts, &Context { is_fatal: true, ..Context::default() })?;
+    let failure = seed::failure(Missing::Stopped.reason());
+    seed::publish(kernel.run, facts, &Context { is_fatal: true, failure, ..Context::default() })?;
     seed::begin(kernel.run)?;
     let mut context = Context::default();
     let read = read_medium(kernel, bytes, ovf, facts, &mut context);
@@ -190,6 +191,8 @@ mod tests {
         world.clock.cancelled_from_us = Some(1_000_000);
         assert_eq!(offline(&mut world.kernel(), &mut scratch()), Err(Error::STOPPED));
         assert!(is_fatal(&mut world));
+        let why = seed::load_context(&mut world.run, seed::SEED).unwrap().failure;
+        assert_eq!(why.as_deref(), Some("stopped while waiting for the provisioning medium"));
     }
 
     #[test]
