@@ -29,6 +29,7 @@ pub mod format;
 pub mod limits;
 pub mod machine;
 pub mod net;
+mod order;
 pub mod plan;
 pub mod report;
 pub mod secret;

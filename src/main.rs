@@ -18,6 +18,11 @@ fn run(arguments: &[Argument]) -> u8 {
 }
 
 #[panic_handler]
+#[expect(
+    unused_attributes,
+    reason = "it is heeded: inlined, nobody reads the message, and 6 KB of formatting go"
+)]
+#[inline(always)]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     preroot::sys::linux::panicked(info)
 }

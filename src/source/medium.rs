@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::format::volume::NO_FILE_SYSTEM;
 use crate::limits::{DRIVE_MS, MEDIUM_MS, NO_DISC_MS, OPTICAL_DRIVES, POLL_MS};
+use crate::order::sort_few;
 use crate::sys::{Dir, Disks, DriveStatus};
 
 /// Kernel name of an optical drive, `sr0`; the kernel's own limit is 32 (DISK_NAME_LEN).
@@ -181,14 +182,14 @@ impl Watch {
         // Without any block device the directory may not be there yet.
         listed.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })?;
         // Kernel order is arbitrary.
-        seen.sort_unstable_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
+        sort_few(&mut seen, &|a, b| (a.len(), a) < (b.len(), b));
         let before = self.drives.len();
         self.drives.retain(|drive| seen.contains(&drive.name));
         let mut is_changed = before != self.drives.len();
         for name in &seen {
             is_changed |= self.observe(name, disks.drive_status(name), now_ms);
         }
-        self.drives.sort_unstable_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+        sort_few(&mut self.drives, &|a, b| (a.name.len(), &a.name) < (b.name.len(), &b.name));
         self.has_more = has_more;
         if is_changed {
             self.pause_ms = FIRST_PAUSE_MS;
@@ -296,6 +297,7 @@ mod tests {
     use crate::error::Errno;
     use crate::format::volume::NO_FILE_SYSTEM;
     use crate::limits::{MEDIUM_MS, OPTICAL_DRIVES, POLL_MS};
+    use crate::order::sort_few;
     use crate::sys::DriveStatus;
     use crate::sys::fake::{FakeDir, FakeDisk, FakeDisks};
     use std::borrow::ToOwned;

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::limits;
+use crate::order::sort_few;
 use crate::sys::{Dir, FileType, Links};
 use core::str::FromStr as _;
 
@@ -60,7 +61,7 @@ pub(super) fn choose(host: &mut dyn Dir, links: &mut dyn Links) -> Result<Nics> 
         }
     }
     drop_unfit(&mut nics);
-    nics.sort_unstable_by(|a, b| order(a).cmp(&order(b)).then_with(|| natural(&a.name, &b.name)));
+    sort_few(&mut nics, &|a, b| order(a).cmp(&order(b)).then_with(|| natural(&a.name, &b.name)).is_lt());
     Ok(nics)
 }
 

@@ -1,10 +1,10 @@
 //! Time and the wish to stop.
 
+use super::raw;
 use super::signal::{StopSignal, timespec};
 use crate::limits;
 use crate::sys::Clock;
 use rustix::fs::{AtFlags, CWD};
-use rustix::time::{ClockId, clock_gettime};
 
 /// The kernel's clocks. Cancelled by a file, which works in every initrd, or by SIGTERM.
 pub struct LinuxClock {
@@ -33,13 +33,11 @@ impl Default for LinuxClock {
 
 impl Clock for LinuxClock {
     fn now_us(&mut self) -> u64 {
-        let now = clock_gettime(ClockId::Monotonic);
-        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-        seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0) / 1000)
+        raw::monotonic_ns() / 1000
     }
 
     fn wall_s(&mut self) -> i64 {
-        clock_gettime(ClockId::Realtime).tv_sec
+        raw::wall_s()
     }
 
     fn sleep_ms(&mut self, ms: u64) {

@@ -1,6 +1,6 @@
 //! Directories of the real kernel: every path is resolved by `openat2` inside its tree.
 
-use super::errno;
+use super::{errno, open_path};
 use crate::error::{Errno, Result, Rule};
 use crate::sys::{DeviceNumber, Dir, FileType, Owner, Stat, Symlinks};
 use core::mem::MaybeUninit;
@@ -28,7 +28,7 @@ impl LinuxDir {
     /// `Os`.
     pub fn open(path: &str) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = fs::open(path, flags, Mode::empty()).map_err(|e| os!("open directory", errno(e)))?;
+        let fd = open_path(path, flags).map_err(|e| os!("open directory", errno(e)))?;
         Ok(Self { fd, resolve: ResolveFlags::IN_ROOT })
     }
 

@@ -5,7 +5,7 @@
 //! not watched. It lives for one `open`.
 #![expect(unsafe_code, reason = "ioctls")]
 
-use super::{errno, raw};
+use super::{errno, open_path, raw};
 use crate::error::{Errno, Result};
 use crate::format::ReadAt;
 use crate::format::root_arg::is_device_name;
@@ -90,8 +90,7 @@ fn open(name: &str, access: OFlags) -> Result<OwnedFd> {
     }
     // Closing a node that was only read makes udev do nothing.
     let node = path(format_args!("/dev/{name}"))?;
-    rustix::fs::open(node.as_str(), flags, Mode::empty())
-        .map_err(|code| os!("open block device", errno(code)))
+    open_path(node.as_str(), flags).map_err(|code| os!("open block device", errno(code)))
 }
 
 fn open_own_node(place: &str, name: &str, number: rustix::fs::Dev, flags: OFlags) -> Result<OwnedFd> {
@@ -114,7 +113,7 @@ fn open_own_node(place: &str, name: &str, number: rustix::fs::Dev, flags: OFlags
         other => other,
     };
     made.map_err(|code| os!("make device node", errno(code)))?;
-    let opened = rustix::fs::open(node.as_str(), flags | OFlags::NOFOLLOW, Mode::empty());
+    let opened = open_path(node.as_str(), flags | OFlags::NOFOLLOW);
     let _ = remove();
     opened.map_err(|code| match code {
         Code::NXIO | Code::NODEV => os!("open block device", Errno::NOENT),
@@ -127,8 +126,7 @@ fn device_number(name: &str) -> Result<rustix::fs::Dev> {
     const WHAT: &str = "block device number in sysfs";
     let file = path(format_args!("/sys/class/block/{name}/dev"))?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file =
-        rustix::fs::open(file.as_str(), flags, Mode::empty()).map_err(|code| os!(WHAT, errno(code)))?;
+    let file = open_path(file.as_str(), flags).map_err(|code| os!(WHAT, errno(code)))?;
     let mut text = [0; 32];
     let length = rustix::io::read(&file, &mut text).map_err(|code| os!(WHAT, errno(code)))?;
     let text = text.get(..length).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default();

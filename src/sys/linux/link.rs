@@ -3,7 +3,7 @@
 
 use super::raw::{checked, exit, syscall};
 use super::signal::{StopSignal, timespec};
-use super::{errno, stream};
+use super::{errno, open_path, raw, stream};
 use crate::error::{Errno, Result, Rule};
 use crate::sys::{Link, LinkState, Links, Stream};
 use core::mem::size_of;
@@ -12,7 +12,7 @@ use linux_raw_sys::if_packet::{PACKET_IGNORE_OUTGOING, sockaddr_ll};
 use linux_raw_sys::ioctl::{SIOCGIFADDR, SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCSIFFLAGS};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno as Code;
 use rustix::ioctl;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
@@ -150,9 +150,7 @@ impl Links for LinuxLinks {
 fn has_carrier(name: &str) -> bool {
     let mut value = [0];
     let read = attribute(["/sys/class/net/", name, "/carrier"])
-        .and_then(|path| {
-            rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
-        })
+        .and_then(|path| open_path(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC).ok())
         .map(|file| rustix::io::read(&file, &mut value));
     matches!(read, Some(Ok(1))) && value == *b"1"
 }
@@ -167,7 +165,7 @@ fn swap_disable_ipv6(name: &str, from: u8, to: u8) -> Result<bool> {
     const WHAT: &str = "disable_ipv6 of a link";
     let path = attribute(["/proc/sys/net/ipv6/conf/", name, "/disable_ipv6"])
         .ok_or(os!(WHAT, Errno::NAMETOOLONG))?;
-    let file = match rustix::fs::open(path.as_str(), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+    let file = match open_path(path.as_str(), OFlags::RDWR | OFlags::CLOEXEC) {
         Ok(file) => file,
         Err(Code::NOENT) => return Ok(false),
         Err(code) => return Err(os!(WHAT, errno(code))),
@@ -324,9 +322,7 @@ pub(super) fn wait(
 }
 
 pub(super) fn now_us() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-    seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or_default() / 1000)
+    raw::monotonic_ns() / 1000
 }
 
 /// `sockaddr_ll` for bind: all protocols (the filter chooses) of one link.

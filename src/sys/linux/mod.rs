@@ -28,6 +28,14 @@ pub use system::LinuxSystem;
 pub use world::Linux;
 
 use crate::error::Errno;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+
+/// Opens a path that is no [`LinuxDir`]'s. One copy of it: rustix makes a C string at each call.
+#[inline(never)]
+fn open_path(path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, flags, Mode::empty())
+}
 
 fn errno(code: rustix::io::Errno) -> Errno {
     Errno(u16::try_from(code.raw_os_error()).unwrap_or(u16::MAX))

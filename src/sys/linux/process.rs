@@ -1,8 +1,8 @@
 //! How does work get its own process? `fork` for our stages (no execve), `run` for a program of the image.
 #![expect(unsafe_code, reason = "clone, execve and signal masks have no safe form without libc")]
 
-use super::errno;
-use super::raw::{checked, exit, syscall};
+use super::raw::{checked, exit, monotonic_ns, syscall};
+use super::{errno, open_path};
 use crate::error::{Errno, Result};
 use core::ffi::c_char;
 use linux_raw_sys::general as nr;
@@ -137,7 +137,7 @@ pub(super) fn run(root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32> {
     let mut text = [0u8; ARGV_BYTES];
     let mut words = [core::ptr::null::<c_char>(); ARGV + 1];
     write_words(argv, &mut text, &mut words)?;
-    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())
+    let null = open_path("/dev/null", rustix::fs::OFlags::RDWR)
         .map_err(|code| os!("open /dev/null", errno(code)))?;
     let child = match clone_process()? {
         Some(child) => child,
@@ -213,12 +213,6 @@ fn clone_process() -> Result<Option<Child>> {
     // SAFETY: the kernel made this descriptor for us and nobody else knows it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(descriptor) };
     Ok(Some(Child { pid, pidfd }))
-}
-
-fn monotonic_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or_default())
 }
 
 /// Writes to standard output, for commands people type. A reader that went away is not our problem.

@@ -1,12 +1,12 @@
 //! What does the kernel do for us beyond files, disks and links? Modules, names, randomness, mounts.
 
-use super::errno;
+use super::{errno, open_path};
 use super::{mount, process};
 use crate::error::Result;
 use crate::limits::MODULE_PARAMETERS;
 use crate::sys::{Loaded, System};
 use core::ffi::CStr;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno as Code;
 
 /// `MODULE_INIT_COMPRESSED_FILE` (include/uapi/linux/module.h, 5.17).
@@ -18,7 +18,7 @@ pub struct LinuxSystem;
 
 impl System for LinuxSystem {
     fn load_module(&mut self, path: &str, parameters: &str, compressed: bool) -> Result<Loaded> {
-        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        let file = open_path(path, OFlags::RDONLY | OFlags::CLOEXEC)
             .map_err(|code| os!("open module file", errno(code)))?;
         let flags = if compressed { COMPRESSED_FILE } else { 0 };
         let mut text = [0; MODULE_PARAMETERS];
@@ -64,7 +64,7 @@ impl System for LinuxSystem {
     }
 
     fn add_entropy(&mut self, bytes: &[u8]) -> Result<()> {
-        let generator = rustix::fs::open("/dev/urandom", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        let generator = open_path("/dev/urandom", OFlags::WRONLY | OFlags::CLOEXEC)
             .map_err(|code| os!("open /dev/urandom", errno(code)))?;
         let mut rest = bytes;
         while !rest.is_empty() {
