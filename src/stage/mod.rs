@@ -178,10 +178,9 @@ fn conclude(kernel: &mut Kernel<'_>, command: &Command, outcome: Result<()>, ms:
             ("failed", error.exit_code())
         }
     };
-    let mut line = heapless::String::<64>::new();
     // A dry run did nothing: `status` would speak of it as of the stage itself.
-    if !command.dry_run && writeln!(line, "{stage}={word} {ms}").is_ok() {
-        note(kernel.run, &line);
+    if !command.dry_run {
+        note(kernel.run, stage, word, ms);
     }
     code
 }
@@ -201,7 +200,12 @@ fn supervise(command: &Command, deadline_ms: u64) -> u8 {
     code
 }
 
-fn note(run: &mut dyn Dir, line: &str) {
+/// A line in [`STATUS`].
+fn note(run: &mut dyn Dir, stage: &str, word: &str, ms: u64) {
+    let mut line = heapless::String::<64>::new();
+    if writeln!(line, "{stage}={word} {ms}").is_err() {
+        return;
+    }
     if run.append(STATUS, line.as_bytes()).is_err() {
         let _ = run.create_unsynced(STATUS, Owner::root(0o644), line.as_bytes());
     }

@@ -46,6 +46,8 @@ impl Outcomes {
 
     fn note(&mut self, outcome: Outcome) {
         match self.0.iter_mut().find(|known| known.stage == outcome.stage) {
+            // A run that had nothing to do does not hide one that did it.
+            Some(_) if outcome.word == "not-applicable" => {}
             Some(known) => *known = outcome,
             // A seventeenth stage would be a word that is not ours.
             None => _ = self.0.push(outcome),
@@ -85,9 +87,9 @@ mod tests {
     use crate::sys::fake::World;
 
     #[test]
-    fn the_last_run_counts() {
+    fn the_last_run_that_did_something_counts() {
         let mut world = World::new();
-        let text = "fetch=failed 10\nreport=not-applicable 1\nreport=done 7\nbad line\n\x1b=done 1\n";
+        let text = "fetch=failed 10\nreport=not-applicable 1\nreport=done 7\nreport=not-applicable 2\nbad line\n\x1b=done 1\n";
         world.run.put("status", text);
         let all = Outcomes::read(&mut world.run, &mut [0; 64]).unwrap();
         assert!(all.ended("report", "done") && !all.ended("report", "not-applicable"));

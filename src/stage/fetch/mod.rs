@@ -4,13 +4,13 @@ mod from_medium;
 mod from_network;
 
 use super::persist::FETCH_ENDED;
-use super::supervise;
+use super::{note, supervise};
 use crate::cli::{Command, Verb};
 use crate::error::Result;
 use crate::facts::InstanceId;
 use crate::limits;
 use crate::machine;
-use crate::sys::linux::LinuxDir;
+use crate::sys::linux::{self, LinuxDir};
 use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
 pub(super) use from_medium::offline;
@@ -21,6 +21,7 @@ const NOT_APPLICABLE: u8 = 76;
 
 /// Both halves, each supervised; then says that fetch has ended, however it did.
 pub(super) fn run_both(command: &Command) -> u8 {
+    let begin_us = linux::monotonic_us();
     let offline = Command { verb: Verb::FetchOffline, ..*command };
     let mut code = supervise(&offline, limits::MEDIUM_MS + limits::SLACK_MS);
     if code != NOT_APPLICABLE && !is_told_to_stop(command) {
@@ -28,6 +29,12 @@ pub(super) fn run_both(command: &Command) -> u8 {
         code = supervise(&online, limits::ONLINE_MS + limits::SLACK_MS);
     }
     if let Ok(mut run) = LinuxDir::open(command.run) {
+        let word = match code {
+            0 => "done",
+            NOT_APPLICABLE => "not-applicable",
+            _ => "failed",
+        };
+        note(&mut run, STAGE, word, linux::monotonic_us().saturating_sub(begin_us) / 1000);
         let _ = run.create_unsynced(FETCH_ENDED, Owner::root(0o644), b"");
     }
     code

@@ -31,9 +31,16 @@ impl Default for LinuxClock {
     }
 }
 
+/// Microseconds since boot, for a supervisor, which has no clock of its own: a [`LinuxClock`] would take
+/// SIGTERM away from it.
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    raw::monotonic_ns() / 1000
+}
+
 impl Clock for LinuxClock {
     fn now_us(&mut self) -> u64 {
-        raw::monotonic_ns() / 1000
+        monotonic_us()
     }
 
     fn wall_s(&mut self) -> i64 {

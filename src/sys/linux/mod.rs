@@ -14,7 +14,7 @@ mod stream;
 mod system;
 mod world;
 
-pub use clock::LinuxClock;
+pub use clock::{LinuxClock, monotonic_us};
 pub use console::Console;
 pub use console::panicked;
 pub use dir::{LinuxDir, open_or_make};
