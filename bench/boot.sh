@@ -2,8 +2,8 @@
 # What does provisioning cost a boot? The same Debian image without a provisioner, with preroot, and with Debian's cloud-init.
 #
 # usage: boot.sh       BOOTS=5 boots of each, interleaved; medians. For both initrd tools, or for $ONLY_INITRD
-# Each boot is a first boot of a new machine on the fake Azure. Seconds since power-on, and the CPU seconds that QEMU had
-# used by then: under emulation that is the guest's work, and it depends less on what else this machine does.
+# Each boot is a first boot of a new machine on the fake Azure. Three measures of what it took from power-on: seconds, CPU
+# seconds of QEMU, and instructions of the guest, which depend least on what else this machine does (10^9; under TCG only).
 #   root      the kernel mounted the root file system
 #   login     sshd answers on the network
 #   Ready     the platform accepted the report
@@ -18,6 +18,7 @@ DEADLINE=${DEADLINE:-600}
 NAMESPACE=bench-boot
 LAB=$VM_DIR/lab-$NAMESPACE
 RESULTS=$VM_DIR/bench-boot
+COUNTER=$VM_DIR/bench-instructions
 PROVISIONERS=${PROVISIONERS:-none preroot cloud-init}
 PREROOT_LAB=${PREROOT_LAB:-/run/preroot-lab}
 
@@ -32,15 +33,17 @@ trap finish EXIT
 
 # boot PROVISIONER IMAGE: one boot; a line of results is added to $RESULTS.
 boot() {
-    local ready=$LAB/ready line
+    local ready=$LAB/ready line boot_pid
     [ "$1" != none ] || ready=none
     new_person
     "$REPO/tests/vm/medium.sh" azure "$LAB/medium.img"
+    rm -f "$COUNTER"
     azure_up azure
     boot_once boot "$2/vmlinuz" "$2/initrd.img" "$2/disk.img" "$((DEADLINE + 30))" 'Linux version' systemd.show_status=yes 2>"$LAB/boot.err" &
-    local boot_pid=$!
+    boot_pid=$!
     line=$(sh "$REPO/tests/cloud/namespace.sh" cloud "$NAMESPACE" python3 "$BENCH/watch.py" "$VM_DIR/qemu-bench-boot.pid" \
-        "$VM_DIR/console-bench-boot.log" "$ready" "$PREROOT_LAB/$NAMESPACE/leases" "$DEADLINE") || {
+        "$VM_DIR/console-bench-boot.log" "$ready" "$PREROOT_LAB/$NAMESPACE/leases" \
+        "$COUNTER" "$DEADLINE") || {
         cp "$VM_DIR/console-bench-boot.log" "$VM_DIR/console-bench-$1-failed.log" || true
         say "boot: $1 did not get through: $VM_DIR/console-bench-$1-failed.log"
     }
@@ -53,27 +56,31 @@ boot() {
 
 # cell PROVISIONER COLUMN: median.
 cell() { column "$RESULTS/$INITRD-$1" "$2" | median | scaled 1 2; }
-# beside PROVISIONER COLUMN: in per cent of the boot without a provisioner, above it.
-beside() {
-    local base=${base_of[$2]}
-    awk -v a="$(cell "$1" "$2")" -v b="$base" 'BEGIN { if (a == "-" || b == "-" || b == 0) print "-"; else printf "%+.1f %%", 100 * (a - b) / b }'
+# above PROVISIONER COLUMN: in per cent of the boot without a provisioner.
+above() {
+    awk -v a="$(cell "$1" "$2")" -v b="$([ ! -s "$RESULTS/$INITRD-none" ] || cell none "$2")" \
+        'BEGIN { if (a == "-" || b + 0 == 0) print "-"; else printf "%+.1f %%", 100 * (a - b) / b }'
 }
 
 report() {
-    local who base_of
-    declare -A base_of=()
-    for n in 1 2 3 4; do base_of[$n]=$(cell none "$n" 2>/dev/null || echo -); done
+    local who row column
+    row='%-11s | %7s %7s %7s | %7s %7s %7s | %7s %7s %7s | %9s %9s\n'
     printf '\n%s, %s: medians of %s boots\n' "$SUITE" "$INITRD" "$BOOTS"
-    printf '%-12s | %9s %9s %9s | %9s %9s %9s | %14s %14s\n' '' 'root s' 'login s' 'Ready s' 'root CPU' 'login CPU' 'Ready CPU' 'login above' 'CPU above'
-    for who in $PROVISIONERS; do
-        printf '%-12s | %9s %9s %9s | %9s %9s %9s | %14s %14s\n' "$who" "$(cell "$who" 1)" "$(cell "$who" 3)" "$(cell "$who" 5)" \
-            "$(cell "$who" 2)" "$(cell "$who" 4)" "$(cell "$who" 6)" "$(beside "$who" 3)" "$(beside "$who" 4)"
-    done
+    # shellcheck disable=SC2046,SC2059 # a format of ours, numbers without spaces
+    {
+        printf "$row" '' seconds '' '' 'CPU s' '' '' '10^9' instr. '' 'login is' above
+        printf "$row" '' root login Ready root login Ready root login Ready CPU instr.
+        for who in $PROVISIONERS; do
+            printf "$row" "$who" $(for column in 1 4 7 2 5 8 3 6 9; do cell "$who" "$column"; done) \
+                "$(above "$who" 5)" "$(above "$who" 6)"
+        done
+    }
 }
 
 azure_down # of a run that was interrupted
 rm -rf "$RESULTS"
 mkdir -p "$RESULTS"
+build_plugin "$COUNTER"
 for tool in ${ONLY_INITRD:-dracut initramfs-tools}; do
     export INITRD=$tool
     declare -A images=()

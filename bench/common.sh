@@ -38,11 +38,23 @@ build_measure() {
     fi
 }
 
+# build_plugin COUNTER: bench/instructions.c for the QEMU here; $PLUGIN says how to use it, and is empty where there is no TCG.
+build_plugin() {
+    local major api=1
+    PLUGIN=''
+    major=$(qemu-system-x86_64 --version | sed -n 's/.*version \([0-9]*\).*/\1/p' | head -n 1)
+    [ "$major" -lt 9 ] || api=2
+    [ "$ACCEL" = tcg ] || return 0
+    require cc=gcc
+    cc -O2 -DAPI=$api -shared -fPIC -o "$VM_DIR/instructions.so" "$BENCH/instructions.c" || return 0
+    PLUGIN=$VM_DIR/instructions.so,counter=$1
+}
+
 # boot_once NAME KERNEL INITRD DISK DEADLINE MARKER APPEND: one boot of a new person's machine on the fake Azure. The disk
 # stays as it is. Its console is in $console; the network stays up until azure_down. (after azure.sh)
 boot_once() {
     console=$VM_DIR/console-bench-$1.log
     rm -f "$console" "$VM_DIR/qemu-bench-$1.pid"
     "$REPO/tests/vm/boot.sh" "bench-$1" kernel="$2" initrd="$3" disk="$4" snapshot=yes medium="$LAB/medium.img" \
-        network="$NAMESPACE" deadline="$5" marker="$6" console="$console" append="$ROOT_ARGUMENT $7"
+        network="$NAMESPACE" deadline="$5" marker="$6" console="$console" append="$ROOT_ARGUMENT $7" plugin="${PLUGIN:-}"
 }

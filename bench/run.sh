@@ -55,10 +55,11 @@ table() {
     [ -s "$PARTS/boot" ] || return 0
     for tool in ${ONLY_INITRD:-dracut initramfs-tools}; do
         rows=$(awk -v tool="$tool:" -F' *[|] *' '/medians of/ { at = index($0, ", " substr(tool, 1, length(tool) - 1) ":") }
-            at && NF == 4 && $1 != "" { print }' "$PARTS/boot")
-        printf '%s\n' "$rows" | awk -v tool="$tool" -F' *[|] *' 'NF == 4 {
-            split($2, wall, " "); split($3, cpu, " "); sub(/ *$/, "", $1)
-            printf "%-52s %s s (%s CPU)%s\n", "login, " tool ", " $1, wall[2], cpu[2], wall[3] == "-" ? "" : ", Ready " wall[3] " s (" cpu[3] " CPU)" }'
+            at && NF == 5 && $1 != "" { print }' "$PARTS/boot")
+        printf '%s\n' "$rows" | awk -v tool="$tool" -F' *[|] *' 'NF == 5 && $1 != "" {
+            split($2, wall, " "); split($4, work, " ")
+            printf "%-52s %s s, %s x 10^9 instructions%s\n", "login, " tool ", " $1, wall[2], work[2],
+                wall[3] == "-" ? "" : "; Ready " wall[3] " s, " work[3] }'
     done
 }
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """When did a booting machine reach what people wait for, and how much CPU had its emulator used by then?
 
-usage: watch.py PIDFILE CONSOLE READY|none LEASES DEADLINE      on the platform's side of the namespace
-Prints `root-s root-cpu login-s login-cpu ready-s ready-cpu` (seconds since QEMU started; `-` for what is not waited for),
-then ends QEMU. Exit code 1 when something did not come within DEADLINE seconds."""
+usage: watch.py PIDFILE CONSOLE READY|none LEASES COUNTER DEADLINE      on the platform's side of the namespace
+Prints seconds since QEMU started, its CPU seconds and 10^9 instructions of the guest for root, login and Ready: nine words,
+`-` for what is not waited for or not known. Then ends QEMU. Exit code 1 when something did not come within DEADLINE seconds."""
 
 import os
 import pathlib
@@ -22,7 +22,8 @@ PAUSE = 0.02
 class Emulator:
     """QEMU's process, as the kernel accounts for it."""
 
-    def __init__(self, pidfile, end):
+    def __init__(self, pidfile, counter, end):
+        self.counter = counter
         while not (text := pidfile.read_text().strip() if pidfile.exists() else ""):
             if time.monotonic() > end:
                 sys.exit("watch.py: QEMU did not start")
@@ -35,9 +36,12 @@ class Emulator:
         return pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
 
     def now(self):
-        """Seconds since its start, CPU seconds of all its threads."""
+        """Seconds since its start, CPU seconds of all its threads, the guest's instructions (instructions.c)."""
         fields = self.fields()
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.start, (int(fields[11]) + int(fields[12])) / TICKS
+        count = self.counter.read_bytes() if self.counter.exists() else b""
+        instructions = f"{int.from_bytes(count, 'little') / 1e9:.3f}" if count else "-"
+        cpu = (int(fields[11]) + int(fields[12])) / TICKS
+        return f"{time.clock_gettime(time.CLOCK_BOOTTIME) - self.start:.2f} {cpu:.2f} {instructions}"
 
     def is_running(self):
         try:
@@ -83,9 +87,9 @@ class Machine:
 
 
 def main():
-    pidfile, console, ready, leases = map(pathlib.Path, sys.argv[1:5])
-    end = time.monotonic() + float(sys.argv[5])
-    emulator = Emulator(pidfile, end)
+    pidfile, console, ready, leases, counter = map(pathlib.Path, sys.argv[1:6])
+    end = time.monotonic() + float(sys.argv[6])
+    emulator = Emulator(pidfile, counter, end)
     machine = Machine(console, ready, leases)
     waiting = {"ready": machine.reported, "root": machine.root, "login": machine.login}
     if ready.name == "none":
@@ -95,10 +99,10 @@ def main():
         machine.look()
         for name, test in list(waiting.items()):
             if test():
-                reached[name] = "%.2f %.2f" % emulator.now()
+                reached[name] = emulator.now()
                 del waiting[name]
         time.sleep(PAUSE)
-    print(*(reached.get(name, "- -") for name in ("root", "login", "ready")))
+    print(*(reached.get(name, "- - -") for name in ("root", "login", "ready")))
     if emulator.is_running():
         os.kill(emulator.pid, signal.SIGTERM)
     return 1 if waiting else 0

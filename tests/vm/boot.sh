@@ -8,6 +8,7 @@
 #   drive=ide|scsi         where the drive is: Gen1's IDE or Gen2's SCSI                           (default ide)
 #   network=NAME|none      a namespace of tests/cloud/namespace.sh that is up (tap), or no NIC     (default none)
 #   append="words"         more kernel arguments
+#   plugin=FILE,OPTIONS    a plugin of QEMU's TCG
 #   marker=TEXT            what the guest prints when it got through                 (default PREROOT-VM-OK)
 #   deadline=SECONDS       for all of it                                             (default 240)
 #   console=FILE           every console line with the seconds since power-on        (default $VM_DIR/console-NAME.log)
@@ -19,12 +20,12 @@ set -euo pipefail
 [ $# -ge 1 ] || die "usage: boot.sh NAME key=value..."
 name=$1
 shift
-kernel='' initrd='' disk='' snapshot=no medium=none drive=ide network=none append='' marker=PREROOT-VM-OK deadline=240 memory=768
+kernel='' initrd='' disk='' snapshot=no medium=none drive=ide network=none append='' marker=PREROOT-VM-OK deadline=240 memory=768 plugin=''
 console=$VM_DIR/console-$name.log
 for pair in "$@"; do
     case $pair in
         kernel=* | initrd=* | disk=* | snapshot=* | medium=* | drive=* | network=* | append=* | marker=* | deadline=* | \
-            console=* | memory=*) declare "$pair" ;;
+            console=* | memory=* | plugin=*) declare "$pair" ;;
         *) die "unknown setting '$pair'" ;;
     esac
 done
@@ -53,6 +54,8 @@ case $medium in
 esac
 machine+=(-kernel "$kernel" -initrd "$initrd"
     -append "console=ttyS0 net.ifnames=0 panic=-1 mitigations=off lsm=yama systemd.show_status=error $append")
+
+[ -z "$plugin" ] || machine+=(-plugin "$plugin")
 
 # The NIC's address is the one the fake platform knows.
 run=(timeout --foreground -k 5 "$deadline")
