@@ -297,7 +297,6 @@ mod tests {
     use crate::error::Errno;
     use crate::format::volume::NO_FILE_SYSTEM;
     use crate::limits::{MEDIUM_MS, OPTICAL_DRIVES, POLL_MS};
-    use crate::order::sort_few;
     use crate::sys::DriveStatus;
     use crate::sys::fake::{FakeDir, FakeDisk, FakeDisks};
     use std::borrow::ToOwned;
