@@ -245,12 +245,14 @@ impl Error {
 
     /// The kernel's number, if the kernel said it.
     #[must_use]
+    #[inline(never)]
     pub fn errno(&self) -> Option<Errno> {
-        if self.is(Kind::Os) { u16::try_from(self.number).ok().map(Errno) } else { None }
+        u16::try_from(self.number).ok().filter(|_| self.is(Kind::Os)).map(Errno)
     }
 
     /// True for "there is no such file".
     #[must_use]
+    #[inline(never)]
     pub fn is_not_found(&self) -> bool {
         matches!(self.errno(), Some(Errno::NOENT | Errno::NOTDIR))
     }

@@ -4,6 +4,7 @@
 //! terminal escape. Sinks (console, timeline) live in `sys` and `stage`.
 
 use crate::error::{Errno, Error, Kind};
+use crate::format::text::split_once;
 use core::fmt::{self, Write};
 
 /// How loud. The numbers are syslog's.
@@ -56,16 +57,16 @@ pub struct Event<'a> {
 impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut values = self.values.iter();
-        let mut pieces = self.text.split("{}");
-        f.write_str(pieces.next().unwrap_or_default())?;
-        for piece in pieces {
+        let mut rest = self.text;
+        while let Some((before, behind)) = split_once(rest, "{}") {
+            f.write_str(before)?;
             match values.next() {
-                Some(value) => write!(f, "{value}")?,
+                Some(value) => value.fmt(f)?,
                 None => f.write_str("?")?,
             }
-            f.write_str(piece)?;
+            rest = behind;
         }
-        Ok(())
+        f.write_str(rest)
     }
 }
 

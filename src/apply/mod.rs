@@ -55,6 +55,15 @@ impl Object {
             special: Rule::unsupported(name, "no regular file"),
         }
     }
+
+    #[inline(never)]
+    fn tell(&'static self, error: Error) -> Error {
+        match error.kind() {
+            Kind::Os => error.told_as(&self.refused),
+            Kind::TooMany => error.told_as(&self.full),
+            _ => error,
+        }
+    }
 }
 
 /// What a module finds.
@@ -200,6 +209,7 @@ fn join(parts: &[&str]) -> Result<PathText> {
 }
 
 /// `name` below a directory; "" is the top.
+#[inline(never)]
 fn below(directory: &str, name: &str) -> Result<PathText> {
     join(&[directory, if directory.is_empty() { "" } else { "/" }, name])
 }
@@ -211,11 +221,7 @@ fn split(path: &str) -> (&str, &str) {
 
 /// Names the object in an error of the kernel, which knows only the operation.
 fn named(object: &'static Object) -> impl Fn(Error) -> Error {
-    move |error| match error.kind() {
-        Kind::Os => error.told_as(&object.refused),
-        Kind::TooMany => error.told_as(&object.full),
-        _ => error,
-    }
+    move |error| object.tell(error)
 }
 
 /// True when something has this name.

@@ -5,6 +5,7 @@
 
 use super::{Root, State, below, exists, named};
 use crate::error::Result;
+use crate::format::text::split_once;
 
 const DIRECTORY: &str = "etc/ssh";
 const KEYGEN: &[&str] = &["/usr/bin/ssh-keygen", "/bin/ssh-keygen"];
@@ -72,7 +73,7 @@ fn is_key(name: &str) -> bool {
 
 /// The key, its public half, its certificate.
 fn is_of_a_key(name: &str) -> bool {
-    name.starts_with("ssh_host_") && name.contains("_key")
+    name.starts_with("ssh_host_") && split_once(name, "_key").is_some()
 }
 
 fn nth_file(root: &mut Root<'_>, n: usize, is_wanted: fn(&str) -> bool) -> Result<Option<Name>> {

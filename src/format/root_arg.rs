@@ -7,6 +7,7 @@
 use super::cmdline;
 use super::guid::Guid;
 use crate::error::Result;
+use crate::format::text::split_once;
 use crate::limits;
 
 /// A label: any text.
@@ -100,7 +101,7 @@ fn uuid(text: &str) -> Result<RootArg> {
 /// `PARTUUID` of GPT (with an offset) or MBR. Source: block/early-lookup.c devt_from_partuuid.
 fn partition(text: &str) -> Result<RootArg> {
     let bad = malformed!(WHAT, "PARTUUID", 0);
-    let (name, offset) = match text.split_once("/PARTNROFF=") {
+    let (name, offset) = match split_once(text, "/PARTNROFF=") {
         Some((name, offset)) => (name, offset.parse().map_err(|_| bad)?),
         None => (text, 0),
     };

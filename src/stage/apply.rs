@@ -95,6 +95,7 @@ impl Story<'_, '_> {
         if self.dry_run { Ok(()) } else { self.finish() }
     }
 
+    #[inline(never)]
     fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
         self.kernel.say(level, STAGE, text, values);
     }
@@ -254,6 +255,7 @@ impl Story<'_, '_> {
     }
 }
 
+#[inline(never)]
 fn state_path(prefix: &str, id: &InstanceId) -> Result<PathText> {
     joined(&[seed::STATE, "/", prefix, id.as_str()])
 }

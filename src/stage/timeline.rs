@@ -6,6 +6,7 @@
 use super::lines::each_line;
 use super::outcomes::{Outcomes, Word};
 use crate::error::Result;
+use crate::format::text::split_once;
 use crate::sys::Kernel;
 use core::fmt::{self, Write};
 
@@ -26,7 +27,7 @@ impl<'a> Entry<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let (us, rest) = line.split_once(' ')?;
         let (level, rest) = rest.split_once(' ')?;
-        let (stage, text) = rest.split_once(": ")?;
+        let (stage, text) = split_once(rest, ": ")?;
         Some(Self { us: us.parse().ok()?, level: level.parse().ok()?, stage, text })
     }
 }

@@ -259,6 +259,7 @@ impl<'o> Online<'o> {
 }
 
 impl Talk<'_> {
+    #[inline(never)]
     fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
         self.log.event(&Event { level, stage: self.stage, text, values });
     }

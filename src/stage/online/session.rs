@@ -60,6 +60,7 @@ impl Session<'_> {
     }
 
     /// Says something, as [`Kernel::say`](crate::sys::Kernel::say) does.
+    #[inline(never)]
     pub fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
         self.log.event(&Event { level, stage: self.stage, text, values });
     }

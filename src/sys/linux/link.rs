@@ -9,7 +9,9 @@ use crate::sys::{Link, LinkState, Links, Stream};
 use core::mem::size_of;
 use linux_raw_sys::general as nr;
 use linux_raw_sys::if_packet::{PACKET_IGNORE_OUTGOING, sockaddr_ll};
-use linux_raw_sys::ioctl::{SIOCGIFADDR, SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCSIFFLAGS};
+use linux_raw_sys::ioctl::{
+    SIOCGIFADDR, SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX, SIOCGIFNAME, SIOCSIFFLAGS,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -40,7 +42,7 @@ type Name = heapless::String<16>;
 /// A link that was down. udev may give it another name meanwhile (Linux 6.2): its index stays.
 struct Raised {
     name: Name,
-    index: u32,
+    index: i32,
     /// We set its `disable_ipv6` from 0 to 1.
     is_silenced: bool,
 }
@@ -54,8 +56,7 @@ impl LinuxLinks {
 
     /// Notes the link, keeps the kernel's IPv6 off it (else: fe80::/64, MLD reports, router solicitations).
     fn raise(&mut self, socket: &OwnedFd, name: &str) -> Result<()> {
-        let index = rustix::net::netdevice::name_to_index(socket, name)
-            .map_err(|code| os!("link index", errno(code)))?;
+        let index = Request::new(name)?.ask(SIOCGIFINDEX, socket, os!("link index"))?.index();
         let known = Name::try_from(name).map_err(|_| os!("link name", Errno::NAMETOOLONG))?;
         let full = too_many!("raised links", RAISED);
         self.raised.push(Raised { name: known, index, is_silenced: false }).map_err(|_| full)?;
@@ -69,14 +70,14 @@ impl LinuxLinks {
     /// Lowers what we raised, by the name that it has now. Where somebody gave it an address meanwhile it is
     /// theirs: it stays up, and only IPv6 is given back.
     fn give_back(&mut self, socket: &OwnedFd, raised: &Raised) -> Result<()> {
-        let name = rustix::net::netdevice::index_to_name_inlined(socket, raised.index);
-        let name = name.map_err(|code| os!("name of a raised link", errno(code)))?;
-        let lowered = match self.state(name.as_str())?.has_address {
+        let mut request = Request::of_index(raised.index);
+        let name = request.ask(SIOCGIFNAME, socket, os!("name of a raised link"))?.name();
+        let lowered = match self.state(name)?.has_address {
             true => Ok(()),
-            false => change_up(socket, name.as_str(), false),
+            false => change_up(socket, name, false),
         };
         if raised.is_silenced {
-            swap_disable_ipv6(name.as_str(), b'1', b'0')?;
+            swap_disable_ipv6(name, b'1', b'0')?;
         }
         lowered
     }
@@ -84,12 +85,12 @@ impl LinuxLinks {
 
 /// Sets or clears IFF_UP where that is a change.
 fn change_up(socket: &OwnedFd, name: &str, up: bool) -> Result<()> {
-    let mut request = Request::new(name)?.ask::<SIOCGIFFLAGS>(socket, os!("link state"))?;
-    let flags = request.flags();
+    let mut request = Request::new(name)?;
+    let flags = request.ask(SIOCGIFFLAGS, socket, os!("link state"))?.flags();
     request.set_flags(if up { flags | IFF_UP } else { flags & !IFF_UP });
     if request.flags() != flags {
         let rule = if up { os!("raise link") } else { os!("lower link") };
-        request.ask::<SIOCSIFFLAGS>(socket, rule)?;
+        request.ask(SIOCSIFFLAGS, socket, rule)?;
     }
     Ok(())
 }
@@ -103,8 +104,8 @@ impl Default for LinuxLinks {
 impl Links for LinuxLinks {
     fn state(&mut self, name: &str) -> Result<LinkState> {
         let socket = ioctl_socket()?;
-        let flags = Request::new(name)?.ask::<SIOCGIFFLAGS>(&socket, os!("link state"))?.flags();
-        let has_address = match Request::new(name)?.ask::<SIOCGIFADDR>(&socket, os!("link address")) {
+        let flags = Request::new(name)?.ask(SIOCGIFFLAGS, &socket, os!("link state"))?.flags();
+        let has_address = match Request::new(name)?.ask(SIOCGIFADDR, &socket, os!("link address")) {
             Ok(_) => true,
             Err(error) if error.errno() == Some(Errno::ADDRNOTAVAIL) => false,
             Err(error) => return Err(error),
@@ -198,10 +199,30 @@ impl Request {
         Ok(request)
     }
 
-    fn ask<const CALL: u32>(mut self, socket: &OwnedFd, rule: &'static Rule) -> Result<Self> {
-        // SAFETY: each of the four calls used here reads and writes one `struct ifreq` of 40 bytes.
-        let asked = unsafe { ioctl::ioctl(socket, Updater::<CALL>(&mut self)) };
-        asked.map_err(|code| rule.refused(errno(code))).map(|()| self)
+    /// A request that names the link by its index.
+    fn of_index(index: i32) -> Self {
+        let mut request = Self { name: [0; 16], data: [0; 24] };
+        if let Some(place) = request.data.first_chunk_mut() {
+            *place = index.to_ne_bytes();
+        }
+        request
+    }
+
+    /// Asks the kernel, whose answer stands in the same place.
+    fn ask(&mut self, call: u32, socket: &OwnedFd, rule: &'static Rule) -> Result<&Self> {
+        // SAFETY: each of the six calls used here reads and writes one `struct ifreq` of 40 bytes.
+        let asked = unsafe { ioctl::ioctl(socket, Updater { call, request: self }) };
+        asked.map_err(|code| rule.refused(errno(code)))?;
+        Ok(self)
+    }
+
+    fn index(&self) -> i32 {
+        self.data.first_chunk().map_or(0, |index| i32::from_ne_bytes(*index))
+    }
+
+    fn name(&self) -> &str {
+        let name = core::ffi::CStr::from_bytes_until_nul(&self.name).unwrap_or_default();
+        name.to_str().unwrap_or_default()
     }
 
     const fn flags(&self) -> u16 {
@@ -224,17 +245,20 @@ impl Request {
 }
 
 /// rustix's `Updater` takes the call as its own opcode type; linux-raw-sys has them as `u32`.
-struct Updater<'a, const CALL: u32>(&'a mut Request);
+struct Updater<'a> {
+    call: u32,
+    request: &'a mut Request,
+}
 
 // SAFETY: the opcode is the caller's, the pointer is to the request, nothing is returned.
-unsafe impl<const CALL: u32> ioctl::Ioctl for Updater<'_, CALL> {
+unsafe impl ioctl::Ioctl for Updater<'_> {
     type Output = ();
     const IS_MUTATING: bool = true;
     fn opcode(&self) -> ioctl::Opcode {
-        CALL as ioctl::Opcode
+        self.call as ioctl::Opcode
     }
     fn as_ptr(&mut self) -> *mut core::ffi::c_void {
-        core::ptr::from_mut(self.0).cast()
+        core::ptr::from_mut(self.request).cast()
     }
     unsafe fn output_from_ptr(_: ioctl::IoctlOutput, _: *mut core::ffi::c_void) -> rustix::io::Result<()> {
         Ok(())
@@ -258,14 +282,13 @@ impl<'s> PacketLink<'s> {
     fn open(name: &str, stop: Option<&'s StopSignal>) -> Result<Self> {
         const WHAT: &str = "open link";
         let failed = |code| os!(WHAT, errno(code));
-        let mac = Request::new(name)?.ask::<SIOCGIFHWADDR>(&ioctl_socket()?, os!("link address"))?.mac();
+        let mac = Request::new(name)?.ask(SIOCGIFHWADDR, &ioctl_socket()?, os!("link address"))?.mac();
         let mac = mac.ok_or(unsupported!(WHAT, "link is not Ethernet"))?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         // Protocol 0: nothing is received (and no grace period is due) until `bind` names link and protocol.
         let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None);
         let socket = socket.map_err(failed)?;
-        let index = rustix::net::netdevice::name_to_index(&socket, name).map_err(failed)?;
-        let index = i32::try_from(index).unwrap_or_default();
+        let index = Request::new(name)?.ask(SIOCGIFINDEX, &socket, os!(WHAT))?.index();
         attach_filter(&socket)?;
         // Kernels before 4.20 cannot; our own frames come back then, and are ignored by their source.
         let _ = set_option(&socket, SOL_PACKET, PACKET_IGNORE_OUTGOING as usize, &1_i32);
