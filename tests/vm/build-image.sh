@@ -70,7 +70,15 @@ write_monitor() {
     mkdir -p "$dir/lab"
     for file in $(chroot "$tree" ldd /bin/ip | grep -oE '/[^ ]+'); do install -m 755 "$tree$(chroot "$tree" readlink -f "$file")" "$dir/lab/${file##*/}"; done
     install -m 755 "$tree$(chroot "$tree" readlink -f /bin/ip)" "$dir/lab/ip"
-    printf '#!/bin/sh\n(/lab/ld-linux-x86-64.so.2 --library-path /lab /lab/ip monitor all | sed -u "s/^/VM-monitor /") &\nexec /init "$@"\n' >"$dir/lab/init"
+    # initramfs-tools' images bring no /dev/console: the kernel starts init without descriptors then
+    cat >"$dir/lab/init" <<'SH'
+#!/bin/sh
+export PATH=/usr/bin:/bin:/usr/sbin:/sbin
+[ -c /dev/console ] || mount -t devtmpfs devtmpfs /dev
+exec </dev/console >/dev/console 2>&1
+(/lab/ld-linux-x86-64.so.2 --library-path /lab /lab/ip monitor all | sed -u 's/^/VM-monitor /') &
+exec /init "$@"
+SH
     chmod 755 "$dir/lab/init"
     (cd "$dir" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -R 0:0 -o -H newc) | zstd -q -1 >"$1"
     rm -rf "$dir"

@@ -136,7 +136,7 @@ real_complete() {
     expect_reports Ready 1
     expect_reports NotReady 0
     expect sshd-password yes
-    expect sudo 1
+    expect sudo "[1-9]"
     expect host-keys '[1-9]'
     expect failed-units ' *'
     no_canary
@@ -155,15 +155,29 @@ real_second_boot() {
     image=$(image_dir)
     disk=$LAB/disk.img keep_disk=yes
     cp --sparse=always "$image/disk.img" "$disk"
-    boot real-second-boot-1
+    boot "real-second-boot-$tool-1"
     person_is_complete
     expect_reports Ready 1
     digest_before=$(value etc-digest)
     medium=empty
-    boot real-second-boot
+    boot "real-second-boot-$tool"
     person_is_complete
     expect etc-digest "$digest_before"
     expect_reports Ready 0
+    critical_path
+}
+real_second_boot_itools() { tool=initramfs-tools; real_second_boot; }
+# What of ours the mount, the network and the login wait for on a boot that has nothing to do. The promise is 100 ms on
+# a real processor; an emulated one on a shared machine gets five times that.
+critical_path() {
+    local ms total=0 stage
+    for stage in grow persist apply report; do
+        ms=$(sed -n "s/^.*VM-status *$stage .* in \([0-9]*\) ms$/\1/p" "$console" | tail -n 1)
+        printf '        %-8s %4s ms\n' "$stage" "${ms:-?}"
+        total=$((total + ${ms:-100000}))
+    done
+    printf '        together %4s ms (%s)\n' "$total" "$ACCEL"
+    [ "$total" -le 500 ] || problem "the boot waited $total ms for us"
 }
 scenario real-dracut full real_dracut
 scenario real-initramfs-tools full real_itools
@@ -173,3 +187,4 @@ scenario real-blacklisted full real_blacklisted
 scenario real-no-nic full real_no_nic
 scenario real-wireserver-silent full real_wireserver_silent
 scenario real-second-boot full real_second_boot
+scenario real-second-boot-it full real_second_boot_itools
