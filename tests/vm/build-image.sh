@@ -70,11 +70,11 @@ write_monitor() {
     mkdir -p "$dir/lab"
     for file in $(chroot "$tree" ldd /bin/ip | grep -oE '/[^ ]+'); do install -m 755 "$tree$(chroot "$tree" readlink -f "$file")" "$dir/lab/${file##*/}"; done
     install -m 755 "$tree$(chroot "$tree" readlink -f /bin/ip)" "$dir/lab/ip"
-    # initramfs-tools' images bring no /dev/console: the kernel starts init without descriptors then
+    # initramfs-tools' images have nothing in /dev but the kernel's console; a shell needs /dev/null for a job
     cat >"$dir/lab/init" <<'SH'
 #!/bin/sh
 export PATH=/usr/bin:/bin:/usr/sbin:/sbin
-[ -c /dev/console ] || mount -t devtmpfs devtmpfs /dev
+[ -c /dev/null ] || mount -t devtmpfs devtmpfs /dev
 exec </dev/console >/dev/console 2>&1
 (/lab/ld-linux-x86-64.so.2 --library-path /lab /lab/ip monitor all | sed -u 's/^/VM-monitor /') &
 exec /init "$@"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # the worlds' variables are scenarios.sh's
+# shellcheck disable=SC2034,SC2154 # the worlds' variables are scenarios.sh's
 # Which worlds are tried? Each function changes what its scenario is about, boots, and says what must have become of the machine.
 # (sourced by scenarios.sh)
 
