@@ -49,14 +49,14 @@ make_initrd() {
 }
 
 # write_disk TREE OUT: neither loop device nor mount; mke2fs fills the file system from a directory.
-# (Attribute 63: the ESP is empty, systemd shall not try to mount it.)
+# (Attribute 1, no block I/O: the ESP is empty, systemd shall not try to mount it.)
 write_disk() {
     local root_mib=2048 start
     rm -f "$2" "$2.root"
     truncate -s "${root_mib}M" "$2.root"
     nice mke2fs -q -F -t ext4 -L cloudimg-rootfs -U "$root_uuid" -d "$1" "$2.root"
     truncate -s "$((root_mib + 130))M" "$2"
-    sgdisk -a 2048 -n 14:2048:+4M -t 14:ef02 -n 15:0:+106M -t 15:ef00 -A 15:set:63 -n "1:0:+${root_mib}M" -t 1:8304 -c 1:root \
+    sgdisk -a 2048 -n 14:2048:+4M -t 14:ef02 -n 15:0:+106M -t 15:ef00 -A 15:set:1 -n "1:0:+${root_mib}M" -t 1:8304 -c 1:root \
         -u "1:$root_partuuid" "$2" >/dev/null
     start=$(sgdisk -i 1 "$2" | sed -n 's/First sector: \([0-9]*\).*/\1/p')
     dd if="$2.root" of="$2" bs=1M seek="$((start / 2048))" conv=notrunc,sparse status=none
