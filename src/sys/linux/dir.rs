@@ -3,6 +3,7 @@
 use super::{errno, open_path};
 use crate::error::{Errno, Result, Rule};
 use crate::sys::{DeviceNumber, Dir, FileType, Owner, Stat, Symlinks};
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags};
@@ -19,6 +20,30 @@ const RAMFS_MAGIC: i64 = 0x8584_58f6;
 pub struct LinuxDir {
     fd: OwnedFd,
     resolve: ResolveFlags,
+}
+
+/// The name of a file as the kernel takes it, made in one place: rustix makes a C string at each call.
+struct Name([u8; 256]);
+
+impl Name {
+    fn new(name: &str) -> core::result::Result<Self, Errno> {
+        let mut bytes = [0; 256];
+        if name.len() >= bytes.len() {
+            return Err(Errno::NAMETOOLONG);
+        }
+        if name.bytes().any(|byte| byte == 0) {
+            return Err(Errno::INVAL);
+        }
+        bytes.get_mut(..name.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(name.as_bytes());
+        Ok(Self(bytes))
+    }
+}
+
+impl core::ops::Deref for Name {
+    type Target = CStr;
+    fn deref(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
+    }
 }
 
 impl LinuxDir {
@@ -45,11 +70,12 @@ impl LinuxDir {
     }
 
     /// The directory that holds `path`, and its last component.
-    fn parent_of<'p>(&self, path: &'p str, rule: &'static Rule) -> Result<(OwnedFd, &'p str)> {
+    fn parent_of(&self, path: &str, rule: &'static Rule) -> Result<(OwnedFd, Name)> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name.is_empty() || name == "." || name == ".." {
             return Err(rule.refused(Errno::INVAL));
         }
+        let name = Name::new(name).map_err(|errno| rule.refused(errno))?;
         Ok((self.open_at(parent, OFlags::PATH | OFlags::DIRECTORY, rule)?, name))
     }
 
@@ -57,11 +83,11 @@ impl LinuxDir {
         let (parent, name) = self.parent_of(path, os!("create file"))?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // 0600 until it has its owner: nobody else can open it meanwhile.
-        let fd = fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))
+        let fd = fs::openat(&parent, &*name, flags, Mode::from_raw_mode(0o600))
             .map_err(|e| os!("create file", errno(e)))?;
         let outcome = fill(&fd, owner, content, sync);
         if outcome.is_err() {
-            let _ = fs::unlinkat(&parent, name, AtFlags::empty());
+            let _ = fs::unlinkat(&parent, &*name, AtFlags::empty());
         }
         outcome
     }
@@ -177,46 +203,46 @@ impl Dir for LinuxDir {
 
     fn make_dir(&mut self, path: &str, owner: Owner) -> Result<()> {
         let (parent, name) = self.parent_of(path, os!("make directory"))?;
-        fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700))
+        fs::mkdirat(&parent, &*name, Mode::from_raw_mode(0o700))
             .map_err(|e| os!("make directory", errno(e)))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd =
-            fs::openat(&parent, name, flags, Mode::empty()).map_err(|e| os!("make directory", errno(e)))?;
+            fs::openat(&parent, &*name, flags, Mode::empty()).map_err(|e| os!("make directory", errno(e)))?;
         give(&fd, owner)
     }
 
     fn make_symlink(&mut self, path: &str, target: &str) -> Result<()> {
         let (parent, name) = self.parent_of(path, os!("make link"))?;
-        fs::symlinkat(target, &parent, name).map_err(|e| os!("make link", errno(e)))
+        fs::symlinkat(target, &parent, &*name).map_err(|e| os!("make link", errno(e)))
     }
 
     fn read_link(&mut self, path: &str, buf: &mut [u8]) -> Result<usize> {
         let (parent, name) = self.parent_of(path, os!("read link"))?;
-        let n = fs::readlinkat_raw(&parent, name, &mut *buf).map_err(|e| os!("read link", errno(e)))?;
+        let n = fs::readlinkat_raw(&parent, &*name, &mut *buf).map_err(|e| os!("read link", errno(e)))?;
         if n == buf.len() { Err(too_many!("link", buf.len())) } else { Ok(n) }
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<()> {
         let (from_parent, from) = self.parent_of(from, os!("rename"))?;
         let (to_parent, to) = self.parent_of(to, os!("rename"))?;
-        fs::renameat(&from_parent, from, &to_parent, to).map_err(|e| os!("rename", errno(e)))
+        fs::renameat(&from_parent, &*from, &to_parent, &*to).map_err(|e| os!("rename", errno(e)))
     }
 
     fn exchange(&mut self, a: &str, b: &str) -> Result<()> {
         let (a_parent, a) = self.parent_of(a, os!("exchange"))?;
         let (b_parent, b) = self.parent_of(b, os!("exchange"))?;
-        fs::renameat_with(&a_parent, a, &b_parent, b, RenameFlags::EXCHANGE)
+        fs::renameat_with(&a_parent, &*a, &b_parent, &*b, RenameFlags::EXCHANGE)
             .map_err(|e| os!("exchange", errno(e)))
     }
 
     fn remove(&mut self, path: &str) -> Result<()> {
         let (parent, name) = self.parent_of(path, os!("remove file"))?;
-        fs::unlinkat(&parent, name, AtFlags::empty()).map_err(|e| os!("remove file", errno(e)))
+        fs::unlinkat(&parent, &*name, AtFlags::empty()).map_err(|e| os!("remove file", errno(e)))
     }
 
     fn remove_dir(&mut self, path: &str) -> Result<()> {
         let (parent, name) = self.parent_of(path, os!("remove directory"))?;
-        fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).map_err(|e| os!("remove directory", errno(e)))
+        fs::unlinkat(&parent, &*name, AtFlags::REMOVEDIR).map_err(|e| os!("remove directory", errno(e)))
     }
 
     fn stat(&mut self, path: &str) -> Result<Stat> {
@@ -224,7 +250,7 @@ impl Dir for LinuxDir {
             fs::fstat(&self.fd)
         } else {
             let (parent, name) = self.parent_of(path, os!("stat"))?;
-            fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            fs::statat(&parent, &*name, AtFlags::SYMLINK_NOFOLLOW)
         };
         let stat = stat.map_err(|e| os!("stat", errno(e)))?;
         Ok(Stat {
@@ -281,7 +307,7 @@ impl Dir for LinuxDir {
     ) -> Result<()> {
         let (parent, name) = self.parent_of(path, os!("open lock file"))?;
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))
+        let fd = fs::openat(&parent, &*name, flags, Mode::from_raw_mode(0o600))
             .map_err(|e| os!("open lock file", errno(e)))?;
         wait_for_lock(&fd, timeout_ms)?;
         // Closing the descriptor gives the lock back.
