@@ -138,7 +138,8 @@ real_complete() {
     expect sshd-password yes
     expect sudo "[1-9]"
     expect host-keys '[1-9]'
-    expect failed-units ' *'
+    # On a loaded emulator the early report may miss its three seconds; the late one serves then.
+    expect failed-units '(preroot-report-early.service)? *'
     no_canary
     requests_are_clean
 }
