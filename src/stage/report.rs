@@ -18,7 +18,7 @@ use crate::report::azure::{self, Answer, Ask, Conversation, Next};
 use crate::report::health::{Health, Reason, describe};
 use crate::report::kvp;
 use crate::seed::{self, Context};
-use crate::sys::{Dir, DriveStatus, Kernel, Owner};
+use crate::sys::{Dir, Ejected, Kernel, Owner};
 use core::fmt::Write;
 
 const STAGE: &str = "report";
@@ -227,11 +227,12 @@ fn record(kernel: &mut Kernel<'_>, id: Option<&InstanceId>, verdict: &Verdict) {
 fn eject(kernel: &mut Kernel<'_>, context: &Context) {
     let Some(drive) = &context.medium else { return };
     let name = Value::Name(drive.as_str());
-    if matches!(kernel.disks.drive_status(drive.as_str()), Ok(DriveStatus::NoDisc | DriveStatus::TrayOpen)) {
-        return;
-    }
     match kernel.disks.eject(drive.as_str()) {
-        Ok(()) => kernel.say(Level::Info, STAGE, "medium ejected from {}", &[name]),
+        Ok(Ejected::Out) => kernel.say(Level::Info, STAGE, "medium ejected from {}", &[name]),
+        Ok(Ejected::Empty) => {}
+        Ok(Ejected::Underway) => {
+            kernel.say(Level::Info, STAGE, "{} takes its time to eject; the report does not wait", &[name]);
+        }
         Err(error) => {
             let values = [name, Value::Why(error)];
             kernel.say(Level::Warning, STAGE, "the medium stays in {}: {}", &values);

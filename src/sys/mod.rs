@@ -241,6 +241,17 @@ pub enum DriveStatus {
     DiscOk,
 }
 
+/// What became of a medium that was to leave its drive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ejected {
+    /// It is out.
+    Out,
+    /// There was none.
+    Empty,
+    /// The drive is still at it.
+    Underway,
+}
+
 /// A partition as the kernel's BLKPG wants it, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KernelPartition {
@@ -280,11 +291,12 @@ pub trait Disks {
     /// # Errors
     /// `Os`.
     fn drive_status(&mut self, name: &str) -> Result<DriveStatus>;
-    /// Unlocks the door and ejects.
+    /// Unlocks the door and ejects. A drive that does not answer for [`limits::EJECT_MS`](crate::limits::EJECT_MS)
+    /// is left to it: nobody waits for that.
     ///
     /// # Errors
     /// `Os`.
-    fn eject(&mut self, name: &str) -> Result<()>;
+    fn eject(&mut self, name: &str) -> Result<Ejected>;
 }
 
 /// One Ethernet interface, opened for raw frames.

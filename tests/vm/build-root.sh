@@ -20,7 +20,7 @@ fi
 recipe="$SUITE $packages,$tool 1"
 tree=$VM_DIR/root-$SUITE-$INITRD$variant-$(digest "$recipe")
 
-# The first Debian mirror apt knows here: deb.debian.org, a local mirror or a cache, whatever the machine is set up for.
+# The first Debian mirror apt knows here: the public one, a local one or a cache, whatever the machine is set up for.
 # shellcheck disable=SC2016 # the fields are apt's
 mirror() {
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -E '/debian/?$' | head -n 1 || true

@@ -294,7 +294,7 @@ impl Disks for Drive {
     fn drive_status(&mut self, _: &str) -> Result<DriveStatus> {
         Err(os!("drive", Errno::INVAL))
     }
-    fn eject(&mut self, _: &str) -> Result<()> {
+    fn eject(&mut self, _: &str) -> Result<crate::sys::Ejected> {
         Err(os!("drive", Errno::INVAL))
     }
 }

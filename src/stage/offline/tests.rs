@@ -149,7 +149,7 @@ impl Disks for Shared {
         let stage = self.0.borrow();
         Ok(stage.drives.get(name).ok_or(os!("open block device", Errno::NOENT))?.status)
     }
-    fn eject(&mut self, _: &str) -> Result<()> {
+    fn eject(&mut self, _: &str) -> Result<crate::sys::Ejected> {
         panic!("eject is the report's")
     }
 }

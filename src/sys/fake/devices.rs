@@ -3,8 +3,8 @@
 use crate::error::{Errno, Result};
 use crate::event::{Event, Level};
 use crate::sys::{
-    Block, Clock, Disks, DriveStatus, KernelPartition, Link, LinkState, Links, Loaded, Log, ReadAt, Stream,
-    System,
+    Block, Clock, Disks, DriveStatus, Ejected, KernelPartition, Link, LinkState, Links, Loaded, Log, ReadAt,
+    Stream, System,
 };
 use std::borrow::ToOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,10 +172,14 @@ impl Disks for FakeDisks {
     fn drive_status(&mut self, name: &str) -> Result<DriveStatus> {
         Ok(self.get(name)?.status.unwrap_or(DriveStatus::NoInfo))
     }
-    fn eject(&mut self, name: &str) -> Result<()> {
-        self.get(name)?.status = Some(DriveStatus::NoDisc);
+    fn eject(&mut self, name: &str) -> Result<Ejected> {
+        let disk = self.get(name)?;
+        if matches!(disk.status, Some(DriveStatus::NoDisc | DriveStatus::TrayOpen)) {
+            return Ok(Ejected::Empty);
+        }
+        disk.status = Some(DriveStatus::NoDisc);
         self.ejected.push(name.to_owned());
-        Ok(())
+        Ok(Ejected::Out)
     }
 }
 

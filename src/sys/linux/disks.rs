@@ -5,11 +5,13 @@
 //! not watched. It lives for one `open`.
 #![expect(unsafe_code, reason = "ioctls")]
 
+use super::process::{Ended, fork};
 use super::{errno, open_path, raw};
 use crate::error::{Errno, Result};
 use crate::format::ReadAt;
 use crate::format::root_arg::is_device_name;
-use crate::sys::{Block, Disks, DriveStatus, KernelPartition};
+use crate::limits;
+use crate::sys::{Block, Disks, DriveStatus, Ejected, KernelPartition};
 use core::fmt::Write as _;
 use linux_raw_sys::general as nr;
 use linux_raw_sys::ioctl as request;
@@ -272,12 +274,32 @@ impl Disks for LinuxDisks {
         drive_status(&open(name, OFlags::RDONLY | OFlags::NONBLOCK)?)
     }
 
-    fn eject(&mut self, name: &str) -> Result<()> {
-        let drive = open(name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    fn eject(&mut self, name: &str) -> Result<Ejected> {
+        // Opening a drive can take as long as ejecting: both sleep in the kernel while others use it.
+        match fork(&mut || eject_now(name))?.ended_within(limits::EJECT_MS)? {
+            None => Ok(Ejected::Underway),
+            Some(Ended::Exit(0)) => Ok(Ejected::Out),
+            Some(Ended::Exit(IS_EMPTY)) => Ok(Ejected::Empty),
+            Some(Ended::Exit(errno)) => Err(os!("eject", Errno(u16::from(errno)))),
+            Some(_) => Err(os!("eject", Errno::INTR)),
+        }
+    }
+}
+
+/// No error number of the kernel is as high.
+const IS_EMPTY: u8 = 255;
+
+/// In a process of its own; its exit code is 0, [`IS_EMPTY`] or the kernel's error.
+fn eject_now(name: &str) -> u8 {
+    let outcome = open(name, OFlags::RDONLY | OFlags::NONBLOCK).and_then(|drive| {
+        if matches!(drive_status(&drive), Ok(DriveStatus::NoDisc | DriveStatus::TrayOpen)) {
+            return Ok(IS_EMPTY);
+        }
         // The lock of a drive that has none cannot be opened; that is no reason to stop.
         let _ = ioctl_number(&drive, LOCK_DOOR, 0);
-        ioctl_number(&drive, EJECT, 0).map(|_| ()).map_err(|errno| os!("eject", errno))
-    }
+        ioctl_number(&drive, EJECT, 0).map(|_| 0).map_err(|errno| os!("eject", errno))
+    });
+    outcome.unwrap_or_else(|error| error.errno().map_or(5, |errno| u8::try_from(errno.0).unwrap_or(5)))
 }
 
 #[cfg(test)]

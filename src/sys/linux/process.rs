@@ -78,6 +78,14 @@ impl Child {
         Ok(Ended::Deadline)
     }
 
+    /// How it ended, if it did within `ms`; otherwise it goes on by itself.
+    ///
+    /// # Errors
+    /// `Os`.
+    pub(super) fn ended_within(self, ms: u64) -> Result<Option<Ended>> {
+        if self.ends_within(ms)? { self.reap().map(Some) } else { Ok(None) }
+    }
+
     /// True when it has ended already.
     ///
     /// # Errors
