@@ -77,7 +77,7 @@ if [ -n "$WORDS" ]; then
     everything
 else
     mkdir -p "$BENCH/results"
-    everything | tee "$result.part"
-    mv "$result.part" "$result"
+    everything | tee "$PARTS/result"
+    mv "$PARTS/result" "$result"
     say "written: ${result#"$REPO/"}"
 fi
