@@ -1,11 +1,12 @@
 //! Which line in /etc/shadow stands for this password? sha512-crypt, `$6$`.
 //!
 //! Ulrich Drepper, "Unix crypt using SHA-256 and SHA-512" (SHA-crypt.txt, 0.6); the step numbers are its own.
-//! Every buffer that held something derived from the password is overwritten.
+//! Every buffer that held something derived from the password is overwritten (`sha2` does so for its own).
 
 use crate::error::Result;
 use crate::facts::PasswordHash;
 use crate::limits;
+use sha2::{Digest, Sha512};
 use zeroize::Zeroize;
 
 /// Bytes of salt that count.
@@ -15,9 +16,6 @@ pub const RANDOM: usize = 12;
 
 const ROUNDS: u32 = 5000;
 const DIGEST: usize = 64;
-const BLOCK: usize = 128;
-/// Where in the last block its length stands.
-const LENGTH_AT: usize = BLOCK - size_of::<u128>();
 const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A salt of 16 characters that holds all of these random bytes.
@@ -53,42 +51,17 @@ pub fn sha512_crypt(password: &[u8], salt: &str, rounds: Option<u32>) -> Result<
     PasswordHash::parse(&text)
 }
 
-/// SHA-512 (FIPS 180-4) around the compression of `sha2`: ours are the block and the padding, so that both
-/// are overwritten, and one copy of the code.
-struct Hash {
-    state: [u64; 8],
-    block: [u8; BLOCK],
-    bytes: usize,
-}
+/// SHA-512 behind calls that are not inlined at each of their places: that would be 4 KB.
+struct Hash(Sha512);
 
 impl Hash {
-    /// The initial state (5.3.5).
     fn new() -> Self {
-        let state = [
-            0x6a09_e667_f3bc_c908,
-            0xbb67_ae85_84ca_a73b,
-            0x3c6e_f372_fe94_f82b,
-            0xa54f_f53a_5f1d_36f1,
-            0x510e_527f_ade6_82d1,
-            0x9b05_688c_2b3e_6c1f,
-            0x1f83_d9ab_fb41_bd6b,
-            0x5be0_cd19_137e_2179,
-        ];
-        Self { state, block: [0; BLOCK], bytes: 0 }
+        Self(Sha512::new())
     }
 
+    #[inline(never)]
     fn add(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.add_byte(*byte));
-    }
-
-    fn add_byte(&mut self, byte: u8) {
-        if let Some(place) = self.block.get_mut(self.bytes % BLOCK) {
-            *place = byte;
-        }
-        self.bytes = self.bytes.saturating_add(1);
-        if self.bytes.is_multiple_of(BLOCK) {
-            sha2::compress512(&mut self.state, core::slice::from_ref((&self.block).into()));
-        }
+        self.0.update(bytes);
     }
 
     /// Adds `length` bytes of `digest`, `digest`, `digest` ...
@@ -108,26 +81,9 @@ impl Hash {
         }
     }
 
-    /// Pads (5.1.2: one bit, zeros, the length in bits) and gives the digest.
-    fn finish(mut self) -> [u8; DIGEST] {
-        let bits = (self.bytes as u128).saturating_mul(8);
-        self.add_byte(0x80);
-        while self.bytes % BLOCK != LENGTH_AT {
-            self.add_byte(0);
-        }
-        self.add(&bits.to_be_bytes());
-        let mut digest = [0; DIGEST];
-        for (place, word) in digest.chunks_exact_mut(8).zip(self.state) {
-            place.copy_from_slice(&word.to_be_bytes());
-        }
-        digest
-    }
-}
-
-impl Drop for Hash {
-    fn drop(&mut self) {
-        self.state.zeroize();
-        self.block.zeroize();
+    #[inline(never)]
+    fn finish(self) -> [u8; DIGEST] {
+        self.0.finalize().into()
     }
 }
 
