@@ -44,6 +44,9 @@ vm-test: build
 
 test-full: test
 	tests/vm/scenarios.sh full
+	for suite in bookworm trixie; do for tool in dracut initramfs-tools; do \
+	    SUITE=$$suite INITRD=$$tool tests/vm/contents.sh || exit 1; \
+	done; done
 
 fuzz: toolchain
 	tests/fuzz.sh
