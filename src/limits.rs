@@ -53,7 +53,8 @@ pub const STOP_LOOK_MS: u64 = 50;
 pub const REPORT_EARLY_MS: u64 = 2_500;
 /// For one apply module.
 pub const APPLY_MODULE_MS: u64 = 60_000;
-/// For a drive to eject while a report waits; it goes on by itself after that (10 s were seen while udev probed it).
+/// For a drive to eject while a report waits; it goes on by itself after that. Our guess at why an early report
+/// on an emulated drive once missed its deadline by seconds; not measured apart.
 pub const EJECT_MS: u64 = 500;
 /// For one try of a report: the wireserver may be slow, but the next try must come.
 pub const REPORT_TRY_MS: u64 = 20_000;
