@@ -8,6 +8,7 @@
 #   plain.img                the same initrd without preroot (a link): the difference is what preroot costs
 # Rebuilt when the root tree, the binary, a hook, a unit or the laboratory's own files change.
 # HOST_KEYS=image: the image has SSH host keys already, and nobody makes new ones (bench: their time is luck).
+# INIT=shell: the initrd of dracut has no systemd, its own scripts start the stages.
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
 
@@ -23,6 +24,7 @@ case $PROVISIONER in
     *) die "PROVISIONER is preroot, none or cloud-init, not '$PROVISIONER'" ;;
 esac
 [ "${HOST_KEYS:-new}" = new ] || variant+=-keys
+[ "${INIT:-systemd}" = systemd ] || variant+=-shell
 installed=$(cd "$REPO" && find "${inputs[@]}" -type f -print0 | sort -z | xargs -0 sha256sum)
 image=$VM_DIR/image-$SUITE-$INITRD$variant-$(digest "$(basename "$tree")" "$installed")
 plain=$VM_DIR/plain-$(basename "$tree").img
@@ -36,7 +38,9 @@ root_partuuid=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa
 make_initrd() {
     local command
     case $INITRD in
-        dracut) command="dracut --quiet --force --no-hostonly /tmp/initrd.img $release" ;;
+        dracut)
+            command="dracut --quiet --force --no-hostonly /tmp/initrd.img $release"
+            [ "${INIT:-systemd}" = systemd ] || command+=" --omit 'systemd systemd-initrd dracut-systemd'" ;;
         initramfs-tools) command="mkinitramfs -o /tmp/initrd.img $release" ;;
     esac
     # shellcheck disable=SC2016 # the inner shell's

@@ -24,13 +24,13 @@ ROOT='root=PARTUUID=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa ro'
 # world: everything as on Azure; a scenario then changes what it is about.
 world() {
     image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance more_initrd=''
-    suite=bookworm tool=dracut
+    suite=bookworm tool=dracut init=systemd
 }
 
 image_dir() {
     case $guest in
         appliance) SUITE=$suite "$REPO/tests/vm/appliance.sh" ;;
-        *) SUITE=$suite INITRD=$tool WITHOUT_PLAIN=yes "$REPO/tests/vm/build-image.sh" ;;
+        *) SUITE=$suite INITRD=$tool INIT=$init WITHOUT_PLAIN=yes "$REPO/tests/vm/build-image.sh" ;;
     esac
 }
 

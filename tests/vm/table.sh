@@ -146,6 +146,7 @@ real_complete() {
 monitored() { more_initrd=monitor.cpio append="$append rdinit=/lab/init"; }
 real_dracut() { real; tool=dracut; monitored; real_complete real-dracut; initrd_network_untouched; }
 real_itools() { real; tool=initramfs-tools; monitored; real_complete real-initramfs-tools; initrd_network_untouched; }
+real_shell() { real; init=shell; monitored; real_complete real-shell; initrd_network_untouched; }
 real_trixie_dracut() { real; suite=trixie tool=dracut; real_complete real-trixie-dracut; }
 real_trixie_itools() { real; suite=trixie tool=initramfs-tools; real_complete real-trixie-initramfs-tools; }
 real_blacklisted() { real; append="$append module_blacklist=udf,isofs"; real_complete real-blacklisted; }
@@ -182,6 +183,7 @@ critical_path() {
 }
 scenario real-dracut full real_dracut
 scenario real-initramfs-tools full real_itools
+scenario real-shell full real_shell
 scenario real-trixie-dracut full real_trixie_dracut
 scenario real-trixie-initramfs-tools full real_trixie_itools
 scenario real-blacklisted full real_blacklisted
