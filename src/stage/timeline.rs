@@ -39,7 +39,7 @@ struct Span {
     last_us: u64,
 }
 
-/// Prints the stages as a table, then every event.
+/// Prints the stages as a table, then every event, the kernel's start first: it is where the clock starts.
 ///
 /// # Errors
 /// `NotApplicable` when nothing was recorded in this boot; `Os`.
@@ -50,6 +50,7 @@ pub(super) fn run(kernel: &mut Kernel<'_>, window: &mut [u8], out: &mut dyn Writ
     // Standard output that takes nothing is not our fault.
     let _ = print_table(out, &spans, &outcomes);
     let _ = out.write_str("\n");
+    let _ = print_entry(out, &Entry { us: 0, level: 6, stage: "kernel", text: "starts" });
     each_entry(kernel, window, &mut |entry| {
         let _ = print_entry(out, entry);
     })
@@ -82,7 +83,7 @@ fn print_table(out: &mut dyn Write, spans: &[Span], outcomes: &Outcomes) -> fmt:
     writeln!(out, "{:<14} {:>12} {:>12} {:>10}  ended", "stage", "first word", "last word", "took")?;
     for span in spans {
         let known = outcomes.iter().find(|outcome| outcome.stage == span.stage);
-        write!(out, "{:<14} {:>12} {:>12}", Shown(&span.stage), Since(span.first_us), Since(span.last_us))?;
+        write!(out, "{:<14} {} {}", Shown(&span.stage), Since(span.first_us), Since(span.last_us))?;
         match known {
             Some(outcome) => writeln!(out, " {:>7} ms  {}", outcome.took_ms, outcome.word)?,
             None => writeln!(out, " {:>10}  running, or stopped", "-")?,
@@ -101,17 +102,15 @@ fn print_entry(out: &mut dyn Write, entry: &Entry<'_>) -> fmt::Result {
         4 => "warning ",
         _ => "",
     };
-    writeln!(out, "{:>12}  {:<10} {mark}{}", Since(entry.us), Shown(entry.stage), Shown(entry.text))
+    writeln!(out, "{}  {:<10} {mark}{}", Since(entry.us), Shown(entry.stage), Shown(entry.text))
 }
 
-/// Microseconds since the kernel's start, as dmesg prints them.
+/// Microseconds since the kernel's start, as dmesg prints them, in twelve columns.
 struct Since(u64);
 
 impl fmt::Display for Since {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = heapless::String::<24>::new();
-        write!(text, "{}.{:03} s", self.0 / 1_000_000, self.0 / 1000 % 1000)?;
-        f.pad(&text)
+        write!(f, "{:>6}.{:03} s", self.0 / 1_000_000, self.0 / 1000 % 1000)
     }
 }
 
@@ -148,6 +147,7 @@ modules             1.302 s      1.302 s      43 ms  done
 fetch               1.400 s      2.000 s          -  running, or stopped
 grow                      -            -       2 ms  not-applicable
 
+     0.000 s  kernel     starts
      1.302 s  modules    5 modules loaded in 43 ms
      1.400 s  fetch      lease
      2.000 s  fetch      warning no ?[2J
@@ -163,8 +163,8 @@ grow                      -            -       2 ms  not-applicable
 
     #[test]
     fn times_have_milliseconds() {
-        assert_eq!(Since(0).to_string(), "0.000 s");
-        assert_eq!(Since(61_000_999).to_string(), "61.000 s");
+        assert_eq!(Since(0).to_string(), "     0.000 s");
+        assert_eq!(Since(61_000_999).to_string(), "    61.000 s");
     }
 
     proptest! {

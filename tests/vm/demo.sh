@@ -105,6 +105,19 @@ by_password() {
 
 heading '4. The timeline, from the machine itself'
 if answer=$(as_root 'preroot timeline' 2>&1); then printf '%s\n' "$answer" | sed 's/^/   /'; else bad "timeline: $answer"; fi
+while read -r step pattern; do
+    printf '%s\n' "$answer" | grep -qE " s  $pattern" || bad "the timeline lacks: $step"
+done <<'STEPS'
+kernel kernel +starts
+modules modules +.*loaded
+medium fetch +sr0: ovf-env
+root grow +.*grown from 2.0 GiB to 7.9 GiB
+lease fetch +lease of
+IMDS fetch +IMDS answered
+seed persist +seed is on the root
+apply apply +this VM is provisioned
+Ready report +the platform knows: Ready
+STEPS
 
 heading "5. Logging in as $VM_USER@${address:-?}"
 if answer=$(by_key 'echo "$(hostname), $(id -un), groups $(id -Gn | tr " " ",")"' 2>&1); then point 'ssh with the key' "$answer"

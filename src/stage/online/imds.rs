@@ -30,12 +30,17 @@ pub enum Body<'a> {
 /// # Errors
 /// The last try's error, or what `body` returns that a new try cannot help (anything but `Malformed`).
 pub fn ask_imds(session: &mut Session<'_>, body: &mut dyn FnMut(Body<'_>) -> Result<()>) -> Result<()> {
-    let until_us = session.now_us().saturating_add(limits::IMDS_MS * 1000);
+    let begin_us = session.now_us();
+    let until_us = begin_us.saturating_add(limits::IMDS_MS * 1000);
     let mut path = PATH;
     let mut said = None;
     loop {
         let next = match ask(session, path, until_us, body) {
-            Ok(outcome) if outcome.is_success() => return Ok(()),
+            Ok(outcome) if outcome.is_success() => {
+                let after = Value::Millis(session.now_us().saturating_sub(begin_us) / 1000);
+                session.say(Level::Info, "IMDS answered after {}", &[after]);
+                return Ok(());
+            }
             Ok(Outcome { status: 400, .. }) if path == PATH => {
                 path = OLD_PATH;
                 continue;

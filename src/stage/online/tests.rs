@@ -257,6 +257,7 @@ fn a_lease_an_answer_and_the_link_as_it_was() {
         "{:?}",
         world.log.lines
     );
+    assert!(world.log.lines[1].starts_with("fetch: IMDS answered after"), "{:?}", world.log.lines);
 }
 
 #[test]
