@@ -16,6 +16,10 @@ pub(super) const SHADOW: &str = "etc/shadow";
 pub(super) const GROUP: &str = "etc/group";
 /// Passwords and members of groups.
 pub(super) const GSHADOW: &str = "etc/gshadow";
+/// User ids for containers of users.
+pub(super) const SUBUID: &str = "etc/subuid";
+/// Group ids for them.
+pub(super) const SUBGID: &str = "etc/subgid";
 const LOGIN_DEFS: &str = "etc/login.defs";
 /// lckpwdf(3)'s file. shadow-utils makes `/etc/passwd.lock` and the like too, but takes this one first, and
 /// systemd takes only this one: so one lock is enough.

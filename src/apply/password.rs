@@ -41,8 +41,7 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     // Refuses system accounts.
     account::require(root.dir, &mut root.buffers, &user.value)?;
     let hash = facts.password.as_ref().map_or(NO_PASSWORD, |hash| hash.value.as_str()).as_bytes();
-    let day = root.day().map(Digits::of).transpose()?;
-    let day = day.as_ref().map(Digits::as_bytes).unwrap_or_default();
+    let day = Digits::of(root.day())?;
     let buffers = &mut root.buffers;
     account::locked(root.dir, &mut |dir| {
         replace::edit(
@@ -52,7 +51,7 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
             &mut |old, out| match find(old, name) {
                 None => Err(malformed!(SHADOW, "administrator has no entry", 0)),
                 Some(line) if is_as_asked(&line, facts) => out.put(old),
-                Some(_) => set_fields(old, name, &[(PASSWORD, hash), (CHANGED, day)], out),
+                Some(_) => set_fields(old, name, &[(PASSWORD, hash), (CHANGED, day.as_bytes())], out),
             },
         )?;
         // A password or nothing in passwd itself would count instead of shadow's.

@@ -9,6 +9,8 @@ use std::boxed::Box;
 use std::string::String;
 use std::vec::Vec;
 
+mod shadow_utils;
+
 const KEY: &str = "ssh-ed25519 AAAAC3Nz ops@cloud";
 const HASH: &str = "$6$salt$hash";
 const DAY: i64 = 20_000;

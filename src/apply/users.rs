@@ -4,14 +4,14 @@
 //! that an account that exists is whole. No `-` backup files are made: the old file is whole until the
 //! rename, and a copy of shadow is one more place for hashes.
 
-use super::account::{self, Account, GROUP, GSHADOW, PASSWD, SHADOW};
+use super::account::{self, Account, GROUP, GSHADOW, PASSWD, SHADOW, SUBGID, SUBUID};
 use super::password::NO_PASSWORD;
 use super::replace::{self, Target};
 use super::{Buffers, Object, Root, State, exists, home, join, named, read};
 use crate::error::Result;
 use crate::facts::{Facts, UserName};
 use crate::format::login_defs::LoginDefsRepr;
-use crate::format::passwd::{self, find, free_id};
+use crate::format::passwd::{self, SubIds, find, free_id, free_range};
 use crate::format::text::Out;
 use crate::sys::Dir;
 
@@ -74,7 +74,12 @@ fn add_account(editor: &mut Editor<'_, '_>) -> Result<()> {
     for group in GROUPS {
         join_group(editor, group)?;
     }
-    if known.is_some() { Ok(()) } else { add_user(editor, &account) }
+    if known.is_some() {
+        return Ok(());
+    }
+    add_sub_ids(editor, object!(SUBUID), editor.defs.sub_uids)?;
+    add_sub_ids(editor, object!(SUBGID), editor.defs.sub_gids)?;
+    add_user(editor, &account)
 }
 
 /// Chooses the ids, and makes the user's own group as USERGROUPS_ENAB does. A group of that name that is
@@ -93,12 +98,17 @@ fn new_account(editor: &mut Editor<'_, '_>) -> Result<Account> {
             (gid.ok_or(unsupported!(GROUP, "no free group id between GID_MIN and GID_MAX"))?, true)
         }
     };
+    // As groupadd: gshadow only where the image uses it, and locked; without it the lock is here.
+    let has_gshadow = exists(editor.dir, GSHADOW)?;
     if is_new {
-        let digits = Digits::of(gid)?;
-        add_line(editor, Target::existing(object!(GROUP)), &[name.as_bytes(), b"x", digits.as_bytes(), b""])?;
+        let (password, digits): (&[u8], _) = (if has_gshadow { b"x" } else { b"!" }, Digits::of(Some(gid))?);
+        add_line(
+            editor,
+            Target::existing(object!(GROUP)),
+            &[name.as_bytes(), password, digits.as_bytes(), b""],
+        )?;
     }
-    // As groupadd: only where the image uses it, and locked.
-    if exists(editor.dir, GSHADOW)? {
+    if has_gshadow {
         add_line(editor, Target::existing(object!(GSHADOW)), &[name.as_bytes(), b"!", b"", b""])?;
     }
     Ok(Account { uid, gid, home: join(&["home/", name])? })
@@ -107,18 +117,37 @@ fn new_account(editor: &mut Editor<'_, '_>) -> Result<Account> {
 /// No password: `*`, not `!`, which sshd without PAM (Alpine) takes for an account that may not log in at all,
 /// keys included (OpenSSH `LOCKED_PASSWD_PREFIX`). Module `password` sets one where there is one.
 fn add_shadow(editor: &mut Editor<'_, '_>) -> Result<()> {
-    let day = editor.day.map(Digits::of).transpose()?;
-    let day = day.as_ref().map(Digits::as_bytes).unwrap_or_default();
-    let (min, max) = (Digits::of(editor.defs.min_days)?, Digits::of(editor.defs.max_days)?);
-    let warn = Digits::of(editor.defs.warn_days)?;
+    let (day, min) = (Digits::of(editor.day)?, Digits::of(editor.defs.min_days)?);
+    let (max, warn) = (Digits::of(editor.defs.max_days)?, Digits::of(editor.defs.warn_days)?);
     let name = editor.user.as_str().as_bytes();
-    let fields =
-        [name, NO_PASSWORD.as_bytes(), day, min.as_bytes(), max.as_bytes(), warn.as_bytes(), b"", b"", b""];
+    let fields = [
+        name,
+        NO_PASSWORD.as_bytes(),
+        day.as_bytes(),
+        min.as_bytes(),
+        max.as_bytes(),
+        warn.as_bytes(),
+        b"",
+        b"",
+        b"",
+    ];
     add_line(editor, Target::root(SHADOW, object!(SHADOW), 0o600), &fields)
 }
 
+/// Only where the image uses them, as useradd: rootless containers need them.
+fn add_sub_ids(editor: &mut Editor<'_, '_>, file: &'static Object, ids: SubIds) -> Result<()> {
+    if ids.count == 0 || !exists(editor.dir, file.name)? {
+        return Ok(());
+    }
+    let taken = read(editor.dir, file.name, file, editor.buffers.old)?;
+    let Some(first) = free_range(taken, ids) else { return Ok(()) };
+    let (first, count) = (Digits::of(Some(first))?, Digits::of(Some(ids.count))?);
+    let name = editor.user.as_str().as_bytes();
+    add_line(editor, Target::existing(file), &[name, first.as_bytes(), count.as_bytes()])
+}
+
 fn add_user(editor: &mut Editor<'_, '_>, account: &Account) -> Result<()> {
-    let (uid, gid) = (Digits::of(account.uid)?, Digits::of(account.gid)?);
+    let (uid, gid) = (Digits::of(Some(account.uid))?, Digits::of(Some(account.gid))?);
     let home = join(&["/", &account.home])?;
     let shell: &[u8] = if exists(editor.dir, "bin/bash")? { b"/bin/bash" } else { b"/bin/sh" };
     let name = editor.user.as_str().as_bytes();
@@ -158,10 +187,13 @@ pub(super) struct Digits {
 }
 
 impl Digits {
-    pub(super) fn of(number: u32) -> Result<Self> {
+    /// Empty for no number.
+    pub(super) fn of(number: Option<u32>) -> Result<Self> {
         let mut bytes = [0; 10];
         let mut out = Out::new(too_many!("number"), &mut bytes);
-        out.put_number(u64::from(number))?;
+        if let Some(number) = number {
+            out.put_number(u64::from(number))?;
+        }
         let len = out.as_bytes().len();
         Ok(Self { bytes, len })
     }

@@ -1,6 +1,6 @@
 //! login.defs(5): the numbers useradd takes from it.
 
-use super::passwd::IdRange;
+use super::passwd::{IdRange, SubIds};
 use super::text::{lines, words};
 
 /// The settings we follow; [`Default`] is what shadow uses when the file says nothing.
@@ -12,18 +12,25 @@ pub struct LoginDefsRepr {
     pub gids: IdRange,
     /// Mode of a new home: HOME_MODE, else what UMASK leaves of 0777.
     pub home_mode: u32,
-    /// PASS_MIN_DAYS.
-    pub min_days: u32,
+    /// PASS_MIN_DAYS; a setting that is missing leaves the field of shadow empty.
+    pub min_days: Option<u32>,
     /// PASS_MAX_DAYS.
-    pub max_days: u32,
+    pub max_days: Option<u32>,
     /// PASS_WARN_AGE.
-    pub warn_days: u32,
+    pub warn_days: Option<u32>,
+    /// SUB_UID_MIN, SUB_UID_MAX, SUB_UID_COUNT.
+    pub sub_uids: SubIds,
+    /// SUB_GID_MIN, SUB_GID_MAX, SUB_GID_COUNT.
+    pub sub_gids: SubIds,
 }
 
 impl Default for LoginDefsRepr {
     fn default() -> Self {
         let people = IdRange { min: 1000, max: 60_000 };
-        Self { uids: people, gids: people, home_mode: 0o755, min_days: 0, max_days: 99_999, warn_days: 7 }
+        let (min_days, max_days, warn_days) = (None, None, None);
+        let sub = SubIds { min: 100_000, max: 600_100_000, count: 65_536 };
+        let (uids, gids, sub_uids, sub_gids) = (people, people, sub, sub);
+        Self { uids, gids, home_mode: 0o755, min_days, max_days, warn_days, sub_uids, sub_gids }
     }
 }
 
@@ -43,9 +50,15 @@ impl LoginDefsRepr {
                 b"GID_MAX" => defs.gids.max = value,
                 b"UMASK" => umask = Some(value),
                 b"HOME_MODE" => home_mode = Some(value),
-                b"PASS_MIN_DAYS" => defs.min_days = value,
-                b"PASS_MAX_DAYS" => defs.max_days = value,
-                b"PASS_WARN_AGE" => defs.warn_days = value,
+                b"PASS_MIN_DAYS" => defs.min_days = Some(value),
+                b"PASS_MAX_DAYS" => defs.max_days = Some(value),
+                b"PASS_WARN_AGE" => defs.warn_days = Some(value),
+                b"SUB_UID_MIN" => defs.sub_uids.min = value,
+                b"SUB_UID_MAX" => defs.sub_uids.max = value,
+                b"SUB_UID_COUNT" => defs.sub_uids.count = value,
+                b"SUB_GID_MIN" => defs.sub_gids.min = value,
+                b"SUB_GID_MAX" => defs.sub_gids.max = value,
+                b"SUB_GID_COUNT" => defs.sub_gids.count = value,
                 _ => {}
             }
         }
@@ -80,7 +93,7 @@ mod tests {
         let text = b"#UID_MIN 5\nUID_MIN\t\t  500\nUMASK 077\nPASS_MAX_DAYS 90 # x\nGID_MAX x\n";
         let defs = LoginDefsRepr::parse(text);
         assert_eq!((defs.uids.min, defs.uids.max, defs.gids.max), (500, 60_000, 60_000));
-        assert_eq!((defs.home_mode, defs.max_days), (0o700, 90));
+        assert_eq!((defs.home_mode, defs.max_days), (0o700, Some(90)));
         assert_eq!(LoginDefsRepr::parse(b"UMASK 022\nHOME_MODE 0750\n").home_mode, 0o750);
         assert_eq!(LoginDefsRepr::parse(b""), LoginDefsRepr::default());
     }

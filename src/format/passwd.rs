@@ -1,7 +1,7 @@
-//! passwd, shadow, group and gshadow: who is in them, which id is free, and the file with one line changed.
+//! passwd, shadow, group, gshadow, subuid and subgid: who is in them, which id is free, and the file with one line changed.
 //!
-//! All four are lines of fields between `:`, the first being the name (passwd(5), shadow(5), group(5),
-//! gshadow(5)). An edit copies every other line byte for byte: comments, blank lines, NIS lines (`+`, `-`)
+//! All are lines of fields between `:`, the first being the name (passwd(5), shadow(5), group(5),
+//! gshadow(5), subuid(5)). An edit copies every other line byte for byte: comments, blank lines, NIS lines (`+`, `-`)
 //! and lines that break the rules. New lines go before the first NIS `+` line, so that a local account wins.
 
 use super::text::{Out, bare, lines, number};
@@ -14,6 +14,18 @@ pub struct IdRange {
     pub min: u32,
     /// Last.
     pub max: u32,
+}
+
+/// Ids that users may map into their containers' user namespaces (login.defs SUB_UID_MIN, SUB_UID_MAX,
+/// SUB_UID_COUNT and the same for groups).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SubIds {
+    /// First that may be given away.
+    pub min: u32,
+    /// Last.
+    pub max: u32,
+    /// How many each new user gets; 0 for none.
+    pub count: u32,
 }
 
 /// One line, split when asked.
@@ -108,6 +120,26 @@ pub fn free_id(text: &[u8], range: IdRange, wanted: Option<u32>) -> Option<u32> 
     }
 }
 
+/// First of the lowest `ids.count` ids in a row that no line of subuid or subgid has; `None` when there are not
+/// so many. Source: shadow 4.13 `lib/subordinateio.c`, find_free_range.
+#[must_use]
+pub fn free_range(text: &[u8], ids: SubIds) -> Option<u32> {
+    let mut first = ids.min;
+    loop {
+        let end = first.checked_add(ids.count).filter(|end| end.saturating_sub(1) <= ids.max)?;
+        let overlap = lines(text).filter_map(|line| {
+            let line = View(bare(line));
+            let taken = number(line.field(1))?;
+            let taken_end = taken.saturating_add(number(line.field(2))?);
+            (taken < end && first < taken_end).then_some(taken_end)
+        });
+        match overlap.max() {
+            None => return Some(first),
+            Some(taken_end) => first = taken_end,
+        }
+    }
+}
+
 /// `old` with one line more, made of fields.
 ///
 /// # Errors
@@ -198,7 +230,9 @@ fn change(
 
 #[cfg(test)]
 mod tests {
-    use super::{IdRange, PASSWORD, UserRepr, add, add_member, find, free_id, set_fields};
+    use super::{
+        IdRange, PASSWORD, SubIds, UserRepr, add, add_member, find, free_id, free_range, set_fields,
+    };
     use crate::format::text::{Out, bare, lines};
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
     use std::string::String;
@@ -303,6 +337,20 @@ mod tests {
             if find(before.as_bytes(), "me").is_none() {
                 let text = edited(|out| set_fields(file.as_bytes(), "me", &[(1, b"$6$")], out));
                 prop_assert_eq!(text, std::format!("{before}me:$6$:1:0:::\n{after}"));
+            }
+        }
+
+        #[test]
+        fn a_free_range_overlaps_no_line(
+            taken in proptest::collection::vec((0_u32..100, 0_u32..30), 0..8), count in 0_u32..40,
+        ) {
+            let text: String = taken.iter().map(|(at, n)| std::format!("u:{at}:{n}\n")).collect();
+            let fits = |first: u32| {
+                first + count <= 80 && taken.iter().all(|(at, n)| first + count <= *at || at + n <= first || count * n == 0)
+            };
+            let found = free_range(text.as_bytes(), SubIds { min: 10, max: 79, count });
+            if count > 0 {
+                prop_assert_eq!(found, (10..80).find(|first| fits(*first)));
             }
         }
 
