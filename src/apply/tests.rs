@@ -40,7 +40,7 @@ impl Image {
             Owner { mode: 0o640, uid: 0, gid: 42 },
             "root:*::\nadm:*::\nsudo:*::\nshadow:*::\n",
         )
-        .put("etc/login.defs", "UMASK\t\t022\nUID_MIN 1000\nUID_MAX 60000\nPASS_MAX_DAYS 99999\n")
+        .put("etc/login.defs", "UMASK\t\t022\nUID_MIN 1000\nUID_MAX 60000\nPASS_MIN_DAYS 0\nPASS_MAX_DAYS 99999\nPASS_WARN_AGE 7\n")
         .put("etc/hostname", "image\n")
         .put("etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\timage\n::1\tlocalhost\n")
         .put("etc/skel/.bashrc", "# bashrc\n")
@@ -490,7 +490,7 @@ fn a_minimal_image_without_shadow_skel_or_sudo_gets_an_account() {
     image.root.remove_dir("home").unwrap();
     image.all();
     assert!(image.text("etc/passwd").ends_with(":/home/ops:/bin/sh\n"));
-    assert_eq!(image.text("etc/shadow"), std::format!("ops:{HASH}:20000:0:99999:7:::\n"));
+    assert_eq!(image.text("etc/shadow"), std::format!("ops:{HASH}:20000::::::\n"));
     assert_eq!(image.root.owner("etc/shadow").unwrap(), Owner::root(0o600));
     assert!(image.root.text("etc/gshadow").is_none());
     assert!(image.text("etc/hosts").starts_with("127.0.0.1\tlocalhost\n127.0.1.1\tvm1"));
