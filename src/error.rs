@@ -79,7 +79,7 @@ pub enum Kind {
     TooMany,
     /// A deadline passed; the number is how long, in milliseconds.
     Deadline,
-    /// The facts are on the network (exit code 75).
+    /// Nothing is broken, but there is no way over the network yet (exit code 75).
     NeedNetwork,
     /// Not our platform, or nothing to do here (exit code 76).
     NotApplicable,
@@ -215,7 +215,7 @@ impl Error {
     /// This process was asked to stop.
     pub const STOPPED: Self = os!("asked to stop", Errno::INTR);
 
-    /// The facts are on the network.
+    /// There is no way over the network yet.
     pub const NEED_NETWORK: Self =
         const { &Rule { kind: Kind::NeedNetwork, what: "", rule: "network needed" } }.at(0);
 

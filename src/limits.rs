@@ -105,8 +105,6 @@ pub const HEALTH_BODY: usize = 6 * 1024;
 pub const LINKS: usize = 64;
 /// Routes of a lease (option 121).
 pub const ROUTES: usize = 16;
-/// Block devices looked at.
-pub const DISKS: usize = 128;
 /// Optical drives looked at; a VM has one or two.
 pub const OPTICAL_DRIVES: usize = 8;
 /// Extents of one file on a medium; a mastered file has one.
@@ -131,8 +129,6 @@ pub const TCP_RX: usize = 16_384;
 pub const GPT_ARRAY: usize = 32 * 1024;
 /// Lent to `grow`: three blocks of 4096, an entry array, one more window, and the names of the block devices.
 pub const GROW_SCRATCH: usize = GPT_ARRAY + 4 * 4096 + 8 * 1024;
-/// The kernel command line; x86 cuts at 2048, others at 4096.
-pub const KERNEL_COMMAND_LINE: usize = 4096;
 /// A block device's kernel name: `BDEVNAME_SIZE`.
 pub const DEVICE_NAME: usize = 32;
 /// A file system's or partition's label: btrfs has the longest.

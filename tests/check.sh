@@ -163,6 +163,11 @@ rule 'no libc in the dependency tree' nothing libc_in_tree
 rule 'the release binary builds' "$CARGO" build --quiet --release --locked
 rule 'static: no interpreter, no dynamic section, nothing undefined' nothing dynamic_parts
 rule "at most $CEILING_BYTES bytes (the budget is $BUDGET_BYTES)" within_ceiling
+if "$CARGO" deny --version >/dev/null 2>&1; then
+    rule 'licences, sources and bans hold (cargo deny)' "$CARGO" deny --offline --log-level warn check licenses sources bans
+else
+    printf 'skipped licences, sources and bans (cargo deny): cargo-deny is not installed\n'
+fi
 rule 'shell scripts pass shellcheck' shellcheck_all
 rule 'every source and module has its row in docs/' nothing missing_rows
 rule 'every format has a fuzz target' nothing missing_fuzz

@@ -169,6 +169,7 @@ fn conclude(kernel: &mut Kernel<'_>, command: &Command, outcome: Result<()>, ms:
     let (word, code) = match outcome {
         Ok(()) => ("done", 0),
         Err(error) if error.is(Kind::NotApplicable) => ("not-applicable", error.exit_code()),
+        Err(error) if error.is(Kind::NeedNetwork) => ("needs-network", error.exit_code()),
         Err(error) if error == Error::STOPPED => {
             kernel.say(Level::Info, stage, "stopped: it was asked to", &[]);
             ("stopped", 1)

@@ -15,7 +15,7 @@ pub(super) type Word = heapless::String<16>;
 pub(super) struct Outcome {
     /// The stage.
     pub(super) stage: Word,
-    /// `done`, `failed` or `not-applicable`.
+    /// `done`, `failed`, `stopped`, `needs-network` or `not-applicable`.
     pub(super) word: Word,
     /// How long it took, milliseconds.
     pub(super) took_ms: u64,

@@ -50,7 +50,8 @@ struct Found {
 /// Tells the platform. `body` holds a request's body: [`limits::HEALTH_BODY`] bytes.
 ///
 /// # Errors
-/// `NotApplicable` when there is nothing to tell, or not by this call; why the platform could not be told.
+/// `NotApplicable` when there is nothing to tell, or not by this call; `NeedNetwork` when an early report did not
+/// arrive; why the platform could not be told.
 pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], command: &Command) -> Result<()> {
     let begin_us = kernel.clock.now_us();
     let machine = machine::observe(kernel);
@@ -279,7 +280,7 @@ fn tell(kernel: &mut Kernel<'_>, way: &mut Way<'_>, health: Health<'_>) -> Resul
         Err(error) if way.is_early => {
             let text = "not told yet: {}; tried again once the network is up";
             kernel.say(Level::Info, STAGE, text, &[Value::Why(error)]);
-            Err(not_applicable!("left to the late report"))
+            Err(Error::NEED_NETWORK)
         }
         outcome => outcome,
     }

@@ -21,6 +21,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 VM_ID = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf"
 CANARY = "canary-of-custom-data"
+NEEDS_NETWORK = 75
 NOT_APPLICABLE = 76
 
 
@@ -186,7 +187,7 @@ def test_a_fatal_verdict_of_the_initrd():
 def test_early_without_a_lease_is_left_to_the_late_report():
     with World() as world:
         begin = time.monotonic()
-        assert world.report("--early") == NOT_APPLICABLE
+        assert world.report("--early") == NEEDS_NETWORK
         assert time.monotonic() - begin < 1 and world.asked() == []
 
 

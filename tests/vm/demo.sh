@@ -111,7 +111,7 @@ done <<'STEPS'
 kernel kernel +starts
 modules modules +.*loaded
 medium fetch +sr0: ovf-env
-root grow +.*grown from 2.0 GiB to 7.9 GiB
+root grow +.*grown from 2.0 GiB to 7[.][0-9] GiB
 lease fetch +lease of
 IMDS fetch +IMDS answered
 seed persist +seed is on the root

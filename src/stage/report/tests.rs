@@ -2,7 +2,7 @@
 
 use super::{TOLD, run};
 use crate::cli::{Command, Verb};
-use crate::error::{Errno, Kind, Result};
+use crate::error::{Errno, Error, Kind, Result};
 use crate::facts::{DeviceName, Facts, InstanceId};
 use crate::limits;
 use crate::net::Buffers;
@@ -308,7 +308,8 @@ fn nothing_is_sent_where_nothing_is_ours() {
 fn an_early_report_that_fails_is_left_to_the_late_one() {
     let mut world = provisioned();
     let mut wire = Wire::new(&[(0, "")]);
-    assert!(is_not_applicable(report(&mut world, &mut wire, &Command { early: true, ..late() })));
+    let error = report(&mut world, &mut wire, &Command { early: true, ..late() }).unwrap_err();
+    assert_eq!((error, error.exit_code()), (Error::NEED_NETWORK, 75));
     assert!(world.clock.sleeps.iter().sum::<u64>() <= limits::REPORT_EARLY_MS);
     assert!(world.root.text(seed::REPORTED).is_none());
 }
