@@ -22,6 +22,7 @@ pub mod error;
 
 pub mod apply;
 pub mod cli;
+pub mod config;
 pub mod disk;
 pub mod event;
 pub mod facts;

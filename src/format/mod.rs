@@ -6,6 +6,7 @@
 pub mod authorized_keys;
 pub mod base64;
 pub mod cmdline;
+pub mod config;
 pub mod crc32;
 pub mod dhcp;
 pub mod field;

@@ -1,0 +1,470 @@
+//! preroot.conf and waagent.conf: what did the image's maker settle, and which line settled it?
+//!
+//! Both have waagent's grammar (`ConfigurationProvider.load` of WALinuxAgent, common/conf.py): `KEY=VALUE` lines, the
+//! last one of a key counts. A line without `=` or starting with `#` says nothing, a value ends at `#`, quotes and
+//! blanks around it go, `None` takes back what was said. A switch is `y` or `n` in any case. A value that is none of
+//! its key's leaves the default, which for some keys is not the same without any file as with a waagent.conf.
+
+use super::text::{bare, lines};
+
+/// Bytes of all values said together; paths and mount options, a few dozen bytes each.
+const VALUES: usize = 1024;
+
+/// What the values of a key are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// `y` or `n`.
+    Switch,
+    /// A number as Python's `int` reads it, from 0 to 2^32 - 1.
+    Number,
+    /// As `Number`; there may be none by default.
+    Optional,
+    /// An absolute path without `..`.
+    Path,
+    /// Printable ASCII without blanks, or nothing.
+    Word,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+impl Kind {
+    /// What a value has to be, for a person whose value is not.
+    #[must_use]
+    pub const fn wanted(self) -> &'static str {
+        match self {
+            Self::Switch => "wants y or n",
+            Self::Number | Self::Optional => "wants a number",
+            Self::Path => "wants an absolute path",
+            Self::Word => "wants printable characters without blanks",
+            Self::Choice(_) => "is none of the words for this key",
+        }
+    }
+
+    fn takes(self, text: &str) -> bool {
+        match self {
+            Self::Switch => switch(text).is_some(),
+            Self::Number | Self::Optional => number(text).is_some(),
+            Self::Path => {
+                let is_absolute = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+                is_absolute && text.split('/').all(|name| name != "..")
+            }
+            Self::Word => text.bytes().all(|byte| byte.is_ascii_graphic()),
+            Self::Choice(words) => words.contains(&text),
+        }
+    }
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name in both files: the same, so that a waagent.conf can be copied.
+    pub name: &'static str,
+    /// Its values.
+    pub kind: Kind,
+    /// The default of waagent's code, for an image that has a waagent.conf.
+    pub waagents: &'static str,
+    /// The default without one.
+    pub ours: &'static str,
+}
+
+const AGENTS: Kind = Kind::Choice(&["auto", "preroot", "waagent", "cloud-init", "disabled"]);
+const HOST_KEYS: Kind = Kind::Choice(&["auto", "rsa", "dsa", "ecdsa", "ed25519"]);
+const FILE_SYSTEMS: Kind = Kind::Choice(&["ext2", "ext3", "ext4", "xfs", "btrfs"]);
+
+macro_rules! value_of {
+    (Switch) => { bool };
+    (Number) => { u32 };
+    (Optional) => { Option<u32> };
+    ($text:ident) => { &str };
+}
+macro_rules! read_as {
+    (Switch, $text:expr) => {
+        switch($text).unwrap_or_default()
+    };
+    (Number, $text:expr) => {
+        number($text).unwrap_or_default()
+    };
+    (Optional, $text:expr) => {
+        number($text)
+    };
+    ($kind:ident, $text:expr) => {
+        $text
+    };
+}
+macro_rules! kind_of {
+    (Switch) => {
+        Kind::Switch
+    };
+    (Number) => {
+        Kind::Number
+    };
+    (Optional) => {
+        Kind::Optional
+    };
+    (Path) => {
+        Kind::Path
+    };
+    (Word) => {
+        Kind::Word
+    };
+    ($choice:ident) => {
+        $choice
+    };
+}
+macro_rules! keys {
+    ($($(#[$doc:meta])* $get:ident: $kind:ident = $name:literal, $waagents:literal, $ours:literal;)*) => {
+        #[expect(non_camel_case_types, reason = "each is the position of the accessor of the same name")]
+        #[derive(Clone, Copy)]
+        enum At { $($get),* }
+
+        /// Every key, in the order they are shown.
+        pub const KEYS: &[Key] =
+            &[$(Key { name: $name, kind: kind_of!($kind), waagents: $waagents, ours: $ours }),*];
+
+        impl Config {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $get(&self) -> value_of!($kind) {
+                    read_as!($kind, self.text(At::$get as usize))
+                }
+            )*
+        }
+    };
+}
+
+keys! {
+    /// Who provisions: `auto` and `preroot` are preroot. In a waagent.conf it speaks to waagent alone, whichever
+    /// of the two is asked: see [`Config::leaves_provisioning_to_others`].
+    provisioning_agent: AGENTS = "Provisioning.Agent", "auto", "auto";
+    /// Root's password is locked.
+    delete_root_password: Switch = "Provisioning.DeleteRootPassword", "n", "n";
+    /// SSH host keys that came with the image are replaced.
+    regenerate_ssh_host_keys: Switch = "Provisioning.RegenerateSshHostKeyPair", "n", "y";
+    /// Which SSH host keys are made; `auto` is `ssh-keygen -A`.
+    ssh_host_key_type: HOST_KEYS = "Provisioning.SshHostKeyPairType", "rsa", "auto";
+    /// A host name that changes later is published again.
+    monitor_host_name: Switch = "Provisioning.MonitorHostName", "n", "n";
+    /// customData is kept decoded; without, as the platform sent it.
+    decode_custom_data: Switch = "Provisioning.DecodeCustomData", "n", "y";
+    /// customData is run once.
+    execute_custom_data: Switch = "Provisioning.ExecuteCustomData", "n", "n";
+    /// The platform may name a system account as the administrator.
+    allow_reset_sys_user: Switch = "Provisioning.AllowResetSysUser", "n", "n";
+    /// The resource disk is formatted when it is fresh, and mounted.
+    resource_disk_format: Switch = "ResourceDisk.Format", "n", "y";
+    /// With this file system.
+    resource_disk_file_system: FILE_SYSTEMS = "ResourceDisk.Filesystem", "ext3", "ext4";
+    /// Here.
+    resource_disk_mount_point: Path = "ResourceDisk.MountPoint", "/mnt/resource", "/mnt/resource";
+    /// With these options of mount(8), separated by commas; empty for none.
+    resource_disk_mount_options: Word = "ResourceDisk.MountOptions", "", "";
+    /// A swap file is made on it.
+    resource_disk_swap: Switch = "ResourceDisk.EnableSwap", "n", "n";
+    /// Its content is encrypted with a key of this boot.
+    resource_disk_swap_encryption: Switch = "ResourceDisk.EnableSwapEncryption", "n", "n";
+    /// Its size in MiB.
+    resource_disk_swap_size_mb: Number = "ResourceDisk.SwapSizeMB", "0", "0";
+    /// SCSI disks get this time for an answer, in seconds; none: the kernel's.
+    scsi_timeout_s: Optional = "OS.RootDeviceScsiTimeout", "", "300";
+    /// sshd asks a silent client for a sign of life after this time, in seconds; none: the image's choice.
+    ssh_client_alive_interval_s: Optional = "OS.SshClientAliveInterval", "180", "";
+    /// Homes are made here.
+    home_directory: Path = "OS.HomeDir", "/home", "/home";
+    /// waagent's state.
+    agent_directory: Path = "Lib.Dir", "/var/lib/waagent", "/var/lib/waagent";
+    /// Logs of waagent's extensions.
+    extension_log_directory: Path = "Extension.LogDir", "/var/log/azure", "/var/log/azure";
+}
+
+/// A line of a file: which one is the caller's number, from 1; lines count from 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Place {
+    /// The file; 0 is none.
+    pub file: u16,
+    /// The line.
+    pub line: u16,
+}
+
+/// The last line that named a key.
+#[derive(Clone, Copy, Default)]
+struct Said {
+    place: Place,
+    from: u16,
+    length: u16,
+    is_understood: bool,
+}
+
+/// What holds for a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Setting<'c> {
+    /// Its value.
+    pub value: &'c str,
+    /// The last line that named it, if one did.
+    pub place: Option<Place>,
+    /// That line decided; otherwise the default holds in spite of it.
+    pub is_decided: bool,
+}
+
+/// What is wrong with a line of a file of ours. In a waagent.conf nothing is: it speaks to waagent.
+pub type Fault = &'static str;
+
+/// Every setting. 1.3 KiB.
+pub struct Config {
+    said: [Said; KEYS.len()],
+    values: heapless::String<VALUES>,
+    is_waagents: bool,
+}
+
+impl Config {
+    /// Nothing was said yet. `is_waagents`: the file to be read is waagent's, and so are the defaults.
+    #[must_use]
+    pub const fn new(is_waagents: bool) -> Self {
+        const NOTHING: Said =
+            Said { place: Place { file: 0, line: 0 }, from: 0, length: 0, is_understood: false };
+        Self { said: [NOTHING; KEYS.len()], values: heapless::String::new(), is_waagents }
+    }
+
+    /// True when the settings are those of a waagent.conf.
+    #[must_use]
+    pub const fn is_waagents(&self) -> bool {
+        self.is_waagents
+    }
+
+    /// Reads one more file, whose lines count more than those before. `fault` hears what is wrong with a line.
+    pub fn read(&mut self, file: u16, text: &[u8], fault: &mut dyn FnMut(Place, Fault)) {
+        for (line, n) in lines(text).zip(1..) {
+            let place = Place { file, line: n };
+            if let Err(told) = self.read_line(place, bare(line))
+                && !self.is_waagents
+            {
+                fault(place, told);
+            }
+        }
+    }
+
+    fn read_line(&mut self, place: Place, line: &[u8]) -> Result<(), Fault> {
+        let line = core::str::from_utf8(line).map_err(|_| "is not UTF-8")?;
+        if line.starts_with('#') || line.trim_matches(is_space).is_empty() {
+            return Ok(());
+        }
+        let (name, value) = line.split_once('=').ok_or("has no =")?;
+        let name = name.trim_matches(is_space);
+        if name.starts_with('#') {
+            return Ok(());
+        }
+        let known = KEYS.iter().zip(&mut self.said).find(|(key, _)| key.name == name);
+        let (key, said) = known.ok_or("names no key of preroot")?;
+        let value = value.split('#').next().unwrap_or_default();
+        let value = value.trim_matches(['"', ' ']).trim_matches(is_space);
+        *said = Said { place, ..Said::default() };
+        if value == "None" {
+            return Ok(());
+        }
+        if !key.kind.takes(value) {
+            return Err(key.kind.wanted());
+        }
+        let from = self.values.len();
+        self.values.push_str(value).map_err(|_| "is more than the values have room for")?;
+        let short = |n: usize| u16::try_from(n).unwrap_or_default();
+        *said = Said { place, from: short(from), length: short(value.len()), is_understood: true };
+        Ok(())
+    }
+
+    /// What holds for the n-th of [`KEYS`].
+    #[must_use]
+    pub fn setting(&self, n: usize) -> Setting<'_> {
+        let said = self.said.get(n).copied().unwrap_or_default();
+        let from = usize::from(said.from);
+        let text = self.values.get(from..from.saturating_add(usize::from(said.length)));
+        let default = KEYS.get(n).map_or("", |key| if self.is_waagents { key.waagents } else { key.ours });
+        Setting {
+            value: if said.is_understood { text.unwrap_or_default() } else { default },
+            place: (said.place.file > 0).then_some(said.place),
+            is_decided: said.is_understood,
+        }
+    }
+
+    fn text(&self, n: usize) -> &str {
+        self.setting(n).value
+    }
+
+    /// True when a file says that SSH host keys are to stay: not the same as no file saying anything.
+    #[must_use]
+    pub fn keeps_ssh_host_keys(&self) -> bool {
+        self.setting(At::regenerate_ssh_host_keys as usize).is_decided && !self.regenerate_ssh_host_keys()
+    }
+
+    /// True when preroot.conf names another agent, or none: preroot then changes nothing in this system.
+    #[must_use]
+    pub fn leaves_provisioning_to_others(&self) -> bool {
+        !self.is_waagents && !matches!(self.provisioning_agent(), "auto" | "preroot")
+    }
+}
+
+/// What Python's `str.strip` takes away, of ASCII.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t'..='\r' | '\x1c'..='\x1f')
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "y" | "Y" => Some(true),
+        "n" | "N" => Some(false),
+        _ => None,
+    }
+}
+
+/// Decimal digits, single underscores between them, `+` before them.
+fn number(text: &str) -> Option<u32> {
+    let (mut number, mut was_digit) = (0u32, false);
+    for byte in text.strip_prefix('+').unwrap_or(text).bytes() {
+        let is_digit = byte.is_ascii_digit();
+        if is_digit {
+            number = number.checked_mul(10)?.checked_add(u32::from(byte.wrapping_sub(b'0')))?;
+        } else if byte != b'_' || !was_digit {
+            return None;
+        }
+        was_digit = is_digit;
+    }
+    was_digit.then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, KEYS, Key, Kind, number};
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+
+    const CASES: &str = include_str!("../../tests/fixtures/waagent/conf.txt");
+
+    fn is_value(key: &Key, text: &str) -> bool {
+        key.kind.takes(text) || (key.kind == Kind::Optional && text.is_empty())
+    }
+
+    fn unescaped(text: &str) -> String {
+        let mut chars = text.chars();
+        core::iter::from_fn(|| match chars.next()? {
+            '\\' => Some(match chars.next()? {
+                'n' => '\n',
+                't' => '\t',
+                'r' => '\r',
+                'v' => '\x0b',
+                'f' => '\x0c',
+                other => other,
+            }),
+            other => Some(other),
+        })
+        .collect()
+    }
+
+    fn config_of(is_waagents: bool, text: &[u8]) -> (Config, Vec<(u16, &'static str)>) {
+        let (mut config, mut faults) = (Config::new(is_waagents), Vec::new());
+        config.read(1, text, &mut |place, fault| faults.push((place.line, fault)));
+        (config, faults)
+    }
+
+    /// Where our rule for values is the narrower one, the default is to hold.
+    #[test]
+    fn a_waagent_conf_is_read_as_waagent_reads_it() {
+        for case in CASES.lines() {
+            let mut fields = case.split('\t').map(unescaped);
+            let text = fields.next().unwrap();
+            let said: Vec<(String, String)> = fields
+                .map(|field| field.split_once('=').map(|(k, v)| (k.to_string(), v.to_string())).unwrap())
+                .collect();
+            let (config, faults) = config_of(true, text.as_bytes());
+            assert!(faults.is_empty());
+            for (n, key) in KEYS.iter().enumerate() {
+                let theirs = said.iter().find(|(name, _)| name == key.name).map(|(_, value)| value.as_str());
+                let ours = config.setting(n).value;
+                let same = |value: &str| match key.kind {
+                    Kind::Switch => ours.eq_ignore_ascii_case(value),
+                    Kind::Number | Kind::Optional => number(ours) == number(value),
+                    _ => ours == value,
+                };
+                match theirs.filter(|value| key.kind.takes(value)) {
+                    Some(value) => assert!(same(value), "{text:?}: {} = {ours:?}, not {value:?}", key.name),
+                    None => assert_eq!(ours, key.waagents, "{text:?}: {}", key.name),
+                }
+            }
+        }
+        assert_eq!(CASES.lines().count(), 475);
+    }
+
+    #[test]
+    fn defaults_are_values_and_follow_the_file() {
+        for key in KEYS {
+            assert!([key.ours, key.waagents].iter().all(|text| is_value(key, text)), "{}", key.name);
+        }
+        let (ours, waagents) = (Config::new(false), Config::new(true));
+        assert!(ours.resource_disk_format() && !waagents.resource_disk_format());
+        assert_eq!((ours.scsi_timeout_s(), waagents.scsi_timeout_s()), (Some(300), None));
+        assert_eq!(waagents.resource_disk_file_system(), "ext3");
+    }
+
+    #[test]
+    fn a_later_file_counts_and_none_takes_back() {
+        let (mut config, _) = config_of(false, b"ResourceDisk.MountPoint=/a\nResourceDisk.SwapSizeMB=8\n");
+        config.read(
+            2,
+            b"# x\nResourceDisk.MountPoint = \"/b\"  # why\nResourceDisk.SwapSizeMB=None",
+            &mut |_, _| panic!("no fault"),
+        );
+        assert_eq!((config.resource_disk_mount_point(), config.resource_disk_swap_size_mb()), ("/b", 0));
+        let at = |name| {
+            let setting = config.setting(KEYS.iter().position(|key| key.name == name).unwrap());
+            (setting.place.map(|place| (place.file, place.line)), setting.is_decided)
+        };
+        assert_eq!(at("ResourceDisk.MountPoint"), (Some((2, 2)), true));
+        assert_eq!(at("ResourceDisk.SwapSizeMB"), (Some((2, 3)), false));
+        assert_eq!(at("ResourceDisk.Format"), (None, false));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_line_and_the_default_holds() {
+        let text = b"ResourceDisk.Format=yes\n\n# ok\nResourceDisk.Fromat=y\nnonsense\n\xff=1\nResourceDisk.Filesystem=ufs2\nLib.Dir=/a/../..\n";
+        let (config, faults) = config_of(false, text);
+        assert_eq!(faults.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 4, 5, 6, 7, 8]);
+        assert!(config.resource_disk_format());
+        assert_eq!(config.agent_directory(), "/var/lib/waagent");
+    }
+
+    #[test]
+    fn host_keys_stay_only_where_a_line_says_so() {
+        let keeps = |is_waagents, text: &[u8]| config_of(is_waagents, text).0.keeps_ssh_host_keys();
+        assert!(!keeps(true, b"") && !keeps(false, b""));
+        assert!(keeps(true, b"Provisioning.RegenerateSshHostKeyPair=n"));
+        assert!(!keeps(true, b"Provisioning.RegenerateSshHostKeyPair=y"));
+        assert!(!keeps(true, b"Provisioning.RegenerateSshHostKeyPair=no"));
+    }
+
+    #[test]
+    fn only_our_file_hands_provisioning_to_another() {
+        let leaves =
+            |is_waagents, text: &[u8]| config_of(is_waagents, text).0.leaves_provisioning_to_others();
+        assert!(!leaves(true, b"Provisioning.Agent=cloud-init") && !leaves(false, b""));
+        assert!(leaves(false, b"Provisioning.Agent=disabled"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_leave_valid_settings(text in any::<Vec<u8>>(), is_waagents in any::<bool>()) {
+            let (config, _) = config_of(is_waagents, &text);
+            for (n, key) in KEYS.iter().enumerate() {
+                prop_assert!(is_value(key, config.setting(n).value));
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(path in "/[a-z/]{0,40}", size in any::<u32>(), is_on in any::<bool>()) {
+            let switch = if is_on { "y" } else { "N" };
+            let text = std::format!("ResourceDisk.MountPoint={path}\nResourceDisk.SwapSizeMB={size}\nResourceDisk.Format={switch}");
+            let (config, faults) = config_of(false, text.as_bytes());
+            prop_assert!(faults.is_empty());
+            prop_assert_eq!(config.resource_disk_mount_point(), path);
+            prop_assert_eq!((config.resource_disk_swap_size_mb(), config.resource_disk_format()), (size, is_on));
+        }
+    }
+}
