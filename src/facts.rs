@@ -221,7 +221,7 @@ impl SshKeys {
     }
 
     /// The lines.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
+    pub fn lines(&self) -> impl Iterator<Item = &str> + Clone {
         self.text.lines()
     }
 

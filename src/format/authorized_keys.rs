@@ -1,45 +1,102 @@
-//! authorized_keys: is a key there, and the file with the missing ones at its end.
+//! authorized_keys: is a key there, and the file with ours in it.
 
 use super::text::{Out, lines};
 use crate::error::Result;
 
-/// True when a line of the file lets this key in without options of its own: the same line, or the same type
-/// and blob with another comment. A line that restricts the key (`command=`, `from=`) does not count.
+/// A line that holds a key (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyLine<'t> {
+    /// What restricts it; empty for nothing.
+    pub options: &'t [u8],
+    /// `ssh-ed25519` ...
+    pub kind: &'t [u8],
+    /// The key in base64: what tells two keys apart.
+    pub blob: &'t [u8],
+    /// The rest.
+    pub comment: &'t [u8],
+}
+
+impl<'t> KeyLine<'t> {
+    /// Splits a line; `None` for comments and whatever is no key.
+    #[must_use]
+    pub fn parse(line: &'t [u8]) -> Option<Self> {
+        let line = line.trim_ascii();
+        let options_len = if is_kind(word(line).0) { 0 } else { options_len(line) };
+        let (options, rest) = line.split_at_checked(options_len)?;
+        let (kind, rest) = word(rest.trim_ascii_start());
+        let (blob, comment) = word(rest);
+        let is_key = is_kind(kind) && !blob.is_empty() && !line.starts_with(b"#");
+        is_key.then_some(Self { options, kind, blob, comment })
+    }
+}
+
+/// The first word, and what follows it without the blanks between.
+fn word(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
+    let (word, rest) = text.split_at_checked(end).unwrap_or_default();
+    (word, rest.trim_ascii_start())
+}
+
+/// Options end at the first blank outside quotes; `\"` is no quote.
+fn options_len(line: &[u8]) -> usize {
+    let (mut is_quoted, mut before) = (false, b' ');
+    let end = line.iter().position(|byte| {
+        is_quoted ^= *byte == b'"' && before != b'\\';
+        before = *byte;
+        !is_quoted && byte.is_ascii_whitespace()
+    });
+    end.unwrap_or(line.len())
+}
+
+/// A type of key, in the names of sshd or the short ones that old files have.
+fn is_kind(word: &[u8]) -> bool {
+    let names: [&[u8]; 4] = [b"rsa", b"dsa", b"ecdsa", b"ed25519"];
+    let begins: [&[u8]; 4] = [b"ssh-", b"ecdsa-", b"sk-", b"rsa-sha2-"];
+    names.contains(&word) || begins.iter().any(|begin| word.starts_with(begin))
+}
+
+/// True when a line of the file lets this key in as the key's own line does: the same line, or one that differs in
+/// its comment only.
 #[must_use]
 pub fn has_key(text: &[u8], key: &str) -> bool {
-    lines(text).map(<[u8]>::trim_ascii).any(|line| line == key.as_bytes() || same_key(line, key.as_bytes()))
+    let wanted = KeyLine::parse(key.as_bytes()).map(|key| KeyLine { comment: b"", ..key });
+    lines(text).any(|line| {
+        let there = KeyLine::parse(line).map(|key| KeyLine { comment: b"", ..key });
+        line.trim_ascii() == key.as_bytes() || (wanted.is_some() && there == wanted)
+    })
 }
 
-fn same_key(line: &[u8], key: &[u8]) -> bool {
-    is_key_type(key) && first_two(key).count() == 2 && first_two(line).eq(first_two(key))
-}
-
-fn first_two(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).take(2)
-}
-
-/// The first word is a key type: the line has no options before it.
-fn is_key_type(line: &[u8]) -> bool {
-    let kinds: [&[u8]; 4] = [b"ssh-", b"ecdsa-", b"sk-", b"rsa-sha2-"];
-    kinds.iter().any(|kind| line.starts_with(kind))
-}
-
-/// `old` with the keys it does not have yet.
+/// `old` with the keys: one that is there, by its blob, gets the new line in its place, options and comment
+/// with it; the others come at the end. Source: cloud-init's `ssh_util.update_authorized_keys`.
 ///
 /// # Errors
 /// `TooMany`.
-pub fn merge<'k>(old: &[u8], keys: impl Iterator<Item = &'k str>, out: &mut Out<'_>) -> Result<()> {
-    out.put(old)?;
-    for key in keys.filter(|key| !has_key(old, key)) {
-        out.end_line()?;
-        out.put_all(&[key.as_bytes(), b"\n"])?;
+pub fn merge<'k>(old: &[u8], keys: impl Iterator<Item = &'k str> + Clone, out: &mut Out<'_>) -> Result<()> {
+    for line in lines(old) {
+        match keys.clone().find(|key| is_same(line, key.as_bytes())) {
+            Some(key) => out.put_all(&[key.as_bytes(), b"\n"])?,
+            None => out.put(line)?,
+        }
+    }
+    out.end_line()?;
+    for key in keys.filter(|key| !lines(old).any(|line| is_same(line, key.as_bytes()))) {
+        // Given twice, it is written once.
+        if !lines(out.as_bytes()).any(|line| is_same(line, key.as_bytes())) {
+            out.put_all(&[key.as_bytes(), b"\n"])?;
+        }
     }
     Ok(())
 }
 
+fn is_same(line: &[u8], key: &[u8]) -> bool {
+    let blob = |line| KeyLine::parse(line).map(|key| key.blob);
+    line.trim_ascii() == key || (blob(key).is_some() && blob(line) == blob(key))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{has_key, merge};
+    use super::{KeyLine, has_key, merge};
+    use crate::format::cases::{self, Answer};
     use crate::format::text::Out;
     use proptest::prelude::{any, prop_assert, proptest};
     use std::string::String;
@@ -48,7 +105,7 @@ mod tests {
     const KEY: &str = "ssh-ed25519 AAAAC3Nz ops@cloud";
 
     fn merged(old: &str, keys: &[&str]) -> String {
-        let mut buf = std::vec![0; 1024];
+        let mut buf = std::vec![0; 8192];
         let mut out = Out::new(too_many!("test"), &mut buf);
         merge(old.as_bytes(), keys.iter().copied(), &mut out).unwrap();
         String::from_utf8(out.as_bytes().to_vec()).unwrap()
@@ -62,6 +119,45 @@ mod tests {
         assert_eq!(merged(&once, &[KEY]), once);
         assert_eq!(merged("ssh-rsa AAAAB3 me", &[KEY]), std::format!("ssh-rsa AAAAB3 me\n{KEY}\n"));
         assert_eq!(merged("", &[]), "");
+    }
+
+    #[test]
+    fn a_restricted_line_gives_way_to_the_platform_s() {
+        let restricted = "command=\"echo \\\"a b\\\"\" ssh-ed25519 AAAAC3Nz me\n# mine\n";
+        assert_eq!(merged(restricted, &[KEY, KEY]), std::format!("{KEY}\n# mine\n"));
+    }
+
+    #[test]
+    fn lines_are_split_as_cloud_init_splits_them() {
+        cases::run("authorized_keys_parse", |case| {
+            if case.input["options"].is_string() {
+                return Answer::Differs("options handed in beside the line belong to its caller");
+            }
+            let line = case.text("line").as_bytes();
+            let text = |bytes: &[u8]| serde_json::Value::from(core::str::from_utf8(bytes).unwrap());
+            let Some(key) = KeyLine::parse(line) else {
+                return Answer::Is(serde_json::json!({ "valid": false, "options": null, "keytype": null,
+                    "base64": null, "comment": null, "text": case.input["line"] }));
+            };
+            let options = if key.options.is_empty() { serde_json::Value::Null } else { text(key.options) };
+            Answer::Is(serde_json::json!({ "valid": true, "options": options, "keytype": text(key.kind),
+                "base64": text(key.blob), "comment": text(key.comment), "text": case.input["line"] }))
+        });
+    }
+
+    #[test]
+    fn keys_are_merged_as_cloud_init_merges_them() {
+        cases::run("authorized_keys_update", |case| {
+            let keys: Vec<&str> = case.input["keys"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(serde_json::Value::as_str)
+                // Facts hold nothing that is no key.
+                .filter(|key| KeyLine::parse(key.as_bytes()).is_some())
+                .collect();
+            Answer::Is(merged(&case.lines("old"), &keys).into())
+        });
     }
 
     #[test]
@@ -82,7 +178,7 @@ mod tests {
             let mut buf = [0; 1024];
             let mut out = Out::new(too_many!("test"), &mut buf);
             merge(&old, [KEY].into_iter(), &mut out).unwrap();
-            prop_assert!(has_key(out.as_bytes(), KEY) && out.as_bytes().starts_with(&old));
+            prop_assert!(has_key(out.as_bytes(), KEY));
         }
     }
 }

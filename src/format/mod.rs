@@ -38,6 +38,9 @@ pub mod udf;
 pub mod volume;
 
 #[cfg(test)]
+#[path = "tests/cases.rs"]
+pub(crate) mod cases;
+#[cfg(test)]
 #[path = "tests/media.rs"]
 pub(crate) mod media;
 
