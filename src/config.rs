@@ -58,7 +58,7 @@ fn read(
 /// # Errors
 /// `Os` when it is no longer there, `TooMany`.
 pub fn path_of(dir: &mut dyn Dir, config: &Config, file: u16) -> Result<PathText> {
-    const GONE: &Rule = &Rule::os("configuration file");
+    const GONE: &Rule = os!("configuration file");
     let gone = GONE.refused(crate::error::Errno::NOENT);
     let mut name = PathText::new();
     if file <= FIRST {

@@ -3,6 +3,8 @@
 //! An error names the object and the rule, never the value: the platform shows [`Error::reason`] to people,
 //! and a value may be a password. All text is static for the same reason.
 
+use crate::format::text::split_once;
+
 /// A Linux error number, kept as the kernel gave it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Errno(pub u16);
@@ -67,68 +69,39 @@ pub type Result<T> = core::result::Result<T, Error>;
 
 /// The ways to fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Kind {
     /// The kernel refused; the number is its [`Errno`].
-    Os,
+    Os = b'o',
     /// Valid, but something we do not do. Worth a report to us.
-    Unsupported,
+    Unsupported = b'u',
     /// Bytes that break a rule of their format; the number says where: a byte offset, block or line, as the
     /// format counts, 0 where that says nothing.
-    Malformed,
+    Malformed = b'm',
     /// More than we hold (see `limits.rs`), never a silent cut; the number is the limit.
-    TooMany,
+    TooMany = b't',
     /// A deadline passed; the number is how long, in milliseconds.
-    Deadline,
+    Deadline = b'd',
     /// Nothing is broken, but there is no way over the network yet (exit code 75).
-    NeedNetwork,
+    NeedNetwork = b'n',
     /// Not our platform, or nothing to do here (exit code 76).
-    NotApplicable,
+    NotApplicable = b'a',
 }
 
-/// What can be broken: the object ("ovf-env.xml", "open directory") and the rule, known at compile time. The
+/// What can be broken, as one text known at compile time: the [`Kind`]'s letter, the object ("ovf-env.xml",
+/// "open directory"), a NUL and the rule. One text and not three fields, because there are 500 rules. The
 /// macros of this file make the constants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rule {
-    kind: Kind,
-    what: &'static str,
-    rule: &'static str,
-}
+pub struct Rule(&'static str);
 
 impl Rule {
-    /// `what` was asked of the kernel.
+    /// The rule that [`words_of_rule`] wrote.
     #[must_use]
-    pub const fn os(what: &'static str) -> Self {
-        Self { kind: Kind::Os, what, rule: "" }
-    }
-
-    /// `what` needs the feature `rule`.
-    #[must_use]
-    pub const fn unsupported(what: &'static str, rule: &'static str) -> Self {
-        Self { kind: Kind::Unsupported, what, rule }
-    }
-
-    /// `what` has to keep `rule`.
-    #[must_use]
-    pub const fn malformed(what: &'static str, rule: &'static str) -> Self {
-        Self { kind: Kind::Malformed, what, rule }
-    }
-
-    /// There can be too much of `what`.
-    #[must_use]
-    pub const fn too_many(what: &'static str) -> Self {
-        Self { kind: Kind::TooMany, what, rule: "" }
-    }
-
-    /// `what` is waited for.
-    #[must_use]
-    pub const fn deadline(what: &'static str) -> Self {
-        Self { kind: Kind::Deadline, what, rule: "" }
-    }
-
-    /// Nothing to do, because of `why`.
-    #[must_use]
-    pub const fn not_applicable(why: &'static str) -> Self {
-        Self { kind: Kind::NotApplicable, what: "", rule: why }
+    pub const fn new(words: &'static [u8]) -> Self {
+        match core::str::from_utf8(words) {
+            Ok(words) => Self(words),
+            Err(_) => Self(""),
+        }
     }
 
     /// The error of breaking it; `number` means what the [`Kind`] says.
@@ -148,6 +121,36 @@ impl Rule {
     pub const fn refused(&'static self, errno: Errno) -> Error {
         self.at(errno.0 as u64)
     }
+
+    const fn kind(&self) -> Kind {
+        match self.0.as_bytes() {
+            [b'o', ..] => Kind::Os,
+            [b'u', ..] => Kind::Unsupported,
+            [b't', ..] => Kind::TooMany,
+            [b'd', ..] => Kind::Deadline,
+            [b'n', ..] => Kind::NeedNetwork,
+            [b'a', ..] => Kind::NotApplicable,
+            _ => Kind::Malformed,
+        }
+    }
+
+    /// The object and the rule.
+    #[inline(never)]
+    fn words(&self) -> (&'static str, &'static str) {
+        split_once(self.0.get(1..).unwrap_or_default(), "\0").unwrap_or_default()
+    }
+}
+
+/// The words of a [`Rule`]; `N` is their length and 2.
+#[must_use]
+pub const fn words_of_rule<const N: usize>(kind: Kind, what: &str, rule: &str) -> [u8; N] {
+    let mut words = [0; N];
+    let (letter, rest) = words.split_at_mut(1);
+    letter.copy_from_slice(&[kind as u8]);
+    let (object, rest) = rest.split_at_mut(what.len());
+    object.copy_from_slice(what.as_bytes());
+    rest.split_at_mut(1).1.copy_from_slice(rule.as_bytes());
+    words
 }
 
 /// Why something could not be done: two words, because nearly every function returns it in registers.
@@ -157,10 +160,24 @@ pub struct Error {
     number: u64,
 }
 
+/// The [`Rule`] of these words.
+macro_rules! rule {
+    ($kind:ident, $what:expr, $rule:expr) => {
+        const {
+            const WORDS: &[u8] = &$crate::error::words_of_rule::<{ $what.len() + $rule.len() + 2 }>(
+                $crate::error::Kind::$kind,
+                $what,
+                $rule,
+            );
+            &$crate::error::Rule::new(WORDS)
+        }
+    };
+}
+
 /// `os!("open directory", errno)`: the kernel refused. Without the number: the [`Rule`].
 macro_rules! os {
     ($what:expr) => {
-        const { &$crate::error::Rule::os($what) }
+        rule!(Os, $what, "")
     };
     ($what:expr, $errno:expr) => {
         os!($what).refused($errno)
@@ -170,7 +187,7 @@ macro_rules! os {
 /// `unsupported!("disk", "MBR")`: valid, but not done here. `unsupported!(rule "disk", "MBR")`: the [`Rule`].
 macro_rules! unsupported {
     (rule $what:expr, $rule:expr) => {
-        const { &$crate::error::Rule::unsupported($what, $rule) }
+        rule!(Unsupported, $what, $rule)
     };
     ($what:expr, $rule:expr) => {
         unsupported!(rule $what, $rule).at(0)
@@ -180,7 +197,7 @@ macro_rules! unsupported {
 /// `malformed!("GPT", "header size", at)`: bytes break a rule. Without the number: the [`Rule`].
 macro_rules! malformed {
     ($what:expr, $rule:expr) => {
-        const { &$crate::error::Rule::malformed($what, $rule) }
+        rule!(Malformed, $what, $rule)
     };
     ($what:expr, $rule:expr, $at:expr) => {
         malformed!($what, $rule).at($at)
@@ -190,7 +207,7 @@ macro_rules! malformed {
 /// `too_many!("DHCP routes", ROUTES)`: more than we hold. Without the number: the [`Rule`].
 macro_rules! too_many {
     ($what:expr) => {
-        const { &$crate::error::Rule::too_many($what) }
+        rule!(TooMany, $what, "")
     };
     ($what:expr, $limit:expr) => {
         too_many!($what).above($limit)
@@ -200,14 +217,14 @@ macro_rules! too_many {
 /// `deadline!("DHCP answer", after_ms)`: nothing came in time.
 macro_rules! deadline {
     ($what:expr, $after_ms:expr) => {
-        const { &$crate::error::Rule::deadline($what) }.at($after_ms)
+        rule!(Deadline, $what, "").at($after_ms)
     };
 }
 
 /// `not_applicable!("provisioned already")`: nothing to do here.
 macro_rules! not_applicable {
     ($why:expr) => {
-        const { &$crate::error::Rule::not_applicable($why) }.at(0)
+        rule!(NotApplicable, "", $why).at(0)
     };
 }
 
@@ -216,25 +233,24 @@ impl Error {
     pub const STOPPED: Self = os!("asked to stop", Errno::INTR);
 
     /// There is no way over the network yet.
-    pub const NEED_NETWORK: Self =
-        const { &Rule { kind: Kind::NeedNetwork, what: "", rule: "network needed" } }.at(0);
+    pub const NEED_NETWORK: Self = rule!(NeedNetwork, "", "network needed").at(0);
 
     /// Which way it failed.
     #[must_use]
     pub const fn kind(&self) -> Kind {
-        self.rule.kind
+        self.rule.kind()
     }
 
     /// True if it failed this way.
     #[must_use]
     pub fn is(&self, kind: Kind) -> bool {
-        self.rule.kind == kind
+        self.rule.0.as_bytes().first() == Some(&(kind as u8))
     }
 
     /// The object; empty where there is none.
     #[must_use]
-    pub const fn what(&self) -> &'static str {
-        self.rule.what
+    pub fn what(&self) -> &'static str {
+        self.rule.words().0
     }
 
     /// The number; [`Kind`] says of what.
@@ -265,25 +281,23 @@ impl Error {
 
     /// The same failure as one of `rules`, the one that ends with this one's words; as it is, where none does.
     #[must_use]
-    pub fn told_by(&self, rules: &'static [Rule]) -> Self {
+    pub fn told_by(&self, rules: &'static [&'static Rule]) -> Self {
         let told =
-            rules.iter().find(|rule| rule.kind == self.rule.kind && rule.rule.ends_with(self.rule.rule));
+            rules.iter().find(|rule| self.is(rule.kind()) && rule.words().1.ends_with(self.rule.words().1));
         told.map_or(*self, |rule| self.told_as(rule))
     }
 
     /// Stable, lower-case text for the platform's report; `docs/reasons.md` lists them all.
     #[must_use]
-    pub const fn reason(&self) -> &'static str {
-        match self.rule.kind {
-            Kind::Os | Kind::TooMany | Kind::Deadline => self.rule.what,
-            Kind::Unsupported | Kind::Malformed | Kind::NeedNetwork | Kind::NotApplicable => self.rule.rule,
-        }
+    pub fn reason(&self) -> &'static str {
+        let (what, rule) = self.rule.words();
+        if rule.is_empty() { what } else { rule }
     }
 
     /// The exit code a stage ends with when this is its outcome.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
-        match self.rule.kind {
+        match self.kind() {
             Kind::NeedNetwork => 75,
             Kind::NotApplicable => 76,
             _ => 1,

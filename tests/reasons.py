@@ -13,8 +13,7 @@ PLACES = ("src/facts.rs", "src/plan.rs", "src/seed.rs", "src/source", "src/apply
           "src/format/udf", "src/format/iso9660", "src/format/xml", "src/stage/apply.rs", "src/stage/fetch",
           "src/stage/offline.rs", "src/stage/online", "src/stage/persist.rs", "src/stage/report.rs",
           "src/sys/linux/process.rs")
-REASONS = (r'(?:malformed|unsupported)!\(\s*(?:rule )?(?:"[^"]*"|[A-Z_]+),\s*"([^"]+)"',
-           r'Rule::(?:malformed|unsupported)\(\w+, "([^"]+)"',
+REASONS = (r'(?:malformed|unsupported)!\(\s*(?:rule )?(?:"[^"]*"|[$\w]+),\s*"([^"]+)"',
            r'(?:too_many|deadline|not_applicable)!\(\s*"([^"]+)"')
 
 

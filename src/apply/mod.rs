@@ -6,9 +6,18 @@
 /// `object!("etc/passwd")`: an [`Object`], known at compile time.
 macro_rules! object {
     ($name:expr) => {
-        const { &$crate::apply::Object::new($name) }
+        const {
+            &$crate::apply::Object {
+                name: $name,
+                refused: os!($name),
+                full: too_many!($name),
+        linked: unsupported!(rule $name, "a symbolic link stands in the file's place"),
+        special: unsupported!(rule $name, "no regular file"),
+            }
+        }
     };
 }
+pub(crate) use object;
 
 pub mod account;
 mod custom_data;
@@ -36,31 +45,24 @@ type PathText = heapless::String<{ limits::PATH }>;
 /// A part of the system by its name in errors, with what may go wrong with it.
 #[derive(Debug)]
 pub struct Object {
-    name: &'static str,
-    refused: Rule,
-    full: Rule,
-    linked: Rule,
-    special: Rule,
+    /// Its name; for a file of the system the path.
+    pub name: &'static str,
+    /// The kernel refused.
+    pub refused: &'static Rule,
+    /// It is larger than we hold.
+    pub full: &'static Rule,
+    /// A link where a file should be.
+    pub linked: &'static Rule,
+    /// Something else where a file should be.
+    pub special: &'static Rule,
 }
 
 impl Object {
-    /// An object of this name; for a file of the system it is the path.
-    #[must_use]
-    pub const fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            refused: Rule::os(name),
-            full: Rule::too_many(name),
-            linked: Rule::unsupported(name, "a symbolic link stands in the file's place"),
-            special: Rule::unsupported(name, "no regular file"),
-        }
-    }
-
     #[inline(never)]
     fn tell(&'static self, error: Error) -> Error {
         match error.kind() {
-            Kind::Os => error.told_as(&self.refused),
-            Kind::TooMany => error.told_as(&self.full),
+            Kind::Os => error.told_as(self.refused),
+            Kind::TooMany => error.told_as(self.full),
             _ => error,
         }
     }

@@ -64,7 +64,7 @@ pub fn edit(
         outcome => Some(outcome.map_err(named(target.object))?),
     };
     let old = buffers.old.get(..n.unwrap_or_default()).unwrap_or_default();
-    let mut out = Out::new(&target.object.full, buffers.new);
+    let mut out = Out::new(target.object.full, buffers.new);
     edit(old, &mut out)?;
     if n.is_some() && out.as_bytes() == old {
         return Ok(false);

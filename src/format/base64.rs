@@ -16,22 +16,27 @@ pub type Output<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
 /// What a text can break.
 pub struct Rules {
-    not_base64: Rule,
-    goes_on: Rule,
-    full: Rule,
+    /// A character outside the alphabet, one too few, padding that is not.
+    pub not_base64: &'static Rule,
+    /// Characters behind the padding.
+    pub goes_on: &'static Rule,
+    /// More than the limit.
+    pub full: &'static Rule,
 }
 
-impl Rules {
-    /// `what` names the text in errors.
-    #[must_use]
-    pub const fn of(what: &'static str) -> Self {
-        Self {
-            not_base64: Rule::malformed(what, "not base64"),
-            goes_on: Rule::malformed(what, "base64 goes on behind its padding"),
-            full: Rule::too_many(what),
+/// `base64_rules!("userData")`: the [`Rules`] of a text of this name.
+macro_rules! base64_rules {
+    ($what:expr) => {
+        const {
+            &$crate::format::base64::Rules {
+                not_base64: malformed!($what, "not base64"),
+                goes_on: malformed!($what, "base64 goes on behind its padding"),
+                full: too_many!($what),
+            }
         }
-    }
+    };
 }
+pub(crate) use base64_rules;
 
 /// Decodes one text.
 pub struct Decoder {
@@ -106,14 +111,14 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use super::{Decoder, Rules};
+    use super::Decoder;
     use crate::error::{Kind, Result};
     use base64ct::{Base64, Encoding};
     use proptest::prelude::{any, prop, prop_assert_eq, proptest};
     use std::vec::Vec;
 
     fn decode(text: &[u8], step: usize) -> (Vec<u8>, Result<usize>) {
-        let (mut bytes, mut decoder) = (Vec::new(), Decoder::new(const { &Rules::of("test") }, 5000));
+        let (mut bytes, mut decoder) = (Vec::new(), Decoder::new(base64_rules!("test"), 5000));
         let mut output = |chunk: &[u8]| {
             bytes.extend(chunk);
             Ok(())

@@ -7,7 +7,7 @@ use super::xml::{self, Name, Sink, Tokenizer};
 use crate::error::{Result, Rule};
 
 const WHAT: &str = "goal state";
-const XML_RULES: &[Rule] = xml::rules_of!(WHAT, "");
+const XML_RULES: &[&Rule] = xml::rules_of!(WHAT, "");
 const INCARNATION: usize = 20;
 const CONTAINER_ID: usize = 64;
 const INSTANCE_ID: usize = 256;

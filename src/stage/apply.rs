@@ -5,7 +5,7 @@
 //! this VM comes last. A module that fails stops no other.
 
 use crate::apply::replace::{self, Target};
-use crate::apply::{Buffers, MODULES, Module, Object, Root, SeedPlace, State};
+use crate::apply::{Buffers, MODULES, Module, Root, SeedPlace, State, object};
 use crate::cli::Command;
 use crate::error::{Errno, Kind, Result};
 use crate::event::{Level, Value};
@@ -170,7 +170,7 @@ impl Story<'_, '_> {
         let mut out = Out::new(too_many!("boot counter"), &mut line);
         out.put_number(u64::from(before.saturating_add(1))).and_then(|()| out.put(b"\n"))?;
         let counted = seed::make_state_dir(self.kernel.root).and_then(|()| {
-            let target = Target::root(&path, const { &Object::new("boot counter") }, 0o600);
+            let target = Target::root(&path, object!("boot counter"), 0o600);
             replace::write(self.kernel.root, target, out.as_bytes(), &mut |_, _| Ok(()))
         });
         if let Err(error) = counted {

@@ -9,7 +9,7 @@ mod paths;
 #[cfg(test)]
 mod tests;
 
-use super::base64::{Decoder, Output, Rules};
+use super::base64::{Decoder, Output, base64_rules};
 use super::json::{self, DEPTH, Event, Sink, Tokenizer};
 use crate::error::{Error, Result, Rule};
 use crate::facts::{Hostname, InstanceId, PreProvisioning, SshKey, SshKeys, UserName};
@@ -114,7 +114,7 @@ impl ImdsDocument {
             text: heapless::Vec::new(),
             is_long: false,
             after_return: false,
-            user_data: Decoder::new(const { &Rules::of(USER_DATA) }, limits::CUSTOM_DATA),
+            user_data: Decoder::new(base64_rules!(USER_DATA), limits::CUSTOM_DATA),
             has_user_data: false,
         };
         Self { tokenizer: Tokenizer::new(), content, failed: None }
@@ -405,4 +405,4 @@ fn mac(text: &str) -> Option<[u8; 6]> {
 }
 
 /// cloud-init's words before the JSON rule: the platform's pages know them.
-const JSON_RULES: &[Rule] = json::rules_of!(WHAT, "error parsing IMDS metadata: ");
+const JSON_RULES: &[&Rule] = json::rules_of!(WHAT, "error parsing IMDS metadata: ");

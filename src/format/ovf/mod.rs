@@ -9,7 +9,7 @@ mod elements;
 #[cfg(test)]
 mod tests;
 
-use super::base64::{Decoder, Output, Rules};
+use super::base64::{Decoder, Output, base64_rules};
 use super::xml::{self, Name, Sink, Tokenizer};
 use crate::error::{Error, Kind, Result, Rule};
 use crate::facts::{Hostname, PreProvisioning, SshKey, SshKeys, UserName};
@@ -114,7 +114,7 @@ impl OvfDocument {
             seen: 0,
             text: heapless::Vec::new(),
             password_characters: 0,
-            custom_data: Decoder::new(const { &Rules::of(CUSTOM_DATA) }, limits::CUSTOM_DATA),
+            custom_data: Decoder::new(base64_rules!(CUSTOM_DATA), limits::CUSTOM_DATA),
             key: (false, false),
         };
         Self { tokenizer: Tokenizer::new(NAMESPACES), content, failed: None }
@@ -348,7 +348,7 @@ fn is_true(text: &str) -> bool {
 }
 
 /// cloud-init's words before the XML rule: the platform's pages know them.
-const XML_RULES: &[Rule] = xml::rules_of!(WHAT, "error parsing ovf-env.xml: ");
+const XML_RULES: &[&Rule] = xml::rules_of!(WHAT, "error parsing ovf-env.xml: ");
 
 fn in_cloud_init_words(error: Error) -> Error {
     if error.is(Kind::Malformed) && error.what() == CUSTOM_DATA {

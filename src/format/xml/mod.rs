@@ -40,7 +40,7 @@ macro_rules! rules_of {
         }
     };
     (@ $what:expr, $words:literal, $($rule:literal)*) => {
-        &[$($crate::error::Rule::malformed($what, concat!($words, $rule)),)*]
+        &[$(malformed!($what, concat!($words, $rule)),)*]
     };
 }
 pub(crate) use rules_of;
