@@ -36,6 +36,8 @@ pub struct View<'t>(&'t [u8]);
 pub const PASSWORD: usize = 1;
 /// Position of the day of the last change in shadow.
 pub const CHANGED: usize = 2;
+/// Position of the administrators in gshadow; in group the gid is there, which is no name.
+const ADMINISTRATORS: usize = 2;
 /// Position of the members in group and gshadow.
 pub const MEMBERS: usize = 3;
 
@@ -61,8 +63,12 @@ impl<'t> View<'t> {
     /// True when a group or gshadow line names this member.
     #[must_use]
     pub fn has_member(&self, user: &str) -> bool {
-        self.field(MEMBERS).split(|b| *b == b',').any(|member| member == user.as_bytes())
+        is_in(self.field(MEMBERS), user)
     }
+}
+
+fn is_in(list: &[u8], user: &str) -> bool {
+    list.split(|b| *b == b',').any(|name| name == user.as_bytes())
 }
 
 /// A user as passwd has it.
@@ -206,6 +212,61 @@ pub fn add_member(old: &[u8], group: &str, user: &str, out: &mut Out<'_>) -> Res
     })
 }
 
+/// `old` without the lines of this name, in any of the files whose lines begin with one.
+///
+/// # Errors
+/// `TooMany`.
+pub fn remove(old: &[u8], name: &str, out: &mut Out<'_>) -> Result<()> {
+    lines(old).filter(|line| !is_named(&View(bare(line)), name)).try_for_each(|line| out.put(line))
+}
+
+/// True when a user's own group goes with the user: the primary group, of the user's name, with nobody else in it.
+/// Source: shadow 4.13 `src/userdel.c`, `remove_usergroup`.
+#[must_use]
+pub fn is_private_group(group: &[u8], user: &str, gid: u32) -> bool {
+    let is_other = |name: &[u8]| !name.is_empty() && name != user.as_bytes();
+    find(group, user).is_some_and(|line| {
+        line.id() == Some(gid) && !line.field(MEMBERS).split(|b| *b == b',').any(is_other)
+    })
+}
+
+/// A group or gshadow file without this user as member or administrator, as `update_groups` of the same file does,
+/// and without the group of its name if `drops_own`.
+///
+/// # Errors
+/// `TooMany`.
+pub fn leave(old: &[u8], user: &str, drops_own: bool, out: &mut Out<'_>) -> Result<()> {
+    for line in lines(old) {
+        let view = View(bare(line));
+        if drops_own && is_named(&view, user) {
+            continue;
+        }
+        if !view.has_member(user) && !is_in(view.field(ADMINISTRATORS), user) {
+            out.put(line)?;
+            continue;
+        }
+        for (n, field) in view.0.split(|b| *b == b':').enumerate() {
+            if n > 0 {
+                out.put(b":")?;
+            }
+            if n == ADMINISTRATORS || n == MEMBERS { put_others(field, user, out)? } else { out.put(field)? }
+        }
+        out.put(line.get(view.0.len()..).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+fn put_others(list: &[u8], user: &str, out: &mut Out<'_>) -> Result<()> {
+    let others = list.split(|b| *b == b',').filter(|name| *name != user.as_bytes());
+    for (n, name) in others.enumerate() {
+        if n > 0 {
+            out.put(b",")?;
+        }
+        out.put(name)?;
+    }
+    Ok(())
+}
+
 fn change(
     old: &[u8],
     name: &str,
@@ -231,7 +292,8 @@ fn change(
 #[cfg(test)]
 mod tests {
     use super::{
-        IdRange, PASSWORD, SubIds, UserRepr, add, add_member, find, free_id, free_range, set_fields,
+        IdRange, PASSWORD, SubIds, UserRepr, View, add, add_member, find, free_id, free_range,
+        is_private_group, leave, remove, set_fields,
     };
     use crate::format::text::{Out, bare, lines};
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
@@ -314,7 +376,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_user_leaves_every_group_and_takes_its_own_along() {
+        let group = "sudo:x:27:a,ops,b\nops:x:1000:\nopsy:x:1001:ops\n# ops\nadm:x:4:opsy\nx";
+        let expected = "sudo:x:27:a,b\nopsy:x:1001:\n# ops\nadm:x:4:opsy\nx";
+        assert!(is_private_group(group.as_bytes(), "ops", 1000));
+        assert_eq!(edited(|out| leave(group.as_bytes(), "ops", true, out)), expected);
+        assert_eq!(edited(|out| leave(b"ops:!::\nsudo:*:ops,a:ops", "ops", true, out)), "sudo:*:a:");
+        for kept in ["ops:x:1000:guest\n", "ops:x:50:\n", "opsy:x:1000:\n"] {
+            assert!(!is_private_group(kept.as_bytes(), "ops", 1000), "{kept}");
+            assert_eq!(edited(|out| leave(kept.as_bytes(), "ops", false, out)), kept);
+        }
+        assert!(is_private_group(b"ops:x:1000:ops\n", "ops", 1000));
+    }
+
+    #[test]
+    fn only_the_lines_of_that_name_go() {
+        let text = edited(|out| remove(PASSWD.as_bytes(), "ops", out));
+        assert_eq!(text, PASSWD.replace("ops:x:1003:1003::/home/ops:/bin/sh\n", ""));
+        assert_eq!(edited(|out| remove(b"ops:100000:65536\nopsy:1:1", "ops", out)), "opsy:1:1");
+    }
+
     proptest! {
+        #[test]
+        fn nobody_is_left_who_left(text in any::<Vec<u8>>(), name in "[a-z]{1,3}") {
+            let mut buf = [0; 1024];
+            let mut out = Out::new(too_many!("test"), &mut buf);
+            leave(&text, &name, true, &mut out).unwrap();
+            prop_assert!(lines(out.as_bytes()).all(|line| !View(bare(line)).has_member(&name)));
+            let foreign = |line: &&[u8]| !line.windows(name.len()).any(|part| part == name.as_bytes());
+            prop_assert!(lines(&text).filter(foreign).eq(lines(out.as_bytes()).filter(foreign)));
+        }
+
         #[test]
         fn arbitrary_files_keep_their_lines(text in any::<Vec<u8>>(), name in "[a-z]{1,3}") {
             let _ = free_id(&text, RANGE, Some(1000));
