@@ -34,6 +34,7 @@ pub mod xml;
 pub(crate) mod bytes;
 pub mod file;
 pub mod iso9660;
+pub mod ntfs;
 pub mod udf;
 pub mod volume;
 

@@ -1,4 +1,4 @@
-//! Images of media for tests, kept as text by `tests/fixtures/media/make.sh`.
+//! Images of media for tests, kept as text by the scripts in `tests/fixtures/media`.
 
 use crate::error::Result;
 use crate::format::ReadAt;
@@ -23,6 +23,8 @@ macro_rules! images {
 images! {
     "bridge" "bd-250" "iso-plain" "iso-relaxed" "iso-joliet" "iso-rock-ridge" "iso-xorriso"
     "udf-102" "udf-201" "udf-201-512" "udf-201-4096" "udf-sparable" "udf-vat"
+    "ntfs-fresh" "ntfs-fresh-64k" "ntfs-empty-512" "ntfs-one-file" "ntfs-one-directory" "ntfs-short-name"
+    "ntfs-many-files" "ntfs-deleted" "ntfs-other-label"
     "linux-102" "linux-201" "linux-201-512" "linux-201-4096" "linux-sparable"
 }
 
