@@ -48,13 +48,13 @@ pub const JOIN_MS: u64 = 10_000;
 pub const STOP_MS: u64 = 1_000;
 /// How often fetch looks whether it was told to stop, while it has a link up: a second boot waits for that.
 pub const STOP_LOOK_MS: u64 = 50;
-/// For the one early report before the OS network. Below the 3 s of its unit's TimeoutStartSec, in which the
-/// process also starts and lowers the link: systemd counts a unit that it has to stop as failed.
+/// For the one early report before the OS network, from the start of our process: the network waits for it. Its
+/// unit's TimeoutStartSec is no guard of ours: systemd counts its own work before that start.
 pub const REPORT_EARLY_MS: u64 = 2_500;
 /// For one apply module.
 pub const APPLY_MODULE_MS: u64 = 60_000;
-/// For a drive to eject while a report waits; it goes on by itself after that. Our guess at why an early report
-/// on an emulated drive once missed its deadline by seconds; not measured apart.
+/// For a drive to eject while a report waits; it goes on by itself after that. Below a millisecond on an emulated
+/// drive; a real one, or its host, may take the kernel's own 30 s.
 pub const EJECT_MS: u64 = 500;
 /// For one try of a report: the wireserver may be slow, but the next try must come.
 pub const REPORT_TRY_MS: u64 = 20_000;
