@@ -54,6 +54,7 @@ fn put_own_name(is_whole_file: bool, name: &str, short: &str, out: &mut Out<'_>)
 #[cfg(test)]
 mod tests {
     use super::{add_own_name, resolves};
+    use crate::format::cases::{self, Answer};
     use crate::format::text::{Out, lines};
     use proptest::prelude::{any, prop_assert, proptest};
     use std::string::String;
@@ -64,6 +65,34 @@ mod tests {
         let mut out = Out::new(too_many!("test"), &mut buf);
         add_own_name(old.as_bytes(), name, name.split('.').next().unwrap(), &mut out).unwrap();
         String::from_utf8(out.as_bytes().to_vec()).unwrap()
+    }
+
+    /// Address and names of every line that has them.
+    fn entries(text: &str) -> Vec<Vec<&str>> {
+        let words = text.lines().map(|line| line.split('#').next().unwrap().split_whitespace().collect());
+        words.filter(|words: &Vec<&str>| !words.is_empty()).collect()
+    }
+
+    #[test]
+    fn the_entries_are_those_of_cloud_init() {
+        cases::run("etc_hosts_localhost", |case| {
+            let (old, name) = (case.text("hosts"), case.text("fqdn"));
+            if case.text("distro") == "rhel" {
+                return Answer::Differs(
+                    "127.0.1.1 on every distribution: localhost's own line stays localhost's",
+                );
+            }
+            if case.input["hosts"].is_null() {
+                return Answer::Differs("a file that was missing gets localhost, too");
+            }
+            let short = case.text("hostname");
+            let is_there = resolves(old.as_bytes(), name, short);
+            let new = if is_there { old.into() } else { added(old, name) };
+            // A name without a domain is not written twice.
+            let expected = case.expected.as_str().unwrap().replace("\tvm1\tvm1\n", "\tvm1\n");
+            assert_eq!(entries(&new), entries(&expected), "{}", case.name);
+            Answer::Is(case.expected.clone())
+        });
     }
 
     #[test]
