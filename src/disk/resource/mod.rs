@@ -1,0 +1,112 @@
+//! Which disk is the resource disk, and may it be formatted?
+//!
+//! Azure's temporary disk comes back empty after a move of the VM, on any boot, and other disks stand beside it
+//! that are somebody's. So nothing is believed of names or order: the place says that a disk is temporary, its
+//! bytes say that it is fresh, and only both together allow a file system to be made. Agents that asked for less
+//! have formatted data disks (WALinuxAgent#900).
+
+use crate::format::root_arg::DeviceName;
+
+/// What its place in the machine says of a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Nothing: it may be anybody's.
+    Lasting,
+    /// Where the platform attaches the resource disk, and nothing else: the second disk of Gen1's IDE, LUN 1 of
+    /// Gen2's first SCSI controller.
+    Resource,
+    /// A local NVMe disk by its model and its own identify text; there may be several.
+    LocalNvme,
+}
+
+/// What is on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Contents {
+    /// The platform's NTFS without any file but the platform's own.
+    Untouched,
+    /// No partition, zeros in its first and last MiB.
+    Blank,
+    /// A file system that we could mount.
+    FileSystem {
+        /// It has our label.
+        is_ours: bool,
+    },
+    /// Nothing that we recognise, or it is damaged.
+    Unknown,
+    /// Somebody's.
+    Foreign {
+        /// What it is.
+        why: &'static str,
+    },
+}
+
+/// All that counts of a disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiskFacts {
+    /// The disk.
+    pub name: DeviceName,
+    /// The device to be formatted or mounted: its partition, or the disk itself.
+    pub target: DeviceName,
+    /// Where it is.
+    pub place: Place,
+    /// What is on the target.
+    pub contents: Contents,
+    /// Nobody uses it or a part of it.
+    pub is_free: bool,
+    /// We proved it fresh on an earlier boot and began to format it, and that did not end: our note names this
+    /// very disk.
+    pub was_begun: bool,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Choice<'d> {
+    /// Make a file system on this one's target.
+    Format(&'d DiskFacts),
+    /// Mount this one's.
+    Mount(&'d DiskFacts),
+    /// Nothing.
+    Nothing {
+        /// Why.
+        why: &'static str,
+    },
+}
+
+/// Decides. A resource disk goes before local NVMe disks, which then are the administrator's own.
+#[must_use]
+pub fn choose(disks: &[DiskFacts]) -> Choice<'_> {
+    let mut resource = disks.iter().filter(|disk| disk.place == Place::Resource);
+    match (resource.next(), resource.next()) {
+        (Some(disk), None) => return decide(disk),
+        (Some(_), Some(_)) => return Choice::Nothing { why: "two disks in the place of the resource disk" },
+        (None, _) => {}
+    }
+    // The one that we made before, else the first that is blank, else why the last is neither.
+    let mut choice = Choice::Nothing { why: "this machine has no temporary disk" };
+    for disk in disks.iter().filter(|disk| disk.place == Place::LocalNvme) {
+        match (decide(disk), choice) {
+            (mount @ Choice::Mount(_), _) => return mount,
+            (_, Choice::Format(_)) => {}
+            (decision, _) => choice = decision,
+        }
+    }
+    choice
+}
+
+fn decide(disk: &DiskFacts) -> Choice<'_> {
+    let is_resource = disk.place == Place::Resource;
+    match disk.contents {
+        _ if disk.place == Place::Lasting => Choice::Nothing { why: "no temporary disk" },
+        _ if !disk.is_free => Choice::Nothing { why: "the temporary disk is in use" },
+        Contents::Foreign { why } => Choice::Nothing { why },
+        Contents::Untouched if is_resource => Choice::Format(disk),
+        Contents::Blank if !is_resource => Choice::Format(disk),
+        Contents::FileSystem { is_ours } if is_resource || is_ours => Choice::Mount(disk),
+        Contents::FileSystem { .. } => Choice::Nothing { why: "a local disk with somebody's file system" },
+        _ if disk.was_begun => Choice::Format(disk),
+        _ => Choice::Nothing { why: "the temporary disk holds nothing we recognise, and is not as it came" },
+    }
+}
+
+#[cfg(test)]
+mod tests;
