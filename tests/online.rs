@@ -248,7 +248,7 @@ fn inside_ask_imds() {
         ask(session);
         Ok(())
     };
-    with_lease(&mut kernel, &mut buffers, "fetch", Some(&hostname), &mut work).unwrap();
+    with_lease(&mut kernel, &mut buffers, Some(&hostname), &mut work).unwrap();
     println!("answer after {:?}", begin.elapsed());
     let lease = lease.expect("our own stack was used");
     assert_eq!((lease.prefix, lease.wireserver, lease.lease_s), (24, Some([168, 63, 129, 16]), None));
@@ -256,7 +256,7 @@ fn inside_ask_imds() {
         ask(session);
         Ok(())
     };
-    with_saved_lease(&mut kernel, &mut buffers, "report", &lease, u64::MAX, &mut work).unwrap();
+    with_saved_lease(&mut kernel, &mut buffers, &lease, u64::MAX, &mut work).unwrap();
     println!("second answer after {:?}", begin.elapsed());
 }
 
@@ -283,6 +283,6 @@ fn inside_find_nobody() {
     let mut linux = Linux::open("/", &run, false).unwrap();
     let mut buffers = Box::new(Buffers::new());
     let mut work = |_: &mut Session<'_>, _: &mut Rest<'_>| Ok(());
-    let outcome = with_lease(&mut linux.kernel(), &mut buffers, "fetch", None, &mut work);
+    let outcome = with_lease(&mut linux.kernel(), &mut buffers, None, &mut work);
     assert_eq!(outcome, Err(preroot::error::Error::NEED_NETWORK));
 }

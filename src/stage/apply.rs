@@ -17,7 +17,6 @@ use crate::seed;
 use crate::sys::{Dir, Kernel, Owner};
 use core::fmt::Write;
 
-const STAGE: &str = "apply";
 /// Below /run/preroot: why this boot's apply failed, for the report. Static text only.
 pub(super) const FAILURE: &str = "apply.failure";
 /// Below /run/preroot: this boot is in the count of boots; a person may run apply again and again.
@@ -48,6 +47,7 @@ pub(super) fn run(
     bytes: &mut [u8],
     command: &Command,
 ) -> Result<()> {
+    kernel.log.enter("apply");
     let machine = machine::observe(kernel);
     if machine.platform.is_none() || machine.options.is_off {
         return Err(not_applicable!("not a platform of ours, or switched off"));
@@ -97,7 +97,7 @@ impl Story<'_, '_> {
 
     #[inline(never)]
     fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
-        self.kernel.say(level, STAGE, text, values);
+        self.kernel.say(level, text, values);
     }
 
     /// On every boot: somebody may have made the disk larger since. That it cannot is no failure of this stage.

@@ -49,6 +49,7 @@ pub fn run(kernel: &mut Kernel<'_>, scratch: &mut [u8], command: &Command) -> Re
 /// # Errors
 /// `Os`, `Malformed` ...; the disk is then as it was, or a later run completes it.
 pub fn before_mount(kernel: &mut Kernel<'_>, scratch: &mut [u8], dry_run: bool) -> Result<Outcome> {
+    kernel.log.enter(STAGE);
     let mut space = Space::new(scratch)?;
     let result = found_by_argument(kernel, &mut space).and_then(|found| match found {
         Some(root) => grow_partition(kernel, &root, &mut space, dry_run),
@@ -65,8 +66,11 @@ pub fn after_mount(kernel: &mut Kernel<'_>, scratch: &mut [u8], dry_run: bool) -
     let mut space = Space::new(scratch)?;
     let number = kernel.root.stat("").map(|stat| stat.device);
     let root = number.and_then(|number| root::of_mounted(kernel.host, number));
+    let before = kernel.log.enter(STAGE);
     let result = root.and_then(|root| grow_partition(kernel, &root, &mut space, dry_run));
-    settle(kernel, result)
+    let result = settle(kernel, result);
+    kernel.log.enter(before);
+    result
 }
 
 /// Grows the ext4 mounted at `path` to its device and says so in one line.
@@ -74,18 +78,25 @@ pub fn after_mount(kernel: &mut Kernel<'_>, scratch: &mut [u8], dry_run: bool) -
 /// # Errors
 /// `Os` as the kernel says.
 pub fn file_system(kernel: &mut Kernel<'_>, path: &str) -> Result<Outcome> {
+    let before = kernel.log.enter(STAGE);
+    let result = grow_file_system(kernel, path);
+    kernel.log.enter(before);
+    result
+}
+
+fn grow_file_system(kernel: &mut Kernel<'_>, path: &str) -> Result<Outcome> {
     use filesystem::FileSystemGrowth::{Full, Grown};
     let started_us = kernel.clock.now_us();
     match filesystem::grow_ext4(kernel, path) {
         Ok(Full { bytes }) => {
             let values = [Value::SizeBytes(bytes)];
-            kernel.say(Level::Info, STAGE, "root file system: {}, fills its partition", &values);
+            kernel.say(Level::Info, "root file system: {}, fills its partition", &values);
             Ok(Outcome::Nothing)
         }
         Ok(Grown { from_bytes, to_bytes }) => {
             let took = Value::Millis(elapsed_ms(kernel, started_us));
             let values = [Value::SizeBytes(from_bytes), Value::SizeBytes(to_bytes), took];
-            kernel.say(Level::Info, STAGE, "root file system grown from {} to {} in {}", &values);
+            kernel.say(Level::Info, "root file system grown from {} to {} in {}", &values);
             Ok(Outcome::Grown)
         }
         Err(error) => settle(kernel, Err(error)),
@@ -96,7 +107,7 @@ pub fn file_system(kernel: &mut Kernel<'_>, path: &str) -> Result<Outcome> {
 fn settle(kernel: &mut Kernel<'_>, result: Result<Outcome>) -> Result<Outcome> {
     match result {
         Err(why) if why.is(Kind::Unsupported) => {
-            kernel.say(Level::Info, STAGE, "left alone: {}", &[Value::Why(why)]);
+            kernel.say(Level::Info, "left alone: {}", &[Value::Why(why)]);
             Ok(Outcome::LeftAlone)
         }
         other => other,
@@ -139,7 +150,7 @@ fn later(kernel: &mut Kernel<'_>, text: &'static str, values: &[Value<'_>]) -> R
     for (place, value) in all.iter_mut().zip(values) {
         *place = *value;
     }
-    kernel.say(Level::Info, STAGE, text, &all);
+    kernel.say(Level::Info, text, &all);
     Ok(None)
 }
 
@@ -168,15 +179,10 @@ fn grow_partition(
     let is_torn = table.source == Source::Backup;
     if is_torn {
         let values = [Value::Name(&root.disk)];
-        kernel.say(
-            Level::Warning,
-            STAGE,
-            "{}: primary partition table is damaged, its backup is whole",
-            &values,
-        );
+        kernel.say(Level::Warning, "{}: primary partition table is damaged, its backup is whole", &values);
         if !dry_run {
             table = restore(kernel, root, &table, space)?;
-            kernel.say(Level::Info, STAGE, "{}: primary partition table restored", &values);
+            kernel.say(Level::Info, "{}: primary partition table restored", &values);
         }
     }
     let seen = sysfs::partition(kernel.host, &root.disk, root.number)?;
@@ -188,7 +194,7 @@ fn grow_partition(
     }
     say_plan(kernel, root, &name, &growth);
     if dry_run {
-        kernel.say(Level::Info, STAGE, "dry run: nothing was written", &[]);
+        kernel.say(Level::Info, "dry run: nothing was written", &[]);
         return Ok(Outcome::Planned);
     }
     carry_out(kernel, root, &table, &growth, space, is_lost)?;
@@ -257,12 +263,11 @@ fn carry_out(
         let (from, to) = (Value::SizeBytes(growth.old_bytes()), Value::SizeBytes(growth.new_bytes()));
         kernel.say(
             Level::Info,
-            STAGE,
             "{} partition {}: grown from {} to {} in {}",
             &[disk, number, from, to, took],
         );
     } else {
-        kernel.say(Level::Info, STAGE, "{} partition {}: put right in {}", &[disk, number, took]);
+        kernel.say(Level::Info, "{} partition {}: put right in {}", &[disk, number, took]);
     }
     Ok(())
 }
@@ -280,7 +285,7 @@ fn add_partitions(kernel: &mut Kernel<'_>, root: &RootDisk, table: &Table, space
             && sysfs::partition(kernel.host, &root.disk, number)?.is_none()
         {
             let values = [Value::Name(&root.disk), Value::Number(u64::from(number)), Value::Why(why)];
-            kernel.say(Level::Warning, STAGE, "{} partition {}: not added: {}", &values);
+            kernel.say(Level::Warning, "{} partition {}: not added: {}", &values);
             if number == root.number {
                 return Err(why);
             }
@@ -294,11 +299,11 @@ fn say_full(kernel: &mut Kernel<'_>, name: &str, growth: &Growth) {
     match growth.next {
         None => {
             let values = [Value::Name(name), size];
-            kernel.say(Level::Info, STAGE, "{}: {}, fills its disk already: nothing to do", &values);
+            kernel.say(Level::Info, "{}: {}, fills its disk already: nothing to do", &values);
         }
         Some(next) => {
             let values = [Value::Name(name), size, Value::Number(u64::from(next))];
-            kernel.say(Level::Info, STAGE, "{}: {}, up to partition {} behind it: nothing to do", &values);
+            kernel.say(Level::Info, "{}: {}, up to partition {} behind it: nothing to do", &values);
         }
     }
 }
@@ -312,14 +317,14 @@ fn say_plan(kernel: &mut Kernel<'_>, root: &RootDisk, name: &str, growth: &Growt
         Value::Name(&root.disk),
         Value::SizeBytes(disk_bytes),
     ];
-    kernel.say(Level::Info, STAGE, "root partition {}: number {} of {} ({})", &values);
+    kernel.say(Level::Info, "root partition {}: number {} of {} ({})", &values);
     let row = |last: u64, bytes: u64| {
         [Value::Number(growth.first_lba), Value::Number(last), Value::SizeBytes(bytes)]
     };
     let today = row(growth.old_last_lba, growth.old_bytes());
-    kernel.say(Level::Info, STAGE, "  today     sectors {} to {}, {}", &today);
+    kernel.say(Level::Info, "  today     sectors {} to {}, {}", &today);
     let tomorrow = row(growth.new_last_lba, growth.new_bytes());
-    kernel.say(Level::Info, STAGE, "  tomorrow  sectors {} to {}, {}", &tomorrow);
+    kernel.say(Level::Info, "  tomorrow  sectors {} to {}, {}", &tomorrow);
 }
 
 #[cfg(test)]

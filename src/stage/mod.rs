@@ -166,16 +166,17 @@ fn grow_root(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) -> Re
 /// second boot, and on every machine that is not ours, silence is the right message.
 fn conclude(kernel: &mut Kernel<'_>, command: &Command, outcome: Result<()>, ms: u64) -> u8 {
     let stage = command.verb.word();
+    kernel.log.enter(stage);
     let (word, code) = match outcome {
         Ok(()) => ("done", 0),
         Err(error) if error.is(Kind::NotApplicable) => ("not-applicable", error.exit_code()),
         Err(error) if error.is(Kind::NeedNetwork) => ("needs-network", error.exit_code()),
         Err(error) if error == Error::STOPPED => {
-            kernel.say(Level::Info, stage, "stopped: it was asked to", &[]);
+            kernel.say(Level::Info, "stopped: it was asked to", &[]);
             ("stopped", 1)
         }
         Err(error) => {
-            kernel.say(Level::Error, stage, "failed: {}; the boot goes on", &[Value::Why(error)]);
+            kernel.say(Level::Error, "failed: {}; the boot goes on", &[Value::Why(error)]);
             ("failed", error.exit_code())
         }
     };
@@ -196,7 +197,9 @@ fn supervise(command: &Command, deadline_ms: u64) -> u8 {
         Err(_) => ("got no process; the boot goes on", 1),
     };
     if let Ok(mut linux) = Linux::open("/", command.run, command.dry_run) {
-        linux.kernel().say(Level::Error, command.verb.word(), text, &[]);
+        let kernel = &mut linux.kernel();
+        kernel.log.enter(command.verb.word());
+        kernel.say(Level::Error, text, &[]);
     }
     code
 }

@@ -10,7 +10,6 @@ use crate::source::medium::{Awaited, DriveName, Missing, Next, Watch};
 use crate::sys::{Dir, Kernel};
 use zeroize::Zeroize as _;
 
-const STAGE: &str = "fetch";
 /// The document's name, in the root directory.
 const NAME: &str = "ovf-env.xml";
 /// Bytes handed to the parser at once, and of `scratch` that are used (and wiped).
@@ -204,7 +203,7 @@ impl Said {
         };
         let Some(line) = self.lines.get_mut(index).filter(|line| !**line) else { return };
         *line = true;
-        kernel.say(Level::Info, STAGE, text, &[Value::Millis(limit)]);
+        kernel.say(Level::Info, text, &[Value::Millis(limit)]);
     }
 }
 
@@ -212,7 +211,6 @@ fn say_outcome(kernel: &mut Kernel<'_>, medium: &Medium) {
     match medium {
         Medium::Read(document) => kernel.say(
             Level::Info,
-            STAGE,
             "{}: ovf-env.xml, {} on {}, after {}",
             &[
                 Value::Name(&document.drive),
@@ -222,11 +220,11 @@ fn say_outcome(kernel: &mut Kernel<'_>, medium: &Medium) {
             ],
         ),
         Medium::Missing(missing @ (Missing::NoDrive | Missing::NoMedium | Missing::Stopped)) => {
-            kernel.say(Level::Warning, STAGE, "{}", &[Value::Text(missing.reason())]);
+            kernel.say(Level::Warning, "{}", &[Value::Text(missing.reason())]);
         }
         Medium::Missing(missing) => {
             let why = missing.error().map_or(Value::Text("?"), Value::Why);
-            kernel.say(Level::Error, STAGE, "{} ({})", &[Value::Text(missing.reason()), why]);
+            kernel.say(Level::Error, "{} ({})", &[Value::Text(missing.reason()), why]);
         }
     }
 }

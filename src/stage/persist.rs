@@ -10,7 +10,6 @@ use crate::machine;
 use crate::seed;
 use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
-const STAGE: &str = "persist";
 /// Below /run/preroot: fetch has ended, however.
 pub(super) const FETCH_ENDED: &str = "fetch.ended";
 /// Below /run/preroot while fetch may have a link up.
@@ -28,6 +27,7 @@ pub(super) const GROW_LATER: &str = "grow.later";
 /// `NotApplicable` where there is nothing to persist; `Os` when the root cannot be written (the seed in
 /// memory stays and `apply` uses that).
 pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) -> Result<()> {
+    kernel.log.enter("persist");
     let machine = machine::observe(kernel);
     if machine.platform.is_none() {
         return Err(not_applicable!("not a platform of ours"));
@@ -47,7 +47,7 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
     if is_state_elsewhere(kernel, bytes) {
         let text =
             "/var has a file system of its own that is not mounted yet: the seed stays in memory until apply";
-        kernel.say(Level::Info, STAGE, text, &[]);
+        kernel.say(Level::Info, text, &[]);
         return Ok(());
     }
     copy(kernel, root_path, &id)
@@ -86,7 +86,7 @@ fn mounts(line: &str, place: &str) -> bool {
 fn stop_fetch(kernel: &mut Kernel<'_>) -> Result<()> {
     stop(kernel, &|run| run.stat(ON_LINE).is_err());
     seed::remove(kernel.run, seed::SEED)?;
-    kernel.say(Level::Info, STAGE, "this VM is provisioned already; fetch is stopped", &[]);
+    kernel.say(Level::Info, "this VM is provisioned already; fetch is stopped", &[]);
     Err(not_applicable!("provisioned already"))
 }
 
@@ -115,7 +115,6 @@ fn join_fetch(kernel: &mut Kernel<'_>) {
             let values = [Value::Millis(waited_ms)];
             kernel.say(
                 Level::Warning,
-                STAGE,
                 "fetch has not ended after {}; it is stopped, what it has is used",
                 &values,
             );
@@ -123,12 +122,7 @@ fn join_fetch(kernel: &mut Kernel<'_>) {
             return stop(kernel, &|run| run.stat(FETCH_ENDED).is_ok());
         }
         if waited_ms >= 1000 && !is_said {
-            kernel.say(
-                Level::Info,
-                STAGE,
-                "waiting for fetch, at most {}",
-                &[Value::Millis(limits::JOIN_MS)],
-            );
+            kernel.say(Level::Info, "waiting for fetch, at most {}", &[Value::Millis(limits::JOIN_MS)]);
             is_said = true;
         }
         kernel.clock.sleep_ms(JOIN_POLL_MS);
@@ -139,10 +133,10 @@ fn copy(kernel: &mut Kernel<'_>, root_path: &str, id: &InstanceId) -> Result<()>
     let was_read_only = kernel.system.remount(root_path, false)?;
     let outcome = seed::persist(kernel.run, kernel.root, id);
     if was_read_only && let Err(error) = kernel.system.remount(root_path, true) {
-        kernel.say(Level::Warning, STAGE, "the root stays writable: {}", &[Value::Why(error)]);
+        kernel.say(Level::Warning, "the root stays writable: {}", &[Value::Why(error)]);
     }
     outcome?;
-    kernel.say(Level::Info, STAGE, "seed is on the root", &[]);
+    kernel.say(Level::Info, "seed is on the root", &[]);
     Ok(())
 }
 

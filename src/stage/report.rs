@@ -21,7 +21,6 @@ use crate::seed::{self, Context};
 use crate::sys::{Dir, Ejected, Kernel, Owner};
 use core::fmt::Write;
 
-const STAGE: &str = "report";
 /// Below /run/preroot: the failure that the platform heard in this boot, so that it is told once.
 const TOLD: &str = "failure-told";
 /// A seed that must not be applied and does not say why: fetch did not get as far as that.
@@ -53,6 +52,7 @@ struct Found {
 /// `NotApplicable` when there is nothing to tell, or not by this call; `NeedNetwork` when an early report did not
 /// arrive; why the platform could not be told.
 pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], command: &Command) -> Result<()> {
+    kernel.log.enter("report");
     let begin_us = kernel.clock.now_us();
     let machine = machine::observe(kernel);
     if machine.platform.is_none() || machine.options.is_off {
@@ -82,7 +82,7 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
         Verdict::Ready { id, .. } => {
             eject(kernel, &found.context);
             tell(kernel, &mut way, Health::Ready)?;
-            kernel.say(Level::Info, STAGE, "the platform knows: Ready", &[]);
+            kernel.say(Level::Info, "the platform knows: Ready", &[]);
             after_ready(kernel, &id)
         }
         Verdict::Failed(reason) => tell_failure(kernel, &mut way, id.as_ref(), &reason),
@@ -100,7 +100,7 @@ fn tell_failure(
     }
     let text = describe(reason, id);
     tell(kernel, way, Health::Failed(&text))?;
-    kernel.say(Level::Warning, STAGE, "the platform knows: provisioning failed", &[]);
+    kernel.say(Level::Warning, "the platform knows: provisioning failed", &[]);
     note_told(kernel.run, reason);
     Ok(())
 }
@@ -133,7 +133,7 @@ pub fn fatal(
 fn reported_before(kernel: &mut Kernel<'_>, id: &InstanceId, command: &Command) -> Result<()> {
     if command.failed.is_some() {
         let text = "a unit failed, but the platform was told Ready before and is not told again";
-        kernel.say(Level::Warning, STAGE, text, &[]);
+        kernel.say(Level::Warning, text, &[]);
     }
     drop_secrets(kernel, id)?;
     Err(not_applicable!("reported before"))
@@ -207,7 +207,7 @@ fn say_plan(kernel: &mut Kernel<'_>, verdict: &Verdict) {
         }
         Verdict::Failed(_) => "would write the KVP record and report ProvisioningFailed",
     };
-    kernel.say(Level::Info, STAGE, text, &[]);
+    kernel.say(Level::Info, text, &[]);
 }
 
 /// The KVP record. The boot goes on without it.
@@ -219,7 +219,7 @@ fn record(kernel: &mut Kernel<'_>, id: Option<&InstanceId>, verdict: &Verdict) {
         Verdict::Failed(reason) => kvp::failure(reason, id, wall_s),
     };
     if let Err(error) = kvp::publish(kernel.root, &value, wall_s.saturating_sub(since_boot_s)) {
-        kernel.say(Level::Warning, STAGE, "no KVP record for the host: {}", &[Value::Why(error)]);
+        kernel.say(Level::Warning, "no KVP record for the host: {}", &[Value::Why(error)]);
     }
 }
 
@@ -229,14 +229,14 @@ fn eject(kernel: &mut Kernel<'_>, context: &Context) {
     let Some(drive) = &context.medium else { return };
     let name = Value::Name(drive.as_str());
     match kernel.disks.eject(drive.as_str()) {
-        Ok(Ejected::Out) => kernel.say(Level::Info, STAGE, "medium ejected from {}", &[name]),
+        Ok(Ejected::Out) => kernel.say(Level::Info, "medium ejected from {}", &[name]),
         Ok(Ejected::Empty) => {}
         Ok(Ejected::Underway) => {
-            kernel.say(Level::Info, STAGE, "{} takes its time to eject; the report does not wait", &[name]);
+            kernel.say(Level::Info, "{} takes its time to eject; the report does not wait", &[name]);
         }
         Err(error) => {
             let values = [name, Value::Why(error)];
-            kernel.say(Level::Warning, STAGE, "the medium stays in {}: {}", &values);
+            kernel.say(Level::Warning, "the medium stays in {}: {}", &values);
         }
     }
 }
@@ -279,7 +279,7 @@ fn tell(kernel: &mut Kernel<'_>, way: &mut Way<'_>, health: Health<'_>) -> Resul
     match connect(kernel, way, health) {
         Err(error) if way.is_early => {
             let text = "not told yet: {}; tried again once the network is up";
-            kernel.say(Level::Info, STAGE, text, &[Value::Why(error)]);
+            kernel.say(Level::Info, text, &[Value::Why(error)]);
             Err(Error::NEED_NETWORK)
         }
         outcome => outcome,
@@ -297,10 +297,10 @@ fn connect(kernel: &mut Kernel<'_>, way: &mut Way<'_>, health: Health<'_>) -> Re
     };
     match lease {
         Some(lease) if way.is_early => {
-            online::with_saved_lease(kernel, way.buffers, STAGE, lease, until_us, &mut work)
+            online::with_saved_lease(kernel, way.buffers, lease, until_us, &mut work)
         }
         None if way.is_early => Err(Error::NEED_NETWORK),
-        _ => online::with_kernel_network(kernel, way.buffers, STAGE, &mut work),
+        _ => online::with_kernel_network(kernel, way.buffers, &mut work),
     }
 }
 

@@ -5,7 +5,7 @@
 //! every path we build is; foreign names that are not are skipped by [`Dir::list`].
 
 use crate::error::Result;
-use crate::event::Event;
+use crate::event::{Level, Value};
 
 pub use crate::format::ReadAt;
 
@@ -394,8 +394,10 @@ pub trait Clock {
 
 /// Where events go.
 pub trait Log {
-    /// Says it.
-    fn event(&mut self, event: &Event<'_>);
+    /// From now on this stage speaks: "fetch", "grow" ... Returns the one that spoke before.
+    fn enter(&mut self, stage: &'static str) -> &'static str;
+    /// Says `text`; each `{}` in it takes the next value.
+    fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]);
 }
 
 /// How a module's loading ended.
@@ -477,15 +479,8 @@ pub struct Kernel<'k> {
 }
 
 impl Kernel<'_> {
-    /// Says something. Inlined it would be 6 KB.
-    #[inline(never)]
-    pub fn say(
-        &mut self,
-        level: crate::event::Level,
-        stage: &'static str,
-        text: &'static str,
-        values: &[crate::event::Value<'_>],
-    ) {
-        self.log.event(&Event { level, stage, text, values });
+    /// Says something.
+    pub fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
+        self.log.say(level, text, values);
     }
 }

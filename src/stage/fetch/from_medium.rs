@@ -25,6 +25,7 @@ use crate::sys::linux::Scratch;
 /// # Errors
 /// `NotApplicable` on a machine that is not ours; `Error::STOPPED`; `Os` when no seed can be written.
 pub(in crate::stage) fn offline(kernel: &mut Kernel<'_>, scratch: &mut Scratch) -> Result<()> {
+    kernel.log.enter(STAGE);
     let Scratch { facts, bytes, ovf, .. } = scratch;
     facts.instance_id = Some(Fact { value: identify(kernel)?, from: Provenance::Dmi });
     if kernel.clock.is_cancelled() {
@@ -88,7 +89,7 @@ fn read_medium(
 
 /// Somebody else's document is no medium of ours; anything else is a fault.
 fn refuse(kernel: &mut Kernel<'_>, error: Error) -> core::result::Result<(), &'static str> {
-    kernel.say(Level::Error, STAGE, "ovf-env.xml cannot be used: {}", &[Value::Why(error)]);
+    kernel.say(Level::Error, "ovf-env.xml cannot be used: {}", &[Value::Why(error)]);
     match error {
         error if error.is(Kind::NotApplicable) => Ok(()),
         error => Err(error.reason()),
@@ -98,14 +99,14 @@ fn refuse(kernel: &mut Kernel<'_>, error: Error) -> core::result::Result<(), &'s
 fn say_learned(kernel: &mut Kernel<'_>, learned: &Learned) {
     if learned.password == Password::NoEntropy {
         let text = "no randomness for a salt after {}: the password stays locked";
-        kernel.say(Level::Error, STAGE, text, &[Value::Millis(limits::SALT_MS)]);
+        kernel.say(Level::Error, text, &[Value::Millis(limits::SALT_MS)]);
     }
     for (count, text) in [
         (learned.fingerprint_only_keys, "{} keys are given by fingerprint only; not installed"),
         (learned.refused_keys, "{} keys are no OpenSSH keys; not installed"),
     ] {
         if count > 0 {
-            kernel.say(Level::Warning, STAGE, text, &[Value::Number(u64::from(count))]);
+            kernel.say(Level::Warning, text, &[Value::Number(u64::from(count))]);
         }
     }
 }

@@ -21,18 +21,14 @@ use crate::sys::{Dir, Kernel, Owner};
 /// # Errors
 /// `NotApplicable` on a machine that is not ours or with a specialised disk; the fatal verdict's error.
 pub(in crate::stage) fn online(kernel: &mut Kernel<'_>, scratch: &mut Scratch) -> Result<()> {
+    kernel.log.enter(STAGE);
     let Scratch { facts, bytes, .. } = &mut *scratch;
     let id = identify(kernel)?;
     let mut gathered = Gathered::load(kernel, bytes, facts);
     facts.instance_id = Some(Fact { value: id, from: Provenance::Dmi });
     seed::begin(kernel.run)?;
     if is_true(facts.wants_proxy_agent.as_ref()) {
-        kernel.say(
-            Level::Info,
-            STAGE,
-            "the proxy agent must sign requests: IMDS is not asked from here",
-            &[],
-        );
+        kernel.say(Level::Info, "the proxy agent must sign requests: IMDS is not asked from here", &[]);
         return gathered.conclude(kernel.run, facts, Outcome::NotAsked);
     }
     // The note before the look: `persist` does it the other way round, so one of the two sees the other.
@@ -53,7 +49,7 @@ fn over_network(kernel: &mut Kernel<'_>, scratch: &mut Scratch, gathered: &mut G
     let Scratch { facts, bytes, imds, net, .. } = scratch;
     let hostname: Option<Hostname> = facts.hostname.as_ref().map(|fact| fact.value.clone());
     let mut is_reached = false;
-    let outcome = network::with_lease(kernel, net, STAGE, hostname.as_ref(), &mut |session, rest| {
+    let outcome = network::with_lease(kernel, net, hostname.as_ref(), &mut |session, rest| {
         is_reached = true;
         gathered.context.lease = session.lease().cloned();
         let asked = gathered.ask(session, rest.run, imds, facts);
@@ -63,7 +59,7 @@ fn over_network(kernel: &mut Kernel<'_>, scratch: &mut Scratch, gathered: &mut G
     });
     match outcome {
         Err(error) if !is_reached && !kernel.clock.is_cancelled() => {
-            kernel.say(Level::Error, STAGE, "no way to the platform: {}", &[Value::Why(error)]);
+            kernel.say(Level::Error, "no way to the platform: {}", &[Value::Why(error)]);
             gathered.imds_fault = Some(error);
             gathered.conclude(kernel.run, facts, Outcome::Bad)
         }

@@ -1,7 +1,7 @@
 //! In which order do modules go into the kernel, and what did it answer?
 
+use super::Loader;
 use super::table::{State, Why};
-use super::{Loader, STAGE};
 use crate::error::{Error, Result};
 use crate::event::{Level, Value};
 use crate::format::cmdline;
@@ -96,7 +96,7 @@ impl Loader<'_, '_, '_> {
             let state = self.load(need, depth);
             if !state.is_there() {
                 let names = [Value::Name(self.table.name(at)), Value::Name(self.table.name(need))];
-                self.kernel.say(Level::Debug, STAGE, "{} is not tried without {}", &names);
+                self.kernel.say(Level::Debug, "{} is not tried without {}", &names);
                 return Ok(false);
             }
         }
@@ -109,7 +109,7 @@ impl Loader<'_, '_, '_> {
             Ok(Loaded::Now) => {
                 let took_ms = self.kernel.clock.now_us().saturating_sub(begin_us) / 1000;
                 let values = [Value::Name(self.table.name(at)), Value::Millis(took_ms)];
-                self.kernel.say(Level::Debug, STAGE, "{} loaded in {}", &values);
+                self.kernel.say(Level::Debug, "{} loaded in {}", &values);
                 State::Loaded
             }
             Ok(Loaded::Before) => State::Present,
@@ -187,13 +187,13 @@ impl Loader<'_, '_, '_> {
 
     fn refused(&mut self, at: usize, error: Error) -> State {
         let values = [Value::Name(self.table.name(at)), Value::Why(error)];
-        self.kernel.say(Level::Warning, STAGE, "driver {} does not load: {}", &values);
+        self.kernel.say(Level::Warning, "driver {} does not load: {}", &values);
         self.first_error.get_or_insert(error);
         State::Failed
     }
 
     fn say(&mut self, level: Level, text: &'static str, at: usize) {
-        self.kernel.say(level, STAGE, text, &[Value::Name(self.table.name(at))]);
+        self.kernel.say(level, text, &[Value::Name(self.table.name(at))]);
     }
 }
 

@@ -19,8 +19,6 @@ use core::fmt::Write;
 use list::List;
 use table::{State, Table, Why};
 
-const STAGE: &str = "modules";
-
 /// Synthetic bus, disks, network, and the channel to the host (KVP): without the first three nothing works.
 const HYPERV: [&str; 4] = ["hv_vmbus", "hv_storvsc", "hv_netvsc", "hv_utils"];
 /// New drivers bring new devices (virtio_pci a network card, pci_hyperv an NVMe disk): look this often.
@@ -75,13 +73,14 @@ struct Loader<'a, 'k, 's> {
 /// # Errors
 /// The first refusal of the kernel, after everything else was tried; `TooMany`.
 pub fn run(kernel: &mut Kernel<'_>, scratch: &mut [u8]) -> Result<()> {
+    kernel.log.enter("modules");
     let begin_us = kernel.clock.now_us();
     let small = too_many!("scratch of the modules stage", scratch.len());
     let Parts { line, release, devices, modaliases, names, window } = Parts::split(scratch).ok_or(small)?;
     let base = base_path(kernel.system.kernel_release(release));
     if kernel.host.stat(&base).is_err() {
         let text = "no modules for this kernel here: what is needed must be built in";
-        kernel.say(Level::Info, STAGE, text, &[]);
+        kernel.say(Level::Info, text, &[]);
         return Ok(());
     }
     let length = kernel.host.read("proc/cmdline", line).unwrap_or_default();
@@ -150,7 +149,7 @@ impl Loader<'_, '_, '_> {
             Value::Number(wanted(State::NoHardware) + wanted(State::Skipped)),
         ];
         let text = "{} modules loaded in {}, {} were there, {} built in, {} without hardware";
-        self.kernel.say(Level::Info, STAGE, text, &values);
+        self.kernel.say(Level::Info, text, &values);
     }
 }
 

@@ -217,7 +217,7 @@ fn missing(played: &Played) -> Missing {
 fn a_medium_that_is_there_is_read_at_once_and_said_once() {
     let played = play(vec![(0, "sr0", Turn::Attach), (0, "sr0", disc("bridge"))]);
     assert_eq!(document(&played), ("sr0", Kind::Udf, 0));
-    assert_eq!(played.lines, ["fetch: sr0: ovf-env.xml, 2.8 KiB on UDF, after 0 ms"]);
+    assert_eq!(played.lines, [": sr0: ovf-env.xml, 2.8 KiB on UDF, after 0 ms"]);
     assert!(played.scratch.iter().all(|b| *b == 0), "the buffer that held the password is wiped");
 }
 

@@ -12,7 +12,7 @@ pub use imds::{Body, ask_imds};
 pub use session::Session;
 
 use crate::error::{Error, Result};
-use crate::event::{Event, Level, Value};
+use crate::event::{Level, Value};
 use crate::facts::Hostname;
 use crate::limits;
 use crate::net::Buffers;
@@ -50,11 +50,10 @@ pub type Work<'w> = &'w mut dyn FnMut(&mut Session<'_>, &mut Rest<'_>) -> Result
 pub fn with_lease(
     kernel: &mut Kernel<'_>,
     buffers: &mut Buffers,
-    stage: &'static str,
     hostname: Option<&Hostname>,
     work: Work<'_>,
 ) -> Result<()> {
-    let (mut online, mut rest) = Online::split(kernel, buffers, stage);
+    let (mut online, mut rest) = Online::split(kernel, buffers);
     let nics = online.await_nics(limits::NIC_MS)?;
     if nics.is_empty() {
         online.talk.say(Level::Warning, "no network interface", &[]);
@@ -74,13 +73,12 @@ pub fn with_lease(
 pub fn with_saved_lease(
     kernel: &mut Kernel<'_>,
     buffers: &mut Buffers,
-    stage: &'static str,
     lease: &Lease,
     until_us: u64,
     work: Work<'_>,
 ) -> Result<()> {
     let left_ms = until_us.saturating_sub(kernel.clock.now_us()) / 1000;
-    let (mut online, mut rest) = Online::split(kernel, buffers, stage);
+    let (mut online, mut rest) = Online::split(kernel, buffers);
     online.carrier_ms = limits::CARRIER_EARLY_MS.min(left_ms);
     let nic = nics::find(online.await_nics(0)?, lease.mac).ok_or(Error::NEED_NETWORK)?;
     if online.kernel_has_address(core::slice::from_ref(&nic)) {
@@ -93,13 +91,8 @@ pub fn with_saved_lease(
 ///
 /// # Errors
 /// What `work` returns.
-pub fn with_kernel_network(
-    kernel: &mut Kernel<'_>,
-    buffers: &mut Buffers,
-    stage: &'static str,
-    work: Work<'_>,
-) -> Result<()> {
-    let (mut online, mut rest) = Online::split(kernel, buffers, stage);
+pub fn with_kernel_network(kernel: &mut Kernel<'_>, buffers: &mut Buffers, work: Work<'_>) -> Result<()> {
+    let (mut online, mut rest) = Online::split(kernel, buffers);
     work(&mut online.kernel_session(), &mut rest)
 }
 
@@ -116,13 +109,12 @@ struct Talk<'o> {
     clock: &'o mut dyn Clock,
     log: &'o mut dyn Log,
     buffers: &'o mut Buffers,
-    stage: &'static str,
     random: u64,
     has_complained: bool,
 }
 
 impl<'o> Online<'o> {
-    fn split(kernel: &'o mut Kernel<'_>, buffers: &'o mut Buffers, stage: &'static str) -> (Self, Rest<'o>) {
+    fn split(kernel: &'o mut Kernel<'_>, buffers: &'o mut Buffers) -> (Self, Rest<'o>) {
         let Kernel { clock, log, host, root, run, disks, links, system } = kernel;
         let mut random = [0; 8];
         // Transactions and ports need to differ, not to be secret: the time will do.
@@ -130,7 +122,7 @@ impl<'o> Online<'o> {
             random = clock.now_us().wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes();
         }
         let random = u64::from_ne_bytes(random);
-        let talk = Talk { clock: *clock, log: *log, buffers, stage, random, has_complained: false };
+        let talk = Talk { clock: *clock, log: *log, buffers, random, has_complained: false };
         let online = Self { host: *host, links: *links, talk, carrier_ms: limits::CARRIER_MS };
         (online, Rest { root: *root, run: *run, disks: *disks, system: *system })
     }
@@ -166,9 +158,9 @@ impl<'o> Online<'o> {
     }
 
     fn kernel_session(&mut self) -> Session<'_> {
-        let Talk { clock, log, buffers, stage, random, .. } = &mut self.talk;
+        let Talk { clock, log, buffers, random, .. } = &mut self.talk;
         let way = Way::Kernel { links: self.links };
-        Session { clock: *clock, log: *log, buffers, stage, random: *random, way }
+        Session { clock: *clock, log: *log, buffers, random: *random, way }
     }
 
     /// Works over the first interface whose lease reaches the platform; failing that, over the only one that
@@ -261,12 +253,12 @@ impl<'o> Online<'o> {
 impl Talk<'_> {
     #[inline(never)]
     fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
-        self.log.event(&Event { level, stage: self.stage, text, values });
+        self.log.say(level, text, values);
     }
 
     fn session<'t>(&'t mut self, link: &'t mut dyn Link, lease: &'t Lease) -> Session<'t> {
-        let Self { clock, log, buffers, stage, random, .. } = self;
-        Session { clock: *clock, log: *log, buffers, stage, random: *random, way: Way::Own { link, lease } }
+        let Self { clock, log, buffers, random, .. } = self;
+        Session { clock: *clock, log: *log, buffers, random: *random, way: Way::Own { link, lease } }
     }
 
     /// Asks for a lease until `limits::DHCP_MS` is over.

@@ -1,7 +1,7 @@
 //! How does one exchange with the platform go, over our own stack or over the kernel's?
 
 use crate::error::{Error, Result};
-use crate::event::{Event, Level, Value};
+use crate::event::{Level, Value};
 use crate::limits;
 use crate::net::Buffers;
 use crate::net::device::Device;
@@ -15,7 +15,6 @@ pub struct Session<'s> {
     pub(super) clock: &'s mut dyn Clock,
     pub(super) log: &'s mut dyn Log,
     pub(super) buffers: &'s mut Buffers,
-    pub(super) stage: &'static str,
     pub(super) random: u64,
     pub(super) way: Way<'s>,
 }
@@ -60,9 +59,8 @@ impl Session<'_> {
     }
 
     /// Says something, as [`Kernel::say`](crate::sys::Kernel::say) does.
-    #[inline(never)]
     pub fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
-        self.log.event(&Event { level, stage: self.stage, text, values });
+        self.log.say(level, text, values);
     }
 
     /// One HTTP exchange with port 80 of `address`, over before `until_us`. The body of a 2xx goes to

@@ -222,6 +222,7 @@ fn world(names: &[&str]) -> World {
 
 fn kernel<'k>(world: &'k mut World, cloud: &'k mut Cloud) -> Kernel<'k> {
     let Kernel { clock, log, host, root, run, disks, system, .. } = world.kernel();
+    log.enter("fetch");
     Kernel { clock, log, host, root, run, disks, system, links: cloud }
 }
 
@@ -230,7 +231,7 @@ fn ask(world: &mut World, cloud: &mut Cloud) -> Result<String> {
     let mut buffers = Box::new(Buffers::new());
     let name = Hostname::parse("edge-vm-01").unwrap();
     let mut document = Vec::new();
-    with_lease(&mut kernel(world, cloud), &mut buffers, "fetch", Some(&name), &mut |session, _| {
+    with_lease(&mut kernel(world, cloud), &mut buffers, Some(&name), &mut |session, _| {
         ask_imds(session, &mut |body| {
             match body {
                 Body::Begin => document.clear(),
@@ -354,13 +355,12 @@ fn a_busy_imds_gets_the_pause_it_asks_for_and_the_deadline_holds() {
 fn what_the_caller_cannot_store_is_not_asked_again() {
     let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "azure")], &[GOOD]));
     let mut buffers = Box::new(Buffers::new());
-    let outcome =
-        with_lease(&mut kernel(&mut world, &mut cloud), &mut buffers, "fetch", None, &mut |session, _| {
-            ask_imds(session, &mut |body| match body {
-                Body::Bytes(_) => Err(os!("write", Errno::NOSPC)),
-                _ => Ok(()),
-            })
-        });
+    let outcome = with_lease(&mut kernel(&mut world, &mut cloud), &mut buffers, None, &mut |session, _| {
+        ask_imds(session, &mut |body| match body {
+            Body::Bytes(_) => Err(os!("write", Errno::NOSPC)),
+            _ => Ok(()),
+        })
+    });
     assert_eq!(outcome.unwrap_err().errno(), Some(Errno::NOSPC));
     assert_eq!(cloud.story.iter().filter(|line| line.starts_with("GET")).count(), 1);
 }
@@ -375,7 +375,7 @@ fn a_saved_lease_needs_no_dhcp_and_survives_a_rename() {
         assert!(rest.run.is_in_memory());
         Ok(())
     };
-    with_lease(&mut kernel(&mut first, &mut cloud), &mut buffers, "fetch", None, &mut keep).unwrap();
+    with_lease(&mut kernel(&mut first, &mut cloud), &mut buffers, None, &mut keep).unwrap();
     let (mut second, mut cloud) = (world(&["enP1s0"]), Cloud::new(&[("enP1s0", "silent")], &[GOOD]));
     let mut bytes = 0;
     let mut post = |session: &mut Session<'_>, _: &mut Rest<'_>| {
@@ -386,8 +386,7 @@ fn a_saved_lease_needs_no_dhcp_and_survives_a_rename() {
         })
     };
     let mut kernel = kernel(&mut second, &mut cloud);
-    with_saved_lease(&mut kernel, &mut buffers, "report", saved.as_ref().unwrap(), u64::MAX, &mut post)
-        .unwrap();
+    with_saved_lease(&mut kernel, &mut buffers, saved.as_ref().unwrap(), u64::MAX, &mut post).unwrap();
     assert_eq!(bytes, 7);
     assert_eq!(cloud.story, ["enP1s0 up", NEW, "enP1s0 down"]);
 }

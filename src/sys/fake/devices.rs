@@ -1,7 +1,7 @@
 //! Clock, log, disks, links and the rest of the fake kernel.
 
 use crate::error::{Errno, Result};
-use crate::event::{Event, Level};
+use crate::event::{Event, Level, Value};
 use crate::sys::{
     Block, Clock, Disks, DriveStatus, Ejected, KernelPartition, Link, LinkState, Links, Loaded, Log, ReadAt,
     Stream, System,
@@ -52,10 +52,17 @@ pub struct FakeLog {
     pub lines: Vec<String>,
     /// The loudest level so far.
     pub worst: Option<Level>,
+    /// The stage that speaks.
+    pub stage: &'static str,
 }
 
 impl Log for FakeLog {
-    fn event(&mut self, event: &Event<'_>) {
+    fn enter(&mut self, stage: &'static str) -> &'static str {
+        core::mem::replace(&mut self.stage, stage)
+    }
+
+    fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
+        let event = Event { level, stage: self.stage, text, values };
         self.lines.push(std::format!("{}: {}", event.stage, event));
         self.worst = Some(self.worst.map_or(event.level, |worst| worst.min(event.level)));
     }

@@ -2,7 +2,7 @@
 //! and the timeline file.
 #![expect(unsafe_code, reason = "borrowing descriptor 2")]
 
-use crate::event::{Event, Level};
+use crate::event::{Event, Level, Value};
 use crate::limits;
 use crate::sys::Log;
 use core::fmt::{self, Write};
@@ -41,6 +41,7 @@ impl<const N: usize> Clipped<N> {
 pub struct Console {
     to_kernel: bool,
     is_debug: bool,
+    stage: &'static str,
     timeline: heapless::String<{ limits::PATH }>,
 }
 
@@ -52,6 +53,7 @@ impl Console {
         Self {
             to_kernel,
             is_debug: false,
+            stage: "",
             timeline: heapless::String::try_from(timeline).unwrap_or_default(),
         }
     }
@@ -68,7 +70,12 @@ impl Console {
 }
 
 impl Log for Console {
-    fn event(&mut self, event: &Event<'_>) {
+    fn enter(&mut self, stage: &'static str) -> &'static str {
+        core::mem::replace(&mut self.stage, stage)
+    }
+
+    fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]) {
+        let event = &Event { level, stage: self.stage, text, values };
         if self.to_kernel {
             to_kmsg(event, self.level(event));
         }

@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn what_people_may_read_is_readable_under_any_umask() {
-        use crate::event::{Event, Level};
+        use crate::event::Level;
         use crate::sys::Log;
         let at = std::env::temp_dir().join(std::format!("preroot-run-{}/run", std::process::id()));
         let run = std::string::String::from(at.to_str().unwrap());
@@ -385,9 +385,8 @@ mod tests {
         let code = super::super::fork_stage(10_000, &mut || {
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
             let Ok(mut dir) = super::open_or_make(&run) else { return 1 };
-            let event = Event { level: Level::Debug, stage: "test", text: "said", values: &[] };
             for _ in 0..2 {
-                super::super::Console::new(false, &timeline).event(&event);
+                super::super::Console::new(false, &timeline).say(Level::Debug, "said", &[]);
             }
             let modes = [dir.stat("").map(|s| s.mode), dir.stat("timeline").map(|s| s.mode)];
             u8::from(modes != [Ok(0o755), Ok(0o644)])
