@@ -29,7 +29,8 @@ def files():
         if not path.exists():
             raise SystemExit(f"{place} is gone: look for the reasons where it went")
         for candidate in sorted([path, path.with_suffix(".rs"), *path.rglob("*.rs")]):
-            if candidate.is_file() and candidate.name != "tests.rs":
+            # Told to the person at the terminal only.
+            if candidate.is_file() and candidate.name != "tests.rs" and "deprovision" not in candidate.parts:
                 yield candidate
 
 

@@ -21,6 +21,7 @@ pub(crate) use object;
 
 pub mod account;
 mod custom_data;
+pub mod deprovision;
 mod home;
 mod hostname;
 mod hosts;

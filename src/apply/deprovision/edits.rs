@@ -1,0 +1,69 @@
+//! Which lines of a file are one machine's? Each function writes the file as a fresh image would have it.
+
+use super::Context;
+use crate::error::Result;
+use crate::format::passwd;
+use crate::format::text::{Out, lines, words};
+
+/// What waagent leaves; preroot, like it, writes the next VM's over it.
+const HOSTNAME: &[u8] = b"localhost.localdomain\n";
+
+type Line<'l> = &'l [u8];
+
+fn without(old: &[u8], out: &mut Out<'_>, is_machines: impl Fn(Line<'_>) -> bool) -> Result<()> {
+    lines(old).filter(|line| !is_machines(line)).try_for_each(|line| out.put(line))
+}
+
+fn has(line: &[u8], part: &[u8]) -> bool {
+    line.windows(part.len()).any(|window| window == part)
+}
+
+/// Nothing else is lost: the file is one name.
+pub(super) fn hostname(_: &Context<'_>, _: &[u8], out: &mut Out<'_>) -> Result<()> {
+    out.put(HOSTNAME)
+}
+
+/// The address that stands for a machine's own name, as Debian's installer, cloud-init and preroot write it.
+pub(super) fn hosts(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
+    without(old, out, |line| words(line).next() == Some(b"127.0.1.1"))
+}
+
+/// A name written out. waagent writes `localhost.localdomain` there instead, which the next VM would send: preroot
+/// has no need of the line.
+pub(super) fn dhclient(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
+    without(old, out, |line| line.starts_with(b"send host-name \""))
+}
+
+/// As waagent's line for it, where it stands.
+pub(super) fn root_password(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
+    let locked: [&[u8]; 8] = [b"*LOCK*", b"14600", b"", b"", b"", b"", b"", b""];
+    let mut changes = [(0, &b""[..]); 8];
+    for (n, (change, field)) in changes.iter_mut().zip(locked).enumerate() {
+        *change = (n.saturating_add(passwd::PASSWORD), field);
+    }
+    passwd::set_fields(old, "root", &changes, out)
+}
+
+/// cloud-init marks its lines.
+pub(super) fn fstab(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
+    without(old, out, |line| has(line, b"comment=cloudconfig"))
+}
+
+/// waagent has one file for all administrators.
+pub(super) fn sudoers(context: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
+    without(old, out, |line| words(line).next() == Some(context.user.as_bytes()))
+}
+
+pub(super) fn groups(context: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
+    if context.user.is_empty() {
+        return out.put(old);
+    }
+    passwd::leave(old, context.user, context.drops_group, out)
+}
+
+pub(super) fn account(context: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
+    if context.user.is_empty() {
+        return out.put(old);
+    }
+    passwd::remove(old, context.user, out)
+}
