@@ -38,34 +38,58 @@ impl LoginDefsRepr {
     /// Reads the file. What is not a number is passed over, as shadow does; the last setting wins.
     #[must_use]
     pub fn parse(text: &[u8]) -> Self {
-        let mut defs = Self::default();
-        let (mut umask, mut home_mode) = (None, None);
+        let mut found = [None; NAMES.len()];
         for line in lines(text) {
             let mut words = words(line);
             let (Some(key), Some(value)) = (words.next(), words.next().and_then(number)) else { continue };
-            match key {
-                b"UID_MIN" => defs.uids.min = value,
-                b"UID_MAX" => defs.uids.max = value,
-                b"GID_MIN" => defs.gids.min = value,
-                b"GID_MAX" => defs.gids.max = value,
-                b"UMASK" => umask = Some(value),
-                b"HOME_MODE" => home_mode = Some(value),
-                b"PASS_MIN_DAYS" => defs.min_days = Some(value),
-                b"PASS_MAX_DAYS" => defs.max_days = Some(value),
-                b"PASS_WARN_AGE" => defs.warn_days = Some(value),
-                b"SUB_UID_MIN" => defs.sub_uids.min = value,
-                b"SUB_UID_MAX" => defs.sub_uids.max = value,
-                b"SUB_UID_COUNT" => defs.sub_uids.count = value,
-                b"SUB_GID_MIN" => defs.sub_gids.min = value,
-                b"SUB_GID_MAX" => defs.sub_gids.max = value,
-                b"SUB_GID_COUNT" => defs.sub_gids.count = value,
-                _ => {}
+            if let Some((_, place)) = NAMES.iter().zip(&mut found).find(|(name, _)| **name == key) {
+                *place = Some(value);
             }
         }
-        defs.home_mode = home_mode.unwrap_or(0o777 & !umask.unwrap_or(0o022)) & 0o777;
-        defs
+        let [uid_min, uid_max, gid_min, gid_max, umask, home_mode, min_days, max_days, warn_days, sub @ ..] =
+            found;
+        let [uids_min, uids_max, uids_count, gids_min, gids_max, gids_count] = sub;
+        let or = Self::default();
+        let ids = |min: Option<u32>, max: Option<u32>, or: IdRange| IdRange {
+            min: min.unwrap_or(or.min),
+            max: max.unwrap_or(or.max),
+        };
+        let sub_ids = |min: Option<u32>, max: Option<u32>, count: Option<u32>| SubIds {
+            min: min.unwrap_or(or.sub_uids.min),
+            max: max.unwrap_or(or.sub_uids.max),
+            count: count.unwrap_or(or.sub_uids.count),
+        };
+        Self {
+            uids: ids(uid_min, uid_max, or.uids),
+            gids: ids(gid_min, gid_max, or.gids),
+            home_mode: home_mode.unwrap_or(0o777 & !umask.unwrap_or(0o022)) & 0o777,
+            min_days,
+            max_days,
+            warn_days,
+            sub_uids: sub_ids(uids_min, uids_max, uids_count),
+            sub_gids: sub_ids(gids_min, gids_max, gids_count),
+        }
     }
 }
+
+/// The settings read, in the order [`LoginDefsRepr::parse`] takes them apart.
+const NAMES: [&[u8]; 15] = [
+    b"UID_MIN",
+    b"UID_MAX",
+    b"GID_MIN",
+    b"GID_MAX",
+    b"UMASK",
+    b"HOME_MODE",
+    b"PASS_MIN_DAYS",
+    b"PASS_MAX_DAYS",
+    b"PASS_WARN_AGE",
+    b"SUB_UID_MIN",
+    b"SUB_UID_MAX",
+    b"SUB_UID_COUNT",
+    b"SUB_GID_MIN",
+    b"SUB_GID_MAX",
+    b"SUB_GID_COUNT",
+];
 
 /// A number as C's strtol reads it with base 0: `0750` is octal, `0x1f` hexadecimal.
 fn number(word: &[u8]) -> Option<u32> {

@@ -1,11 +1,11 @@
 //! `preroot show`: which facts does the seed hold, and where is each from? Never a secret.
 
 use crate::error::Result;
-use crate::facts::{Fact, Facts};
+use crate::facts::{Fact, Facts, Provenance};
 use crate::machine;
 use crate::seed::{self, Context};
 use crate::sys::Kernel;
-use core::fmt::{self, Display, Write};
+use core::fmt::{self, Write};
 
 /// Prints the published seed, else the one kept on the root. `buf` is what [`seed::load`] needs.
 ///
@@ -36,27 +36,20 @@ pub(super) fn run(
     Ok(())
 }
 
-/// A secret of this many bytes.
-struct Redacted(u64);
-
-impl Display for Redacted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<redacted, {} bytes>", self.0)
-    }
-}
-
 fn print_facts(out: &mut dyn Write, facts: &Facts) -> fmt::Result {
-    row(out, "instance id", &facts.instance_id, |f, id| f.write_str(id.as_str()))?;
-    row(out, "host name", &facts.hostname, |f, name| f.write_str(name.as_str()))?;
-    row(out, "user", &facts.user, |f, name| f.write_str(name.as_str()))?;
-    row(out, "password hash", &facts.password, |f, hash| {
-        write!(f, "{}", Redacted(hash.as_str().len() as u64))
-    })?;
-    row(out, "password login", &facts.password_login, |f, is_on| f.write_str(yes(*is_on)))?;
-    row(out, "SSH keys", &facts.keys, |f, keys| write!(f, "{}", keys.lines().count()))?;
-    row(out, "customData", &facts.custom_data, |f, bytes| write!(f, "{}", Redacted(*bytes)))?;
-    row(out, "guest agent", &facts.wants_guest_agent, |f, is_wanted| f.write_str(yes(*is_wanted)))?;
-    row(out, "proxy agent", &facts.wants_proxy_agent, |f, is_wanted| f.write_str(yes(*is_wanted)))
+    let yes = |fact: &Option<Fact<bool>>| fact.as_ref().map(|f| (if f.value { "yes" } else { "no" }, f.from));
+    let hash_bytes = facts.password.as_ref().map(|f| (f.value.as_str().len() as u64, f.from));
+    let keys = facts.keys.as_ref().map(|f| (f.value.lines().count() as u64, f.from));
+    let data_bytes = facts.custom_data.as_ref().map(|f| (f.value, f.from));
+    row(out, "instance id", facts.instance_id.as_ref().map(|f| (f.value.as_str(), f.from)))?;
+    row(out, "host name", facts.hostname.as_ref().map(|f| (f.value.as_str(), f.from)))?;
+    row(out, "user", facts.user.as_ref().map(|f| (f.value.as_str(), f.from)))?;
+    count(out, "password hash", hash_bytes, ["<redacted, ", " bytes>"])?;
+    row(out, "password login", yes(&facts.password_login))?;
+    count(out, "SSH keys", keys, ["", ""])?;
+    count(out, "customData", data_bytes, ["<redacted, ", " bytes>"])?;
+    row(out, "guest agent", yes(&facts.wants_guest_agent))?;
+    row(out, "proxy agent", yes(&facts.wants_proxy_agent))
 }
 
 fn print_context(out: &mut dyn Write, context: &Context) -> fmt::Result {
@@ -76,20 +69,22 @@ fn print_context(out: &mut dyn Write, context: &Context) -> fmt::Result {
     Ok(())
 }
 
-fn row<T>(
-    out: &mut dyn Write,
-    name: &str,
-    fact: &Option<Fact<T>>,
-    print: impl Fn(&mut dyn Write, &T) -> fmt::Result,
-) -> fmt::Result {
-    let Some(fact) = fact else { return Ok(()) };
-    let mut value = heapless::String::<96>::new();
-    print(&mut value, &fact.value)?;
-    writeln!(out, "{name:<16} {value:<40} {}", fact.from.word())
+fn row(out: &mut dyn Write, name: &str, fact: Option<(&str, Provenance)>) -> fmt::Result {
+    let Some((value, from)) = fact else { return Ok(()) };
+    writeln!(out, "{name:<16} {value:<40} {}", from.word())
 }
 
-const fn yes(is_on: bool) -> &'static str {
-    if is_on { "yes" } else { "no" }
+/// A row of which only a number is shown, between two words.
+fn count(
+    out: &mut dyn Write,
+    name: &str,
+    fact: Option<(u64, Provenance)>,
+    [before, behind]: [&str; 2],
+) -> fmt::Result {
+    let Some((number, from)) = fact else { return Ok(()) };
+    let mut value = heapless::String::<48>::new();
+    write!(value, "{before}{number}{behind}")?;
+    row(out, name, Some((&value, from)))
 }
 
 #[cfg(test)]

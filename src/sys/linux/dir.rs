@@ -1,6 +1,6 @@
 //! Directories of the real kernel: every path is resolved by `openat2` inside its tree.
 
-use super::{errno, open_path};
+use super::{errno, open_path, refused};
 use crate::error::{Errno, Result, Rule};
 use crate::sys::{DeviceNumber, Dir, FileType, Owner, Stat, Symlinks};
 use core::ffi::CStr;
@@ -53,7 +53,7 @@ impl LinuxDir {
     /// `Os`.
     pub fn open(path: &str) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = open_path(path, flags).map_err(|e| os!("open directory", errno(e)))?;
+        let fd = open_path(path, flags).map_err(|e| refused(os!("open directory"), e))?;
         Ok(Self { fd, resolve: ResolveFlags::IN_ROOT })
     }
 
@@ -62,7 +62,7 @@ impl LinuxDir {
         for _ in 0..RACES {
             match fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), self.resolve) {
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(rule.refused(errno(e))),
+                Err(e) => return Err(refused(rule, e)),
                 Ok(fd) => return Ok(fd),
             }
         }
@@ -84,7 +84,7 @@ impl LinuxDir {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // 0600 until it has its owner: nobody else can open it meanwhile.
         let fd = fs::openat(&parent, &*name, flags, Mode::from_raw_mode(0o600))
-            .map_err(|e| os!("create file", errno(e)))?;
+            .map_err(|e| refused(os!("create file"), e))?;
         let outcome = fill(&fd, owner, content, sync);
         if outcome.is_err() {
             let _ = fs::unlinkat(&parent, &*name, AtFlags::empty());
@@ -96,14 +96,14 @@ impl LinuxDir {
 fn fill(fd: &OwnedFd, owner: Owner, content: &[u8], sync: bool) -> Result<()> {
     write_all(fd, content, os!("write file"))?;
     give(fd, owner)?;
-    if sync { fs::fsync(fd).map_err(|e| os!("sync file", errno(e))) } else { Ok(()) }
+    if sync { fs::fsync(fd).map_err(|e| refused(os!("sync file"), e)) } else { Ok(()) }
 }
 
 fn give(fd: &OwnedFd, owner: Owner) -> Result<()> {
     // chown first: it would clear set-id bits that chmod gave.
     fs::fchown(fd, Some(fs::Uid::from_raw(owner.uid)), Some(fs::Gid::from_raw(owner.gid)))
-        .map_err(|e| os!("change owner", errno(e)))?;
-    fs::fchmod(fd, Mode::from_raw_mode(owner.mode)).map_err(|e| os!("change mode", errno(e)))
+        .map_err(|e| refused(os!("change owner"), e))?;
+    fs::fchmod(fd, Mode::from_raw_mode(owner.mode)).map_err(|e| refused(os!("change mode"), e))
 }
 
 fn write_all(fd: &OwnedFd, mut bytes: &[u8], rule: &'static Rule) -> Result<()> {
@@ -112,7 +112,7 @@ fn write_all(fd: &OwnedFd, mut bytes: &[u8], rule: &'static Rule) -> Result<()> 
             Ok(0) => return Err(rule.refused(Errno::NOSPC)),
             Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
             Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(rule.refused(errno(e))),
+            Err(e) => return Err(refused(rule, e)),
         }
     }
     Ok(())
@@ -126,7 +126,7 @@ fn read_full(fd: &OwnedFd, offset: u64, buf: &mut [u8]) -> Result<usize> {
             Ok(0) => break,
             Ok(k) => n = n.saturating_add(k),
             Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(os!("read file", errno(e))),
+            Err(e) => return Err(refused(os!("read file"), e)),
         }
     }
     Ok(n)
@@ -138,7 +138,7 @@ fn wait_for_lock(fd: &OwnedFd, timeout_ms: u64) -> Result<()> {
         match fs::fcntl_lock(fd, fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS | rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(os!("take lock", errno(e))),
+            Err(e) => return Err(refused(os!("take lock"), e)),
         }
         let nap = rustix::thread::Timespec { tv_sec: 0, tv_nsec: LOCK_POLL_NS };
         let _ = rustix::thread::nanosleep(&nap);
@@ -197,52 +197,52 @@ impl Dir for LinuxDir {
         match rustix::io::write(&fd, content) {
             Ok(n) if n == content.len() => Ok(()),
             Ok(_) => Err(os!("write attribute", Errno::NOSPC)),
-            Err(e) => Err(os!("write attribute", errno(e))),
+            Err(e) => Err(refused(os!("write attribute"), e)),
         }
     }
 
     fn make_dir(&mut self, path: &str, owner: Owner) -> Result<()> {
         let (parent, name) = self.parent_of(path, os!("make directory"))?;
         fs::mkdirat(&parent, &*name, Mode::from_raw_mode(0o700))
-            .map_err(|e| os!("make directory", errno(e)))?;
+            .map_err(|e| refused(os!("make directory"), e))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd =
-            fs::openat(&parent, &*name, flags, Mode::empty()).map_err(|e| os!("make directory", errno(e)))?;
+        let fd = fs::openat(&parent, &*name, flags, Mode::empty())
+            .map_err(|e| refused(os!("make directory"), e))?;
         give(&fd, owner)
     }
 
     fn make_symlink(&mut self, path: &str, target: &str) -> Result<()> {
         let (parent, name) = self.parent_of(path, os!("make link"))?;
-        fs::symlinkat(target, &parent, &*name).map_err(|e| os!("make link", errno(e)))
+        fs::symlinkat(target, &parent, &*name).map_err(|e| refused(os!("make link"), e))
     }
 
     fn read_link(&mut self, path: &str, buf: &mut [u8]) -> Result<usize> {
         let (parent, name) = self.parent_of(path, os!("read link"))?;
-        let n = fs::readlinkat_raw(&parent, &*name, &mut *buf).map_err(|e| os!("read link", errno(e)))?;
+        let n = fs::readlinkat_raw(&parent, &*name, &mut *buf).map_err(|e| refused(os!("read link"), e))?;
         if n == buf.len() { Err(too_many!("link", buf.len())) } else { Ok(n) }
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<()> {
         let (from_parent, from) = self.parent_of(from, os!("rename"))?;
         let (to_parent, to) = self.parent_of(to, os!("rename"))?;
-        fs::renameat(&from_parent, &*from, &to_parent, &*to).map_err(|e| os!("rename", errno(e)))
+        fs::renameat(&from_parent, &*from, &to_parent, &*to).map_err(|e| refused(os!("rename"), e))
     }
 
     fn exchange(&mut self, a: &str, b: &str) -> Result<()> {
         let (a_parent, a) = self.parent_of(a, os!("exchange"))?;
         let (b_parent, b) = self.parent_of(b, os!("exchange"))?;
         fs::renameat_with(&a_parent, &*a, &b_parent, &*b, RenameFlags::EXCHANGE)
-            .map_err(|e| os!("exchange", errno(e)))
+            .map_err(|e| refused(os!("exchange"), e))
     }
 
     fn remove(&mut self, path: &str) -> Result<()> {
         let (parent, name) = self.parent_of(path, os!("remove file"))?;
-        fs::unlinkat(&parent, &*name, AtFlags::empty()).map_err(|e| os!("remove file", errno(e)))
+        fs::unlinkat(&parent, &*name, AtFlags::empty()).map_err(|e| refused(os!("remove file"), e))
     }
 
     fn remove_dir(&mut self, path: &str) -> Result<()> {
         let (parent, name) = self.parent_of(path, os!("remove directory"))?;
-        fs::unlinkat(&parent, &*name, AtFlags::REMOVEDIR).map_err(|e| os!("remove directory", errno(e)))
+        fs::unlinkat(&parent, &*name, AtFlags::REMOVEDIR).map_err(|e| refused(os!("remove directory"), e))
     }
 
     fn stat(&mut self, path: &str) -> Result<Stat> {
@@ -252,7 +252,7 @@ impl Dir for LinuxDir {
             let (parent, name) = self.parent_of(path, os!("stat"))?;
             fs::statat(&parent, &*name, AtFlags::SYMLINK_NOFOLLOW)
         };
-        let stat = stat.map_err(|e| os!("stat", errno(e)))?;
+        let stat = stat.map_err(|e| refused(os!("stat"), e))?;
         Ok(Stat {
             file_type: file_type(fs::FileType::from_raw_mode(stat.st_mode)),
             mode: stat.st_mode & 0o7777,
@@ -275,7 +275,7 @@ impl Dir for LinuxDir {
         let mut buf = [MaybeUninit::uninit(); 2048];
         let mut entries = fs::RawDir::new(fd.as_fd(), &mut buf);
         while let Some(entry) = entries.next() {
-            let entry = entry.map_err(|e| os!("list directory", errno(e)))?;
+            let entry = entry.map_err(|e| refused(os!("list directory"), e))?;
             let Ok(name) = entry.file_name().to_str() else { continue };
             if name != "." && name != ".." && !each(name, file_type(entry.file_type())) {
                 break;
@@ -308,7 +308,7 @@ impl Dir for LinuxDir {
         let (parent, name) = self.parent_of(path, os!("open lock file"))?;
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = fs::openat(&parent, &*name, flags, Mode::from_raw_mode(0o600))
-            .map_err(|e| os!("open lock file", errno(e)))?;
+            .map_err(|e| refused(os!("open lock file"), e))?;
         wait_for_lock(&fd, timeout_ms)?;
         // Closing the descriptor gives the lock back.
         work(self)
@@ -321,11 +321,11 @@ impl Dir for LinuxDir {
         let n = match fs::fgetxattr(&from, LABEL, &mut label[..]) {
             Ok(n) => n,
             Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP) => return Ok(()),
-            Err(e) => return Err(os!("read label", errno(e))),
+            Err(e) => return Err(refused(os!("read label"), e)),
         };
         let to = self.open_at(to, flags, os!("write label"))?;
         let label = label.get(..n).unwrap_or_default();
-        fs::fsetxattr(&to, LABEL, label, XattrFlags::empty()).map_err(|e| os!("write label", errno(e)))
+        fs::fsetxattr(&to, LABEL, label, XattrFlags::empty()).map_err(|e| refused(os!("write label"), e))
     }
 
     fn sync_dir(&mut self, path: &str) -> Result<()> {
@@ -333,12 +333,12 @@ impl Dir for LinuxDir {
         match fs::fsync(&fd) {
             // Some file systems (overlay lower layers, FUSE) cannot; the names are then as durable as they get.
             Err(rustix::io::Errno::INVAL) | Ok(()) => Ok(()),
-            Err(e) => Err(os!("sync directory", errno(e))),
+            Err(e) => Err(refused(os!("sync directory"), e)),
         }
     }
 
     fn sync_all(&mut self) -> Result<()> {
-        fs::syncfs(&self.fd).map_err(|e| os!("sync file system", errno(e)))
+        fs::syncfs(&self.fd).map_err(|e| refused(os!("sync file system"), e))
     }
 
     fn is_in_memory(&mut self) -> bool {
@@ -361,10 +361,10 @@ pub fn open_or_make(path: &str) -> Result<LinuxDir> {
         let mode = Mode::from_raw_mode(0o755);
         match fs::mkdir(above, mode) {
             // Past the umask: people may read status and timeline.
-            Ok(()) => fs::chmod(above, mode).map_err(|e| os!("make directory", errno(e)))?,
+            Ok(()) => fs::chmod(above, mode).map_err(|e| refused(os!("make directory"), e))?,
             Err(rustix::io::Errno::EXIST) => {}
             Err(e) if errno(e) == Errno::ROFS => {}
-            Err(e) => return Err(os!("make directory", errno(e))),
+            Err(e) => return Err(refused(os!("make directory"), e)),
         }
     }
     LinuxDir::open(path)

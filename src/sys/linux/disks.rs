@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "ioctls")]
 
 use super::process::{Ended, fork};
-use super::{errno, open_path, raw};
+use super::{errno, open_path, raw, refused};
 use crate::error::{Errno, Result};
 use crate::format::ReadAt;
 use crate::format::root_arg::is_device_name;
@@ -78,21 +78,21 @@ fn open(name: &str, access: OFlags) -> Result<OwnedFd> {
     // An optical drive without a medium opens only with O_NONBLOCK.
     let is_optical = name.starts_with("sr");
     let flags = access | OFlags::CLOEXEC | if is_optical { OFlags::NONBLOCK } else { OFlags::empty() };
-    let mut refused = os!("make device node", Errno::NODEV);
+    let mut not_made = os!("make device node", Errno::NODEV);
     for place in NODE_PLACES {
         match open_own_node(place, name, number, flags) {
             Err(error) if matches!(error.errno(), Some(Errno::ROFS | Errno::NOENT | Errno(1 | 13))) => {
-                refused = error;
+                not_made = error;
             }
             other => return other,
         }
     }
     if access != OFlags::RDONLY {
-        return Err(refused);
+        return Err(not_made);
     }
     // Closing a node that was only read makes udev do nothing.
     let node = path(format_args!("/dev/{name}"))?;
-    open_path(node.as_str(), flags).map_err(|code| os!("open block device", errno(code)))
+    open_path(node.as_str(), flags).map_err(|code| refused(os!("open block device"), code))
 }
 
 fn open_own_node(place: &str, name: &str, number: rustix::fs::Dev, flags: OFlags) -> Result<OwnedFd> {
@@ -114,12 +114,12 @@ fn open_own_node(place: &str, name: &str, number: rustix::fs::Dev, flags: OFlags
         Err(Code::EXIST) => remove().and_then(|()| make()),
         other => other,
     };
-    made.map_err(|code| os!("make device node", errno(code)))?;
+    made.map_err(|code| refused(os!("make device node"), code))?;
     let opened = open_path(node.as_str(), flags | OFlags::NOFOLLOW);
     let _ = remove();
     opened.map_err(|code| match code {
         Code::NXIO | Code::NODEV => os!("open block device", Errno::NOENT),
-        code => os!("open block device", errno(code)),
+        code => refused(os!("open block device"), code),
     })
 }
 
@@ -166,8 +166,8 @@ impl Device {
                 rustix::ioctl::ioctl(&file, rustix::ioctl::Getter::<{ request::BLKSSZGET }, u32>::new()),
             )
         };
-        let size_bytes = size.map_err(|code| os!("size of block device", errno(code)))?;
-        let sector_bytes = sector.map_err(|code| os!("sector size of block device", errno(code)))?;
+        let size_bytes = size.map_err(|code| refused(os!("size of block device"), code))?;
+        let sector_bytes = sector.map_err(|code| refused(os!("sector size of block device"), code))?;
         Ok(Self { file, size_bytes, sector_bytes })
     }
 }
@@ -187,7 +187,7 @@ impl ReadAt for Device {
                     rest = rest.get_mut(n..).unwrap_or_default();
                 }
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os!("read block device", errno(code))),
+                Err(code) => return Err(refused(os!("read block device"), code)),
             }
         }
         Ok(())
@@ -209,14 +209,14 @@ impl Block for Device {
                     rest = rest.get(n..).unwrap_or_default();
                 }
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os!("write block device", errno(code))),
+                Err(code) => return Err(refused(os!("write block device"), code)),
             }
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
-        rustix::fs::fsync(&self.file).map_err(|code| os!("flush block device", errno(code)))
+        rustix::fs::fsync(&self.file).map_err(|code| refused(os!("flush block device"), code))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::raw::{checked, exit, syscall};
 use super::signal::{StopSignal, timespec};
-use super::{errno, open_path, raw, stream};
+use super::{errno, open_path, raw, refused, stream};
 use crate::error::{Errno, Result, Rule};
 use crate::sys::{Link, LinkState, Links, Stream};
 use core::mem::size_of;
@@ -212,7 +212,7 @@ impl Request {
     fn ask(&mut self, call: u32, socket: &OwnedFd, rule: &'static Rule) -> Result<&Self> {
         // SAFETY: each of the six calls used here reads and writes one `struct ifreq` of 40 bytes.
         let asked = unsafe { ioctl::ioctl(socket, Updater { call, request: self }) };
-        asked.map_err(|code| rule.refused(errno(code)))?;
+        asked.map_err(|code| refused(rule, code))?;
         Ok(self)
     }
 
@@ -268,7 +268,7 @@ unsafe impl ioctl::Ioctl for Updater<'_> {
 /// Any IPv4 socket takes interface ioctls; closing this kind costs nothing.
 fn ioctl_socket() -> Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-        .map_err(|code| os!("socket", errno(code)))
+        .map_err(|code| refused(os!("socket"), code))
 }
 
 /// One interface, bound to an AF_PACKET socket.
@@ -306,7 +306,7 @@ impl Link for PacketLink<'_> {
         match rustix::net::send(&self.socket, frame, SendFlags::DONTWAIT) {
             // A full queue looks like loss: the protocols repeat.
             Ok(_) | Err(Code::AGAIN | Code::NOBUFS | Code::INTR) => Ok(()),
-            Err(code) => Err(os!("send a frame", errno(code))),
+            Err(code) => Err(refused(os!("send a frame"), code)),
         }
     }
 
@@ -318,7 +318,7 @@ impl Link for PacketLink<'_> {
                 Ok((length, _)) => return Ok(Some(length)),
                 Err(Code::AGAIN) => return Ok(None),
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os!("receive a frame", errno(code))),
+                Err(code) => return Err(refused(os!("receive a frame"), code)),
             }
         }
     }
@@ -340,7 +340,7 @@ pub(super) fn wait(
     let stop = stop.map_or_else(|| PollFd::new(socket, events), |stop| PollFd::new(stop, PollFlags::IN));
     match poll(&mut [PollFd::new(socket, events), stop], Some(&left)) {
         Ok(_) | Err(Code::INTR) => Ok(()),
-        Err(code) => Err(os!("wait for the network", errno(code))),
+        Err(code) => Err(refused(os!("wait for the network"), code)),
     }
 }
 

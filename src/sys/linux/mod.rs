@@ -27,7 +27,7 @@ pub use signal::StopSignal;
 pub use system::LinuxSystem;
 pub use world::Linux;
 
-use crate::error::Errno;
+use crate::error::{Errno, Error, Rule};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 
@@ -35,6 +35,12 @@ use rustix::fs::{Mode, OFlags};
 #[inline(never)]
 fn open_path(path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty())
+}
+
+/// The kernel's answer to what `rule` names. Not inlined: it has 60 callers.
+#[inline(never)]
+fn refused(rule: &'static Rule, code: rustix::io::Errno) -> Error {
+    rule.refused(errno(code))
 }
 
 fn errno(code: rustix::io::Errno) -> Errno {

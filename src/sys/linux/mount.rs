@@ -1,7 +1,7 @@
 //! How is a mounted file system grown?
 #![expect(unsafe_code, reason = "an ioctl")]
 
-use super::{errno, open_path};
+use super::{open_path, refused};
 use crate::error::Result;
 use linux_raw_sys::ioctl::EXT4_IOC_RESIZE_FS;
 use rustix::fs::OFlags;
@@ -13,10 +13,10 @@ use rustix::fs::OFlags;
 /// `Os`: ROFS when it is read-only, 1 (EPERM) with recorded errors.
 pub(super) fn resize_ext4(path: &str, blocks: u64) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open_path(path, flags).map_err(|code| os!("open mount point", errno(code)))?;
+    let root = open_path(path, flags).map_err(|code| refused(os!("open mount point"), code))?;
     // SAFETY: EXT4_IOC_RESIZE_FS reads a __u64 (fs/ext4/ext4.h).
     let grown = unsafe {
         rustix::ioctl::ioctl(&root, rustix::ioctl::Setter::<{ EXT4_IOC_RESIZE_FS }, u64>::new(blocks))
     };
-    grown.map_err(|code| os!("grow ext4", errno(code)))
+    grown.map_err(|code| refused(os!("grow ext4"), code))
 }

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "clone, execve and signal masks have no safe form without libc")]
 
 use super::raw::{checked, exit, monotonic_ns, syscall};
-use super::{errno, open_path};
+use super::{open_path, refused};
 use crate::error::{Errno, Result};
 use core::ffi::c_char;
 use linux_raw_sys::general as nr;
@@ -113,7 +113,7 @@ impl Child {
                 Ok(0) => return Ok(false),
                 Ok(_) => return Ok(true),
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os!("wait for a process", errno(code))),
+                Err(code) => return Err(refused(os!("wait for a process"), code)),
             }
         }
     }
@@ -129,7 +129,7 @@ impl Child {
                     return Ok(by_signal.unwrap_or(by_itself));
                 }
                 Ok(None) | Err(Code::INTR) => {}
-                Err(code) => return Err(os!("wait for a process", errno(code))),
+                Err(code) => return Err(refused(os!("wait for a process"), code)),
             }
         }
     }
@@ -146,7 +146,7 @@ pub(super) fn run(root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32> {
     let mut words = [core::ptr::null::<c_char>(); ARGV + 1];
     write_words(argv, &mut text, &mut words)?;
     let null = open_path("/dev/null", rustix::fs::OFlags::RDWR)
-        .map_err(|code| os!("open /dev/null", errno(code)))?;
+        .map_err(|code| refused(os!("open /dev/null"), code))?;
     let child = match clone_process()? {
         Some(child) => child,
         None => become_program(root, &words, &null),

@@ -1,7 +1,7 @@
 //! How does one TCP connection of the kernel's own stack go, with a deadline on every step?
 
-use super::errno;
 use super::link::wait;
+use super::refused;
 use super::signal::StopSignal;
 use crate::error::{Error, Result};
 use crate::sys::Stream;
@@ -27,7 +27,7 @@ pub(super) fn connect(
     until_us: u64,
     stop: Option<&StopSignal>,
 ) -> Result<KernelStream<'_>> {
-    let failed = |code| os!("connect", errno(code));
+    let failed = |code| refused(os!("connect"), code);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
     let stream = KernelStream { socket: socket.map_err(failed)?, stop };
@@ -68,7 +68,7 @@ impl Stream for KernelStream<'_> {
                 Ok(sent) => return Ok(sent),
                 Err(Code::AGAIN) => self.wait(PollFlags::OUT, until_us)?,
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os!("send", errno(code))),
+                Err(code) => return Err(refused(os!("send"), code)),
             }
         }
     }
@@ -79,7 +79,7 @@ impl Stream for KernelStream<'_> {
                 Ok((length, _)) => return Ok(length),
                 Err(Code::AGAIN) => self.wait(PollFlags::IN, until_us)?,
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os!("receive", errno(code))),
+                Err(code) => return Err(refused(os!("receive"), code)),
             }
         }
     }

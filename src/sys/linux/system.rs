@@ -1,7 +1,7 @@
 //! What does the kernel do for us beyond files, disks and links? Modules, names, randomness, mounts.
 
-use super::{errno, open_path};
 use super::{mount, process};
+use super::{open_path, refused};
 use crate::error::Result;
 use crate::limits::MODULE_PARAMETERS;
 use crate::sys::{Loaded, System};
@@ -19,7 +19,7 @@ pub struct LinuxSystem;
 impl System for LinuxSystem {
     fn load_module(&mut self, path: &str, parameters: &str, compressed: bool) -> Result<Loaded> {
         let file = open_path(path, OFlags::RDONLY | OFlags::CLOEXEC)
-            .map_err(|code| os!("open module file", errno(code)))?;
+            .map_err(|code| refused(os!("open module file"), code))?;
         let flags = if compressed { COMPRESSED_FILE } else { 0 };
         let mut text = [0; MODULE_PARAMETERS];
         let place = text.get_mut(..parameters.len()).filter(|place| place.len() < MODULE_PARAMETERS);
@@ -35,7 +35,7 @@ impl System for LinuxSystem {
                 "compressed module",
                 "kernel without CONFIG_MODULE_DECOMPRESS or for another compression"
             )),
-            Err(code) => Err(os!("load module", errno(code))),
+            Err(code) => Err(refused(os!("load module"), code)),
         }
     }
 
@@ -48,7 +48,7 @@ impl System for LinuxSystem {
     }
 
     fn set_hostname(&mut self, name: &str) -> Result<()> {
-        rustix::system::sethostname(name.as_bytes()).map_err(|code| os!("set host name", errno(code)))
+        rustix::system::sethostname(name.as_bytes()).map_err(|code| refused(os!("set host name"), code))
     }
 
     fn random(&mut self, buf: &mut [u8]) -> Result<()> {
@@ -57,7 +57,7 @@ impl System for LinuxSystem {
             match rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::NONBLOCK) {
                 Ok(filled) => rest = rest.get_mut(filled..).unwrap_or_default(),
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os!("random bytes", errno(code))),
+                Err(code) => return Err(refused(os!("random bytes"), code)),
             }
         }
         Ok(())
@@ -65,13 +65,13 @@ impl System for LinuxSystem {
 
     fn add_entropy(&mut self, bytes: &[u8]) -> Result<()> {
         let generator = open_path("/dev/urandom", OFlags::WRONLY | OFlags::CLOEXEC)
-            .map_err(|code| os!("open /dev/urandom", errno(code)))?;
+            .map_err(|code| refused(os!("open /dev/urandom"), code))?;
         let mut rest = bytes;
         while !rest.is_empty() {
             match rustix::io::write(&generator, rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(Code::INTR) => {}
-                Err(code) => return Err(os!("write /dev/urandom", errno(code))),
+                Err(code) => return Err(refused(os!("write /dev/urandom"), code)),
             }
         }
         Ok(())
@@ -82,11 +82,11 @@ impl System for LinuxSystem {
     }
 
     fn remount(&mut self, path: &str, read_only: bool) -> Result<bool> {
-        let state = rustix::fs::statvfs(path).map_err(|code| os!("statfs", errno(code)))?;
+        let state = rustix::fs::statvfs(path).map_err(|code| refused(os!("statfs"), code))?;
         let was_read_only = state.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
         if was_read_only != read_only {
             let flags = mount_flags(state.f_flag, read_only);
-            rustix::mount::mount_remount(path, flags, c"").map_err(|code| os!("remount", errno(code)))?;
+            rustix::mount::mount_remount(path, flags, c"").map_err(|code| refused(os!("remount"), code))?;
         }
         Ok(was_read_only)
     }
