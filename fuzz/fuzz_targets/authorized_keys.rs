@@ -6,7 +6,7 @@ use preroot::error::Rule;
 use preroot::format::authorized_keys::{has_key, merge};
 use preroot::format::text::Out;
 
-const FULL: Rule = Rule::too_many("fuzz");
+const FULL: Rule = Rule::new(b"tfuzz\0");
 
 const KEY: &str = "ssh-ed25519 AAAAC3Nz ops";
 

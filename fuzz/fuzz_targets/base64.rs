@@ -2,10 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use preroot::error::Result;
+use preroot::error::{Result, Rule};
 use preroot::format::base64::{Decoder, Rules};
 
-const RULES: Rules = Rules::of("fuzz");
+const RULES: Rules = Rules {
+    not_base64: &Rule::new(b"mfuzz\0not base64"),
+    goes_on: &Rule::new(b"mfuzz\0base64 goes on"),
+    full: &Rule::new(b"tfuzz\0"),
+};
 const LIMIT: usize = 1000;
 
 fn read(text: &[u8], step: usize) -> (Result<usize>, Vec<u8>) {

@@ -6,7 +6,7 @@ use preroot::error::Rule;
 use preroot::format::hosts::{add_own_name, resolves};
 use preroot::format::text::{Out, bare, lines};
 
-const FULL: Rule = Rule::too_many("fuzz");
+const FULL: Rule = Rule::new(b"tfuzz\0");
 
 fuzz_target!(|text: &[u8]| {
     let mut buf = vec![0; text.len() + 256];

@@ -6,7 +6,7 @@ use preroot::error::Rule;
 use preroot::format::passwd::{self, IdRange, UserRepr};
 use preroot::format::text::{Out, lines};
 
-const FULL: Rule = Rule::too_many("fuzz");
+const FULL: Rule = Rule::new(b"tfuzz\0");
 
 fuzz_target!(|text: &[u8]| {
     let range = IdRange { min: 1000, max: 60_000 };

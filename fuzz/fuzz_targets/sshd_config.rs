@@ -6,7 +6,7 @@ use preroot::error::Rule;
 use preroot::format::sshd_config::{Deciding, deciding, set};
 use preroot::format::text::Out;
 
-const FULL: Rule = Rule::too_many("fuzz");
+const FULL: Rule = Rule::new(b"tfuzz\0");
 
 fuzz_target!(|text: &[u8]| {
     let keyword = "PasswordAuthentication";

@@ -7,7 +7,7 @@ use preroot::facts::UserName;
 use preroot::format::sudoers::{emit, file_name, include_directory, includes_directory};
 use preroot::format::text::{Out, lines};
 
-const FULL: Rule = Rule::too_many("fuzz");
+const FULL: Rule = Rule::new(b"tfuzz\0");
 
 fuzz_target!(|text: &[u8]| {
     let mut buf = vec![0; text.len() + 64];

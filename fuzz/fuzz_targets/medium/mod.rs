@@ -2,7 +2,7 @@
 use preroot::error::{Errno, Result, Rule};
 use preroot::format::ReadAt;
 
-const READ: &Rule = &Rule::os("read medium");
+const READ: &Rule = &Rule::new(b"oread medium\0");
 
 /// The largest image made.
 const SIZE: usize = 1 << 20;
