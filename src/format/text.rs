@@ -78,6 +78,15 @@ impl<'b> Out<'b> {
         self.put(digits.get(from..).unwrap_or_default())
     }
 
+    /// Appends a byte as two hexadecimal digits.
+    ///
+    /// # Errors
+    /// As [`Out::put`].
+    pub fn put_hex(&mut self, byte: u8) -> Result<()> {
+        let digit = |value: u8| value.saturating_add(if value < 10 { b'0' } else { b'a' - 10 });
+        self.put(&[digit(byte >> 4), digit(byte & 15)])
+    }
+
     /// Ends the last line, if there is one without an end.
     ///
     /// # Errors

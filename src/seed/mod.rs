@@ -1,0 +1,230 @@
+//! The seed: what the initrd hands to the real root, one value per file.
+//!
+//! It appears under `/run/preroot` by one rename and is never half there. Layout: `docs/seed-format.md`.
+//! Each file is 0600 in a 0700 directory on tmpfs; values end with one newline.
+
+use crate::error::{Errno, Result};
+use crate::facts::InstanceId;
+use crate::limits;
+use crate::sys::{Dir, FileType, Owner};
+use core::fmt::Write;
+
+mod lease;
+mod load;
+mod persist;
+mod publish;
+
+pub use load::{load, load_context};
+pub use persist::persist;
+pub use publish::{Context, failure, publish};
+
+use load::Reader;
+
+/// The published seed below `/run/preroot`.
+pub const SEED: &str = "seed";
+/// The seed while it is written.
+const STAGING: &str = "seed.tmp";
+/// Below [`STATE`]: the same on the root.
+const PENDING_STAGING: &str = "pending.tmp";
+/// What `format` holds.
+pub const FORMAT: &str = "1";
+/// Our state directory below the root.
+pub const STATE: &str = "var/lib/preroot";
+/// Below the root: holds the instance id once everything was applied.
+pub const PROVISIONED: &str = "var/lib/preroot/provisioned";
+/// Below the root: holds the instance id once the platform took our Ready.
+pub const REPORTED: &str = "var/lib/preroot/reported";
+/// Decoded customData (or userData) inside a seed.
+pub const CUSTOM_DATA: &str = "custom-data";
+
+/// Every file a seed may hold, so that it can be copied and removed without trusting a directory listing.
+const NAMES: &[&str] = &[
+    "format",
+    "platform",
+    "source",
+    "instance-id",
+    "hostname",
+    "medium",
+    "failure",
+    "verdict",
+    "user/name",
+    "user/password-hash",
+    "user/password-login",
+    "user/authorized-keys",
+    CUSTOM_DATA,
+    "azure/has-custom-data",
+    "azure/wants-guest-agent",
+    "azure/wants-proxy-agent",
+    "azure/pre-provisioning",
+    "azure/has-os-profile",
+    "lease/mac",
+    "lease/address",
+    "lease/router",
+    "lease/routes",
+    "wireserver/address",
+];
+const DIRECTORIES: &[&str] = &["user", "azure", "lease", "wireserver"];
+/// In `verdict`: report it, apply nothing.
+const FAIL: &str = "fail";
+/// In `verdict`: apply it. Only this word allows that.
+const PROVISION: &str = "provision";
+const PRIVATE_DIR: Owner = Owner::root(0o700);
+const PRIVATE_FILE: Owner = Owner::root(0o600);
+
+type PathText = heapless::String<{ limits::PATH }>;
+type Line = heapless::String<128>;
+
+fn path(base: &str, name: &str) -> Result<PathText> {
+    let mut text = PathText::new();
+    let separator = if base.is_empty() { "" } else { "/" };
+    write!(text, "{base}{separator}{name}").map_err(|_| too_many!("path", limits::PATH))?;
+    Ok(text)
+}
+
+/// Path of `pending-<id>` below the root.
+///
+/// # Errors
+/// `TooMany`, never with a valid id.
+pub fn pending(id: &InstanceId) -> Result<PathText> {
+    let mut text = path(STATE, "pending-")?;
+    text.push_str(id.as_str()).map_err(|_| too_many!("path", limits::PATH))?;
+    Ok(text)
+}
+
+/// Starts an empty seed. A secret may only be put where it cannot reach a disk.
+///
+/// # Errors
+/// `Unsupported` when `run` is not tmpfs or ramfs; `Os`.
+pub fn begin(run: &mut dyn Dir) -> Result<()> {
+    if !run.is_in_memory() {
+        return Err(unsupported!("/run", "seed outside memory (tmpfs)"));
+    }
+    remove(run, STAGING)?;
+    run.make_dir(STAGING, PRIVATE_DIR)?;
+    for directory in DIRECTORIES {
+        run.make_dir(&path(STAGING, directory)?, PRIVATE_DIR)?;
+    }
+    Ok(())
+}
+
+/// Drops the seed being written; what was published stays.
+///
+/// # Errors
+/// `Os`.
+pub fn abandon(run: &mut dyn Dir) -> Result<()> {
+    remove(run, STAGING)
+}
+
+/// Appends decoded customData to the seed being written.
+///
+/// # Errors
+/// `Os`.
+pub fn spool_custom_data(run: &mut dyn Dir, chunk: &[u8]) -> Result<()> {
+    let name = path(STAGING, CUSTOM_DATA)?;
+    match run.append(&name, chunk) {
+        Err(error) if error.is_not_found() => run.create_unsynced(&name, PRIVATE_FILE, chunk),
+        outcome => outcome,
+    }
+}
+
+/// Drops what was spooled: the source turned out to be unusable.
+///
+/// # Errors
+/// `Os`.
+pub fn forget_custom_data(run: &mut dyn Dir) -> Result<()> {
+    ignore_missing(run.remove(&path(STAGING, CUSTOM_DATA)?))
+}
+
+/// Refuses a seed that is not ours to trust: root-owned, 0700, of a known format.
+///
+/// # Errors
+/// `Os(NOENT)` when there is none, `Unsupported` or `Malformed` when it must not be used.
+pub fn verify(dir: &mut dyn Dir, base: &str) -> Result<()> {
+    let stat = dir.stat(base)?;
+    if stat.file_type != FileType::Directory {
+        return Err(malformed!("seed", "seed is not a directory", 0));
+    }
+    if stat.uid != 0 || stat.mode & 0o077 != 0 {
+        return Err(malformed!("seed", "seed is not root's alone", 0));
+    }
+    match Reader::new(dir, base, &mut [0; 8]).text("format")? {
+        Some(FORMAT) => Ok(()),
+        _ => Err(unsupported!("seed", "unknown seed format")),
+    }
+}
+
+/// Makes `/var/lib/preroot` (0700) and what is missing above it.
+///
+/// # Errors
+/// `Os`.
+pub fn make_state_dir(root: &mut dyn Dir) -> Result<()> {
+    for (directory, mode) in [("var", 0o755), ("var/lib", 0o755), (STATE, 0o700)] {
+        match root.make_dir(directory, Owner::root(mode)) {
+            Err(error) if error.errno() == Some(Errno::EXIST) => {}
+            outcome => outcome?,
+        }
+    }
+    root.sync_dir("var/lib")
+}
+
+/// Removes a seed, its secrets first. Missing files are fine.
+///
+/// # Errors
+/// `Os`.
+pub fn remove(dir: &mut dyn Dir, base: &str) -> Result<()> {
+    if dir.stat(base).is_err_and(|error| error.is_not_found()) {
+        return Ok(());
+    }
+    for name in NAMES {
+        ignore_missing(dir.remove(&path(base, name)?))?;
+    }
+    for directory in DIRECTORIES {
+        ignore_missing(dir.remove_dir(&path(base, directory)?))?;
+    }
+    ignore_missing(dir.remove(&path(base, "boots")?))?;
+    ignore_missing(dir.remove_dir(base))
+}
+
+/// Drops every seed of this VM and what a stage that was stopped in the middle left of one.
+///
+/// # Errors
+/// `Os`: the first; the others had their turn.
+pub fn forget(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
+    let kept = pending(id).and_then(|pending| remove(root, &pending));
+    let half_kept = path(STATE, PENDING_STAGING).and_then(|staging| remove(root, &staging));
+    remove(run, SEED).and(remove(run, STAGING)).and(kept).and(half_kept)
+}
+
+/// True when `file` below the root holds this VM's id, in either byte order.
+#[must_use]
+pub fn is_marked(root: &mut dyn Dir, file: &str, id: &InstanceId) -> bool {
+    let mut buf = [0; 128];
+    let Ok(n) = root.read(file, &mut buf) else { return false };
+    let text = buf.get(..n).and_then(|bytes| core::str::from_utf8(bytes).ok());
+    text.and_then(|text| InstanceId::parse(text).ok()).is_some_and(|marked| marked.is_same_vm(id))
+}
+
+/// Writes this VM's id to `file` below the root (`PROVISIONED` or `REPORTED`): whole or not at all.
+///
+/// # Errors
+/// `Os`.
+pub fn mark(root: &mut dyn Dir, file: &str, id: &InstanceId) -> Result<()> {
+    make_state_dir(root)?;
+    let staging = path(STATE, "mark.tmp")?;
+    ignore_missing(root.remove(&staging))?;
+    let mut line = Line::new();
+    writeln!(line, "{}", id.as_str()).map_err(|_| too_many!("instance id", 128))?;
+    root.create(&staging, Owner::root(0o644), line.as_bytes())?;
+    root.rename(&staging, file)?;
+    root.sync_dir(STATE)
+}
+
+fn ignore_missing(outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(error) if error.is_not_found() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests;

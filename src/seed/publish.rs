@@ -1,0 +1,134 @@
+//! How does a seed come about, and what does it say beside the facts?
+
+use super::lease::write_lease;
+use super::persist::copy_file;
+use super::{CUSTOM_DATA, FAIL, FORMAT, PRIVATE_FILE, PROVISION, SEED, STAGING, path, remove};
+use crate::error::Result;
+use crate::facts::{DeviceName, Fact, Facts, PreProvisioning, Provenance};
+use crate::format::dhcp::Lease;
+use crate::limits;
+use crate::sys::Dir;
+
+/// Room for the file `source`.
+pub(super) const SOURCE: usize = 512;
+
+/// What a seed holds beside the facts.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Context {
+    /// The optical drive the medium was read from, to be ejected after the report.
+    pub medium: Option<DeviceName>,
+    /// The lease of the primary NIC: `report` speaks over it again before the OS has a network. Of it the
+    /// seed keeps the interface's address, ours, the router, the routes and the wireserver.
+    pub lease: Option<Lease>,
+    /// What went wrong on the way ([`Error::reason`] text): a fault beside a usable seed, or why it is not usable.
+    pub failure: Option<heapless::String<{ limits::REASON }>>,
+    /// The seed must not be applied: [`Context::failure`] says why.
+    pub is_fatal: bool,
+}
+
+/// A reason as the seed holds it, cut at its capacity.
+#[must_use]
+pub fn failure(reason: &str) -> Option<heapless::String<{ limits::REASON }>> {
+    let mut text = heapless::String::new();
+    let _ = reason.chars().try_for_each(|c| text.push(c));
+    Some(text)
+}
+
+/// The seed being written.
+pub(super) struct Writer<'d> {
+    run: &'d mut dyn Dir,
+    /// Where each value is from: the file `source`.
+    source: heapless::String<SOURCE>,
+}
+
+impl Writer<'_> {
+    /// Writes a value and the newline it has not.
+    #[inline(never)]
+    pub(super) fn value(&mut self, name: &str, text: &[u8]) -> Result<()> {
+        let name = path(STAGING, name)?;
+        self.run.create_unsynced(&name, PRIVATE_FILE, text)?;
+        if text.ends_with(b"\n") { Ok(()) } else { self.run.append(&name, b"\n") }
+    }
+
+    /// Writes a value, if there is one, and where it is from.
+    #[inline(never)]
+    fn fact(&mut self, name: &str, fact: Option<(&str, Provenance)>) -> Result<()> {
+        let Some((text, from)) = fact else { return Ok(()) };
+        self.note(name, from)?;
+        self.value(name, text.as_bytes())
+    }
+
+    fn truth(&mut self, name: &str, fact: &Option<Fact<bool>>) -> Result<()> {
+        self.fact(name, fact.as_ref().map(|f| (if f.value { "true" } else { "false" }, f.from)))
+    }
+
+    fn note(&mut self, name: &str, from: Provenance) -> Result<()> {
+        let words = [name, " ", from.word(), "\n"];
+        let noted = words.iter().try_for_each(|word| self.source.push_str(word));
+        noted.map_err(|_| too_many!("provenance", SOURCE))
+    }
+}
+
+/// Writes the values and makes them visible in one step. customData of an already published seed is kept
+/// when nothing newer was spooled.
+///
+/// # Errors
+/// `Os`; the old seed, if any, is untouched then.
+pub fn publish(run: &mut dyn Dir, facts: &Facts, context: &Context) -> Result<()> {
+    let mut writer = Writer { run, source: heapless::String::new() };
+    write_facts(&mut writer, facts)?;
+    write_context(&mut writer, context)?;
+    let has_old = run.stat(SEED).is_ok();
+    if !has_old {
+        return run.rename(STAGING, SEED);
+    }
+    let spooled = run.stat(&path(STAGING, CUSTOM_DATA)?).is_ok();
+    if !spooled && facts.custom_data.is_some() {
+        copy_file(run, &path(SEED, CUSTOM_DATA)?, None, &path(STAGING, CUSTOM_DATA)?)?;
+    }
+    run.exchange(STAGING, SEED)?;
+    remove(run, STAGING)
+}
+
+fn write_facts(seed: &mut Writer<'_>, facts: &Facts) -> Result<()> {
+    seed.value("format", FORMAT.as_bytes())?;
+    seed.value("platform", b"azure")?;
+    seed.fact("instance-id", facts.instance_id.as_ref().map(|f| (f.value.as_str(), f.from)))?;
+    seed.fact("hostname", facts.hostname.as_ref().map(|f| (f.value.as_str(), f.from)))?;
+    seed.fact("user/name", facts.user.as_ref().map(|f| (f.value.as_str(), f.from)))?;
+    seed.fact("user/password-hash", facts.password.as_ref().map(|f| (f.value.as_str(), f.from)))?;
+    seed.truth("user/password-login", &facts.password_login)?;
+    seed.fact("user/authorized-keys", facts.keys.as_ref().map(|f| (f.value.as_str(), f.from)))?;
+    seed.truth("azure/has-custom-data", &facts.has_custom_data)?;
+    seed.truth("azure/wants-guest-agent", &facts.wants_guest_agent)?;
+    seed.truth("azure/wants-proxy-agent", &facts.wants_proxy_agent)?;
+    let pre_provisioning = facts.pre_provisioning.as_ref();
+    seed.fact("azure/pre-provisioning", pre_provisioning.map(|f| (word_of(f.value), f.from)))?;
+    seed.truth("azure/has-os-profile", &facts.has_os_profile)?;
+    if let Some(custom_data) = &facts.custom_data {
+        seed.note(CUSTOM_DATA, custom_data.from)?;
+    }
+    let source = core::mem::take(&mut seed.source);
+    seed.value("source", source.as_bytes())
+}
+
+fn write_context(seed: &mut Writer<'_>, context: &Context) -> Result<()> {
+    if let Some(medium) = &context.medium {
+        seed.value("medium", medium.as_str().as_bytes())?;
+    }
+    if let Some(failure) = &context.failure {
+        seed.value("failure", failure.as_bytes())?;
+    }
+    seed.value("verdict", if context.is_fatal { FAIL } else { PROVISION }.as_bytes())?;
+    context.lease.as_ref().map_or(Ok(()), |lease| write_lease(seed, lease))
+}
+
+fn word_of(value: PreProvisioning) -> &'static str {
+    match value {
+        PreProvisioning::None => "none",
+        PreProvisioning::Running => "running",
+        PreProvisioning::Savable => "savable",
+        PreProvisioning::OsDisk => "os-disk",
+        PreProvisioning::Unknown => "unknown",
+    }
+}

@@ -1,0 +1,167 @@
+//! Is a seed whole or not there, and do its values come back as they were?
+
+use super::{Context, SEED, begin, is_marked, load, load_context, mark, pending, persist, publish};
+use crate::facts::{
+    DeviceName, Fact, Facts, Hostname, InstanceId, PasswordHash, Provenance, SshKey, SshKeys, UserName,
+};
+use crate::format::dhcp::{Lease, Route};
+use crate::limits;
+use crate::sys::fake::FakeDir;
+use std::boxed::Box;
+use std::vec;
+
+fn fact<T>(value: T, from: Provenance) -> Option<Fact<T>> {
+    Some(Fact { value, from })
+}
+
+fn sample() -> (Box<Facts>, Context) {
+    let mut keys = SshKeys::new();
+    keys.push(SshKey::parse("ssh-ed25519 AAAAC3Nz a@b").unwrap()).unwrap();
+    let facts = Facts {
+        instance_id: fact(
+            InstanceId::parse("91267c52-9f02-4cfe-b1f4-a4da7ebac2cf").unwrap(),
+            Provenance::Dmi,
+        ),
+        hostname: fact(Hostname::parse("edge").unwrap(), Provenance::Imds),
+        user: fact(UserName::parse("ops").unwrap(), Provenance::OvfMedium),
+        password: fact(PasswordHash::parse("$6$a$b").unwrap(), Provenance::OvfMedium),
+        password_login: fact(false, Provenance::Imds),
+        keys: fact(keys, Provenance::Imds),
+        ..Facts::default()
+    };
+    let route = |network, prefix| Route { network, prefix, gateway: [10, 0, 0, 1] };
+    let lease = Lease {
+        mac: [0, 13, 58, 1, 2, 255],
+        address: [10, 0, 0, 4],
+        prefix: 24,
+        router: Some([10, 0, 0, 1]),
+        server: [0; 4],
+        dns: heapless::Vec::new(),
+        routes: [route([0; 4], 0), route([168, 63, 129, 16], 32)].into_iter().collect(),
+        wireserver: Some([168, 63, 129, 16]),
+        mtu: None,
+        lease_s: None,
+        hostname: None,
+    };
+    let medium = Some(DeviceName::parse("sr0").unwrap());
+    (Box::new(facts), Context { medium, lease: Some(lease), ..Context::default() })
+}
+
+fn run() -> FakeDir {
+    let mut run = FakeDir::default();
+    run.in_memory = true;
+    run
+}
+
+fn loaded(dir: &mut FakeDir, base: &str) -> Box<Facts> {
+    let mut facts = Box::new(Facts::default());
+    super::verify(dir, base).unwrap();
+    load(dir, base, &mut vec![0; limits::SSH_KEYS], &mut facts).unwrap();
+    facts
+}
+
+#[test]
+fn what_is_published_is_loaded_with_its_provenance() {
+    let (facts, context) = sample();
+    let mut run = run();
+    begin(&mut run).unwrap();
+    super::spool_custom_data(&mut run, b"#!/bin/sh\n").unwrap();
+    super::spool_custom_data(&mut run, b"true\n").unwrap();
+    publish(&mut run, &facts, &context).unwrap();
+    let back = loaded(&mut run, SEED);
+    assert_eq!(back.hostname, facts.hostname);
+    assert_eq!(back.keys, facts.keys);
+    assert_eq!(back.password_login, facts.password_login);
+    assert_eq!(back.custom_data.as_ref().unwrap().value, 15);
+    assert_eq!(back.password.as_ref().unwrap().from, Provenance::OvfMedium);
+    assert_eq!(load_context(&mut run, SEED).unwrap(), context);
+    assert_eq!(run.text("seed/hostname").unwrap(), "edge\n");
+    assert_eq!(run.owner("seed").unwrap().mode, 0o700);
+    assert_eq!(run.owner("seed/user/password-hash").unwrap().mode, 0o600);
+}
+
+#[test]
+fn a_second_publish_replaces_in_one_step_and_keeps_custom_data() {
+    let (mut facts, context) = sample();
+    let mut run = run();
+    begin(&mut run).unwrap();
+    super::spool_custom_data(&mut run, b"data").unwrap();
+    publish(&mut run, &facts, &context).unwrap();
+    facts.custom_data = fact(4, Provenance::OvfMedium);
+    facts.hostname = fact(Hostname::parse("two").unwrap(), Provenance::Imds);
+    begin(&mut run).unwrap();
+    publish(&mut run, &facts, &context).unwrap();
+    assert_eq!(run.text("seed/hostname").unwrap(), "two\n");
+    assert_eq!(run.text("seed/custom-data").unwrap(), "data");
+    assert!(run.dump().keys().all(|k| !k.starts_with("seed.tmp")));
+}
+
+#[test]
+fn a_secret_is_not_put_on_a_disk() {
+    let mut run = FakeDir::default();
+    assert!(begin(&mut run).is_err());
+    assert!(run.dump().is_empty());
+}
+
+#[test]
+fn seed_is_whole_or_absent_at_every_power_cut() {
+    let (facts, context) = sample();
+    let id = facts.instance_id.as_ref().unwrap().value.clone();
+    let pending = pending(&id).unwrap();
+    let mut run = run();
+    begin(&mut run).unwrap();
+    super::spool_custom_data(&mut run, &[b'x'; 5000]).unwrap();
+    publish(&mut run, &facts, &context).unwrap();
+    let mut uncut = FakeDir::default();
+    persist(&mut run, &mut uncut, &id).unwrap();
+    let (whole, changes) = (uncut.dump(), uncut.changes());
+    let mut cuts = 0;
+    for n in 1..=changes {
+        for keep_names in [false, true] {
+            let mut root = FakeDir::default();
+            root.cut_power_at(n);
+            assert!(persist(&mut run, &mut root, &id).is_err() || n == changes);
+            root.power_on(keep_names);
+            if root.owner(&pending).is_some() {
+                assert_eq!(
+                    *loaded(&mut root, &pending).hostname.as_ref().unwrap(),
+                    *facts.hostname.as_ref().unwrap()
+                );
+                assert!(loaded(&mut root, &pending).keys.is_some(), "cut at {n}");
+                assert_eq!(
+                    loaded(&mut root, &pending).custom_data.as_ref().unwrap().value,
+                    5000,
+                    "cut at {n}"
+                );
+            }
+            persist(&mut run, &mut root, &id).unwrap();
+            assert_eq!(root.dump(), whole, "cut at {n}");
+            cuts += 1;
+        }
+    }
+    assert!(cuts >= 50, "{cuts}");
+}
+
+#[test]
+fn a_mark_is_of_one_vm_in_either_spelling() {
+    let mut root = FakeDir::default();
+    let id = InstanceId::parse("91267c52-9f02-4cfe-b1f4-a4da7ebac2cf").unwrap();
+    mark(&mut root, super::PROVISIONED, &id).unwrap();
+    assert!(is_marked(&mut root, super::PROVISIONED, &id));
+    assert!(is_marked(&mut root, super::PROVISIONED, &id.swapped().unwrap()));
+    assert!(!is_marked(&mut root, super::PROVISIONED, &InstanceId::parse("i-1").unwrap()));
+    assert!(!is_marked(&mut root, super::REPORTED, &id));
+}
+
+#[test]
+fn a_seed_that_others_can_read_is_refused() {
+    let (facts, context) = sample();
+    let mut run = run();
+    begin(&mut run).unwrap();
+    publish(&mut run, &facts, &context).unwrap();
+    use crate::sys::{Dir, Owner};
+    run.set_owner(SEED, Owner::root(0o755)).unwrap();
+    assert!(super::verify(&mut run, SEED).is_err());
+    run.set_owner(SEED, Owner { mode: 0o700, uid: 1000, gid: 0 }).unwrap();
+    assert!(super::verify(&mut run, SEED).is_err());
+}
