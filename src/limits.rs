@@ -51,8 +51,9 @@ pub const STOP_LOOK_MS: u64 = 50;
 /// For the one early report before the OS network, from the start of our process: the network waits for it. Its
 /// unit's TimeoutStartSec is no guard of ours: systemd counts its own work before that start.
 pub const REPORT_EARLY_MS: u64 = 2_500;
-/// For one apply module.
-pub const APPLY_MODULE_MS: u64 = 60_000;
+/// For one program of the image, which fails provisioning if it takes longer: ssh-keygen's RSA key is luck, and took
+/// more than 60 s on a busy emulated machine. All of apply has 180 s by its unit.
+pub const APPLY_MODULE_MS: u64 = 120_000;
 /// For a drive to eject while a report waits; it goes on by itself after that. Below a millisecond on an emulated
 /// drive; a real one, or its host, may take the kernel's own 30 s.
 pub const EJECT_MS: u64 = 500;
