@@ -37,6 +37,7 @@ pub enum Search {
 ///
 /// # Errors
 /// `Unsupported` when it is found and is none that we grow.
+#[inline(never)]
 pub fn find(
     host: &mut dyn Dir,
     disks: &mut dyn Disks,

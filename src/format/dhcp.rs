@@ -214,6 +214,7 @@ impl Reply {
     ///
     /// # Errors
     /// `Malformed`, naming the rule; `TooMany` routes.
+    #[inline(never)]
     pub fn parse(message: &[u8]) -> Result<Self> {
         let view = View::new_checked(message)?;
         let mut buffer = [0; OPTION];
@@ -288,6 +289,7 @@ impl<'a> View<'a> {
         Ok(joined.get(..length).unwrap_or_default())
     }
 
+    #[inline(never)]
     fn lease(&self, server: Ipv4, buffer: &mut [u8; OPTION]) -> Result<Lease> {
         let address: Ipv4 = self.field(16)?;
         if !is_unicast(address) {

@@ -44,6 +44,7 @@ pub enum RootArg {
 /// # Errors
 /// `Unsupported` when it names what no plain partition can be (`/dev/mapper/...`, `nfs`, `ZFS=` ...);
 /// `TooMany` when it is longer than any label.
+#[inline(never)]
 pub fn parse(command_line: &str) -> Result<Option<RootArg>> {
     let kernels_own = cmdline::arguments(command_line).take_while(|argument| argument.name != "--");
     let last = kernels_own.filter(|argument| argument.name == "root").last();

@@ -35,6 +35,7 @@ pub fn salt(random: [u8; RANDOM]) -> heapless::String<SALT> {
 ///
 /// # Errors
 /// `Malformed` for a salt that cannot stand in /etc/shadow.
+#[inline(never)]
 pub fn sha512_crypt(password: &[u8], salt: &str, rounds: Option<u32>) -> Result<PasswordHash> {
     let bad_salt = malformed!("password salt", "character not allowed in a salt", 0);
     if !salt.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'$' && byte != b':') {

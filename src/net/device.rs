@@ -79,6 +79,7 @@ impl phy::Device for Device<'_> {
 pub struct Received<'a>(&'a [u8]);
 
 impl phy::RxToken for Received<'_> {
+    #[inline(never)]
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
         read(self.0)
     }

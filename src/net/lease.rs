@@ -118,6 +118,7 @@ impl Client {
     ///
     /// # Errors
     /// A message of our server for us that breaks a rule; the conversation goes on.
+    #[inline(never)]
     pub fn on_frame(&mut self, frame: &[u8], now_us: u64) -> Result<Option<Lease>> {
         let Some(message) = message(frame, self.mac) else { return Ok(None) };
         if !self.is_ours(message) {
@@ -173,6 +174,7 @@ impl Client {
     ///
     /// # Errors
     /// `TooMany` when `out` is smaller than a frame.
+    #[inline(never)]
     pub fn next_frame(&mut self, now_us: u64, out: &mut [u8]) -> Result<Option<usize>> {
         if now_us < self.next_deadline_us() {
             return Ok(None);

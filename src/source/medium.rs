@@ -236,6 +236,7 @@ impl Watch {
     }
 
     /// What to do after every due drive was read.
+    #[inline(never)]
     pub fn next(&mut self, now_ms: u64) -> Next {
         let elapsed = self.elapsed_ms(now_ms);
         let left = if self.drives.is_empty() {

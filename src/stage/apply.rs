@@ -41,6 +41,7 @@ struct Story<'s, 'k> {
 /// # Errors
 /// `NotApplicable` on a VM that is provisioned already or has no seed; why the seed is refused; else the
 /// first module's failure, after all the others had their turn.
+#[inline(never)]
 pub(super) fn run(
     kernel: &mut Kernel<'_>,
     facts: &mut Facts,
@@ -101,6 +102,7 @@ impl Story<'_, '_> {
     }
 
     /// On every boot: somebody may have made the disk larger since. That it cannot is no failure of this stage.
+    #[inline(never)]
     fn grow_file_system(&mut self) {
         if self.dry_run {
             return;

@@ -119,6 +119,7 @@ fn elapsed_ms(kernel: &mut Kernel<'_>, started_us: u64) -> u64 {
 }
 
 /// Resolves `root=`; says why when there is nothing to grow before the mount.
+#[inline(never)]
 fn found_by_argument(kernel: &mut Kernel<'_>, space: &mut Space<'_>) -> Result<Option<RootDisk>> {
     let length = kernel.host.read("proc/cmdline", space.window)?;
     let line = space.window.get(..length).and_then(|line| core::str::from_utf8(line).ok());

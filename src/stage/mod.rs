@@ -53,6 +53,7 @@ exit codes: 0 done, 1 failed, 2 usage, 75 needs network, 76 not applicable here,
 
 /// Runs a command; returns the exit code.
 #[must_use]
+#[inline(never)]
 pub fn run(command: &Command) -> u8 {
     match command.verb {
         Verb::Help => print(HELP),
@@ -129,6 +130,7 @@ fn run_stage(command: &Command) -> u8 {
     conclude(&mut kernel, command, outcome, ms)
 }
 
+#[inline(never)]
 fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -> Result<()> {
     match command.verb {
         Verb::Modules => on_our_platform(kernel).and_then(|()| modules::run(kernel, &mut scratch.bytes)),

@@ -46,6 +46,7 @@ pub type Receive<'r> = &'r mut dyn FnMut(&mut dyn Dir, &[u8]) -> Result<()>;
 /// # Errors
 /// What `document` returns; `Os` when sysfs cannot be read. A medium that is not there or not good is no error
 /// but [`Medium::Missing`].
+#[inline(never)]
 pub fn read_medium(kernel: &mut Kernel<'_>, scratch: &mut [u8], document: Receive<'_>) -> Result<Medium> {
     let length = scratch.len().min(CHUNK);
     let scratch = scratch.get_mut(..length).unwrap_or_default();
@@ -57,6 +58,7 @@ pub fn read_medium(kernel: &mut Kernel<'_>, scratch: &mut [u8], document: Receiv
     medium
 }
 
+#[inline(never)]
 fn wait_and_read(kernel: &mut Kernel<'_>, scratch: &mut [u8], document: Receive<'_>) -> Result<Medium> {
     let mut watch = Watch::new(now_ms(kernel));
     let mut transfer = Transfer { begun: None, offset: 0, scratch, document };

@@ -11,6 +11,7 @@ use core::fmt::{self, Write};
 ///
 /// # Errors
 /// `NotApplicable` when there is none (it is dropped once the platform knows); why it is not to be trusted.
+#[inline(never)]
 pub(super) fn run(
     kernel: &mut Kernel<'_>,
     facts: &mut Facts,

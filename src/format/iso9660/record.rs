@@ -113,6 +113,7 @@ fn read_record<'b>(
     whole.ok_or(bad).map(Some)
 }
 
+#[inline(never)]
 fn is_named(record: &[u8], wanted: &str, names: Names) -> bool {
     let length = usize::from(record.get(32).copied().unwrap_or(0));
     let end = HEADER.saturating_add(length);

@@ -143,6 +143,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// `Malformed` at this byte of the document, `TooMany` for nesting, the sink's own.
+    #[inline(never)]
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
         let mut rest = bytes;
         while let Some((byte, tail)) = rest.split_first() {
@@ -193,6 +194,7 @@ impl Tokenizer {
         bytes.split_at_checked(length).filter(|(run, _)| !run.is_empty())
     }
 
+    #[inline(never)]
     fn step(&mut self, byte: u8, sink: &mut dyn Sink) -> Result<()> {
         if !self.utf8.accept(byte) {
             return self.bad(malformed!(WHAT, "not UTF-8"));

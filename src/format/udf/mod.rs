@@ -85,6 +85,7 @@ impl Volume {
     ///
     /// # Errors
     /// `Os(NOENT)` when there is none, `Os(ISDIR)` or `Os(NOTDIR)`; else as [`Volume::open`].
+    #[inline(never)]
     pub fn find(&self, device: &mut dyn ReadAt, path: &str, scratch: &mut [u8]) -> Result<File> {
         let mut found = entry::load(self, device, self.root, scratch)?;
         for name in path.split('/').filter(|name| !name.is_empty()) {

@@ -91,6 +91,7 @@ pub(super) struct LogicalVolume {
 }
 
 impl LogicalVolume {
+    #[inline(never)]
     fn parse(block: &[u8]) -> Result<Self> {
         let bad = malformed!(MEDIUM, "logical volume descriptor", 0);
         if le32(block, 212) != u32::try_from(block.len()).ok() {

@@ -227,6 +227,7 @@ impl Tokenizer {
         bytes.split_at_checked(length).filter(|(run, _)| !run.is_empty())
     }
 
+    #[inline(never)]
     fn step(&mut self, byte: u8, sink: &mut dyn Sink) -> Result<()> {
         if !self.utf8.accept(byte) {
             return self.bad(malformed!(WHAT, "not UTF-8"));

@@ -56,6 +56,7 @@ pub(in crate::stage) fn offline(kernel: &mut Kernel<'_>, scratch: &mut Scratch) 
 ///
 /// # Errors
 /// What was wrong with a medium that is there. None at all is no error.
+#[inline(never)]
 fn read_medium(
     kernel: &mut Kernel<'_>,
     bytes: &mut [u8],

@@ -51,6 +51,7 @@ pub(super) fn collect(
     Ok(found)
 }
 
+#[inline(never)]
 fn take(
     host: &mut dyn Dir,
     is_hyperv: bool,

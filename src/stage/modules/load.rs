@@ -121,6 +121,7 @@ impl Loader<'_, '_, '_> {
         }
     }
 
+    #[inline(never)]
     fn insert_file(&mut self, at: usize) -> Result<Loaded> {
         let full = too_many!("path of a kernel module", limits::PATH);
         let mut path = heapless::String::<{ limits::PATH }>::new();

@@ -262,6 +262,7 @@ impl Talk<'_> {
     }
 
     /// Asks for a lease until `limits::DHCP_MS` is over.
+    #[inline(never)]
     fn take_lease(&mut self, link: &mut dyn Link, name: &str, hostname: Option<&Hostname>) -> Result<Lease> {
         let begin_us = self.clock.now_us();
         let until_us = begin_us.saturating_add(limits::DHCP_MS * 1000);
