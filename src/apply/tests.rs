@@ -122,7 +122,7 @@ impl Image {
 
 #[test]
 fn every_module_file_has_a_row() {
-    let shared = ["mod", "tests", "replace", "account", "home"];
+    let shared = ["mod", "tests", "replace", "account", "home", "deprovision"];
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/apply");
     let mut files: Vec<String> = (std::fs::read_dir(folder).unwrap())
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().into())
