@@ -1,7 +1,6 @@
 //! What is this machine? Observed once, from what the kernel shows of firmware and boot loader.
 
 use crate::facts::InstanceId;
-use crate::format::cmdline;
 use crate::sys::{Dir, Kernel};
 
 /// Azure's chassis asset tag: "MSFT AZURE VM" in decimal ASCII. A plain Hyper-V host has another.
@@ -34,26 +33,6 @@ pub enum Generation {
     Two,
 }
 
-/// What the kernel command line asks of us.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options {
-    /// `rd.preroot=0`: do nothing at all.
-    pub is_off: bool,
-    /// `rd.preroot.debug`: detail on the console.
-    pub is_debug: bool,
-}
-
-impl Options {
-    /// Reads them from the text of `/proc/cmdline`.
-    #[must_use]
-    pub fn parse(line: &str) -> Self {
-        Self {
-            is_off: cmdline::switch(line, "rd.preroot") == Some(false),
-            is_debug: cmdline::switch(line, "rd.preroot.debug").unwrap_or_default(),
-        }
-    }
-}
-
 /// What we know of the machine before asking anybody.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Machine {
@@ -65,11 +44,9 @@ pub struct Machine {
     pub generation: Generation,
     /// CPUID says Hyper-V.
     pub is_hyperv: bool,
-    /// The command line.
-    pub options: Options,
 }
 
-/// Looks at DMI, firmware, CPUID and command line. What cannot be read counts as absent.
+/// Looks at DMI, firmware and CPUID. What cannot be read counts as absent.
 #[must_use]
 pub fn observe(kernel: &mut Kernel<'_>) -> Machine {
     let generation = match kernel.host.stat("sys/firmware/efi") {
@@ -81,15 +58,7 @@ pub fn observe(kernel: &mut Kernel<'_>) -> Machine {
         vm_id: vm_id(kernel.host, generation),
         generation,
         is_hyperv: kernel.system.is_hyperv(),
-        options: options(kernel.host),
     }
-}
-
-/// The command line's options alone: for the log, before anything else is known.
-#[must_use]
-pub fn options(host: &mut dyn Dir) -> Options {
-    let mut buf = [0; 4096];
-    Options::parse(text(host, "proc/cmdline", &mut buf))
 }
 
 fn platform(host: &mut dyn Dir) -> Option<Platform> {
@@ -116,7 +85,7 @@ fn text<'b>(host: &mut dyn Dir, path: &str, buf: &'b mut [u8]) -> &'b str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Generation, Options, Platform, observe};
+    use super::{Generation, Platform, observe};
     use crate::sys::fake::World;
 
     const UUID: &str = "527C2691-029F-FE4C-B1F4-A4DA7EBAC2CF\n";
@@ -152,13 +121,5 @@ mod tests {
         world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77x\n");
         let machine = observe(&mut world.kernel());
         assert_eq!((machine.platform, machine.vm_id, machine.is_hyperv), (None, None, true));
-    }
-
-    #[test]
-    fn the_command_line_switches_us_off() {
-        assert!(Options::parse("ro rd.preroot=0 quiet").is_off);
-        assert!(!Options::parse("ro rd.preroot quiet").is_off);
-        assert!(!Options::parse("").is_off);
-        assert!(Options::parse("rd.preroot.debug").is_debug);
     }
 }

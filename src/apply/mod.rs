@@ -36,12 +36,10 @@ mod users;
 
 use crate::error::{Error, Kind, Result, Rule};
 use crate::facts::Facts;
+use crate::format::text::{PathText, join};
 use crate::limits;
 use crate::seed;
 use crate::sys::{Dir, System};
-
-/// A path we build.
-type PathText = heapless::String<{ limits::PATH }>;
 
 /// A part of the system by its name in errors, with what may go wrong with it.
 #[derive(Debug)]
@@ -197,19 +195,6 @@ pub const MODULES: &[Module] = &[
     module!(custom_data),
     module!(labels),
 ];
-
-/// Joins path components.
-///
-/// # Errors
-/// `TooMany`.
-fn join(parts: &[&str]) -> Result<PathText> {
-    let mut path = PathText::new();
-    for part in parts {
-        let full = too_many!("path", limits::PATH);
-        path.push_str(part).map_err(|_| full)?;
-    }
-    Ok(path)
-}
 
 /// `name` below a directory; "" is the top.
 #[inline(never)]

@@ -2,7 +2,7 @@
 
 use super::root::read_contents;
 use super::sysfs;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::format::superblock::{BTRFS_BYTES, FileSystem, START_BYTES, Superblock};
 use crate::sys::Kernel;
 
@@ -17,10 +17,7 @@ pub enum FileSystemGrowth {
         to_bytes: u64,
     },
     /// It fills its device.
-    Full {
-        /// Its size in bytes.
-        bytes: u64,
-    },
+    Full,
 }
 
 /// Numbers of an ext4 superblock.
@@ -44,6 +41,19 @@ const WHAT: &str = "root file system";
 /// # Errors
 /// `Unsupported` for another file system, or one with recorded errors; `Os` as the kernel says.
 pub fn grow_ext4(kernel: &mut Kernel<'_>, path: &str) -> Result<FileSystemGrowth> {
+    look(kernel, Some(path))
+}
+
+/// True when there is nothing for [`grow_ext4`] to do.
+pub fn is_full(kernel: &mut Kernel<'_>) -> bool {
+    match look(kernel, None) {
+        Ok(growth) => growth == FileSystemGrowth::Full,
+        Err(error) => error.is(Kind::Unsupported),
+    }
+}
+
+/// Compares it with its device, and grows it where a path is given.
+fn look(kernel: &mut Kernel<'_>, path: Option<&str>) -> Result<FileSystemGrowth> {
     let number = kernel.root.stat("")?.device;
     let spread = unsupported!(WHAT, "on no single block device (btrfs, overlay, network)");
     let device = sysfs::device_of(kernel.host, number)?.ok_or(spread)?;
@@ -51,16 +61,21 @@ pub fn grow_ext4(kernel: &mut Kernel<'_>, path: &str) -> Result<FileSystemGrowth
     let before = read_ext4(kernel, &device)?;
     let blocks = device_bytes.checked_div(before.block_bytes).unwrap_or_default();
     if blocks <= before.blocks {
-        return Ok(FileSystemGrowth::Full { bytes: before.bytes() });
+        return Ok(FileSystemGrowth::Full);
     }
     if before.has_errors {
         return Err(unsupported!(WHAT, "it has recorded errors: run e2fsck, then it can grow"));
     }
-    kernel.system.resize_ext4(path, blocks)?;
+    let after = match path {
+        Some(path) => {
+            kernel.system.resize_ext4(path, blocks)?;
+            read_ext4(kernel, &device)?
+        }
+        None => Ext4 { blocks, ..before },
+    };
     // The kernel drops a last group that is too small to hold anything: then all was done before.
-    let after = read_ext4(kernel, &device)?;
     if after.blocks == before.blocks {
-        return Ok(FileSystemGrowth::Full { bytes: before.bytes() });
+        return Ok(FileSystemGrowth::Full);
     }
     Ok(FileSystemGrowth::Grown { from_bytes: before.bytes(), to_bytes: after.bytes() })
 }
@@ -87,14 +102,14 @@ fn numbers(superblock: &Superblock<'_>) -> Result<Ext4> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{FileSystemGrowth, grow_ext4};
+pub(crate) mod tests {
+    use super::{FileSystemGrowth, grow_ext4, is_full};
     use crate::error::Result;
     use crate::sys::fake::{FakeDisk, World};
     use std::vec::Vec;
 
     /// An ext4 of `blocks` blocks of 4 KiB on sda1 of `mib` MiB, mounted (its `st_dev` is 0:0).
-    fn mounted(blocks: u32, mib: u64, state: u8) -> World {
+    pub(crate) fn mounted(blocks: u32, mib: u64, state: u8) -> World {
         let mut bytes: Vec<u8> = std::vec![0; 128 * 1024];
         bytes[1024 + 4..1024 + 8].copy_from_slice(&blocks.to_le_bytes());
         bytes[1024 + 0x18] = 2;
@@ -117,15 +132,17 @@ mod tests {
     fn it_is_grown_to_the_blocks_of_its_partition() {
         let mut world = mounted(25600, 200, 1);
         // The fake's superblock does not change: a kernel that had nothing to add.
-        assert_eq!(grow(&mut world), Ok(FileSystemGrowth::Full { bytes: 100 << 20 }));
+        assert_eq!(grow(&mut world), Ok(FileSystemGrowth::Full));
         assert_eq!(world.system.resized, [("/sysroot".into(), 51200)]);
+        assert!(!is_full(&mut world.kernel()));
     }
 
     #[test]
     fn a_full_one_is_not_touched() {
         for mib in [100, 99] {
             let mut world = mounted(25600, mib, 1);
-            assert_eq!(grow(&mut world), Ok(FileSystemGrowth::Full { bytes: 100 << 20 }));
+            assert_eq!(grow(&mut world), Ok(FileSystemGrowth::Full));
+            assert!(is_full(&mut world.kernel()));
             assert!(world.system.resized.is_empty());
         }
     }

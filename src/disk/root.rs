@@ -114,15 +114,7 @@ fn by_name(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str, space: &mut Sp
 }
 
 /// Reads the partition table of a disk by name.
-///
-/// # Errors
-/// As [`table::read`].
-pub fn read_table(
-    host: &mut dyn Dir,
-    disks: &mut dyn Disks,
-    disk: &str,
-    space: &mut Space<'_>,
-) -> Result<Table> {
+fn read_table(host: &mut dyn Dir, disks: &mut dyn Disks, disk: &str, space: &mut Space<'_>) -> Result<Table> {
     let block = sysfs::block_size(host, disk)?;
     let mut found = Err(unsupported!("partition table", "never read"));
     disks.open_read(disk, &mut |device| {
@@ -292,13 +284,19 @@ pub fn read_contents<'w>(device: &mut dyn ReadAt, offset: u64, window: &'w mut [
     let short = too_many!("window", window.len());
     let (start, rest) = window.split_at_mut_checked(START_BYTES).ok_or(short)?;
     let btrfs = rest.get_mut(..BTRFS_BYTES).ok_or(short)?;
-    for (at, buf) in [(offset, &mut *start), (offset.saturating_add(BTRFS_OFFSET), &mut *btrfs)] {
-        buf.fill(0);
-        if at.saturating_add(buf.len() as u64) <= device.size_bytes() {
-            device.read_at(at, buf)?;
-        }
+    read_part(device, offset, start)?;
+    // Most file systems show at the start: another place is another wait for the disk.
+    let found = Contents::parse(start, &[]);
+    if !matches!(found, Contents::Unknown) {
+        return Ok(found);
     }
+    read_part(device, offset.saturating_add(BTRFS_OFFSET), btrfs)?;
     Ok(Contents::parse(start, btrfs))
+}
+
+fn read_part(device: &mut dyn ReadAt, at: u64, buf: &mut [u8]) -> Result<()> {
+    buf.fill(0);
+    if at.saturating_add(buf.len() as u64) <= device.size_bytes() { device.read_at(at, buf) } else { Ok(()) }
 }
 
 /// Optical drives, floppies and RAM disks hold no root partition, and opening a floppy takes seconds.

@@ -3,21 +3,13 @@
 use crate::error::{Errno, Kind, Result, Rule};
 use crate::format::gpt::BlockSize;
 use crate::format::root_arg::{DeviceName, is_device_name};
+use crate::format::text::{digits, join};
 use crate::limits;
 use crate::sys::{DeviceNumber, Dir, KernelPartition};
-use core::fmt::Write as _;
 
+const CLASS: &str = "sys/class/block/";
 /// sysfs counts sizes in these, whatever the disk's blocks are.
 const SYSFS_SECTOR: u64 = 512;
-
-/// A path below `/`.
-type Path = heapless::String<{ limits::PATH }>;
-
-fn path(parts: core::fmt::Arguments<'_>) -> Result<Path> {
-    let mut path = Path::new();
-    path.write_fmt(parts).map_err(|_| too_many!("sysfs path", limits::PATH))?;
-    Ok(path)
-}
 
 /// Validates and copies a name.
 ///
@@ -37,7 +29,7 @@ pub fn exists(host: &mut dyn Dir, name: &str) -> bool {
 
 /// Text of an attribute of a block device.
 fn attribute<'b>(host: &mut dyn Dir, name: &str, file: &str, buf: &'b mut [u8]) -> Result<&'b str> {
-    let length = host.read(&path(format_args!("sys/class/block/{name}/{file}"))?, buf)?;
+    let length = host.read(&join(&[CLASS, name, "/", file])?, buf)?;
     let text = buf.get(..length).and_then(|text| core::str::from_utf8(text).ok());
     Ok(text.unwrap_or_default().trim_ascii())
 }
@@ -73,7 +65,7 @@ pub fn partition_number(host: &mut dyn Dir, name: &str) -> Option<u32> {
 /// True when the directory `entry` of a device's directory has something in it (`holders`, `slaves`).
 pub fn has_any(host: &mut dyn Dir, name: &str, entry: &str) -> bool {
     let mut found = false;
-    let Ok(path) = path(format_args!("sys/class/block/{name}/{entry}")) else { return false };
+    let Ok(path) = join(&[CLASS, name, "/", entry]) else { return false };
     let _ = host.list(&path, &mut |_, _| {
         found = true;
         false
@@ -84,7 +76,7 @@ pub fn has_any(host: &mut dyn Dir, name: &str, entry: &str) -> bool {
 /// True when the kernel has any partition of a disk.
 pub fn has_partitions(host: &mut dyn Dir, disk: &str) -> bool {
     let mut found = false;
-    let Ok(path) = path(format_args!("sys/class/block/{disk}")) else { return false };
+    let Ok(path) = join(&[CLASS, disk]) else { return false };
     let _ = host.list(&path, &mut |entry, _| {
         found |= entry.len() > disk.len() && entry.starts_with(disk);
         !found
@@ -117,7 +109,7 @@ pub fn stacked(host: &mut dyn Dir, name: &str) -> Option<&'static Rule> {
 /// `Os`, `Malformed`.
 pub fn disk_of(host: &mut dyn Dir, partition: &str) -> Result<DeviceName> {
     let mut buf = [0; 512];
-    let link = read_link(host, &path(format_args!("sys/class/block/{partition}"))?, &mut buf)?;
+    let link = read_link(host, &join(&[CLASS, partition])?, &mut buf)?;
     device_name(link.rsplit('/').nth(1).unwrap_or_default())
 }
 
@@ -127,7 +119,9 @@ pub fn disk_of(host: &mut dyn Dir, partition: &str) -> Result<DeviceName> {
 /// `Os`, `Malformed`.
 pub fn device_of(host: &mut dyn Dir, number: DeviceNumber) -> Result<Option<DeviceName>> {
     let mut buf = [0; 512];
-    let link = path(format_args!("sys/dev/block/{}:{}", number.major, number.minor))?;
+    let (mut major, mut minor) = ([0; 20], [0; 20]);
+    let (major, minor) = (digits(number.major.into(), &mut major), digits(number.minor.into(), &mut minor));
+    let link = join(&["sys/dev/block/", major, ":", minor])?;
     match read_link(host, &link, &mut buf) {
         Ok(link) => device_name(link.rsplit('/').next().unwrap_or_default()).map(Some),
         Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
@@ -145,10 +139,9 @@ fn read_link<'b>(host: &mut dyn Dir, path: &str, buf: &'b mut [u8]) -> Result<&'
 /// # Errors
 /// `TooMany`.
 pub fn partition_name(disk: &str, number: u32) -> Result<DeviceName> {
-    let mut name = DeviceName::new();
     let between = if disk.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
-    write!(name, "{disk}{between}{number}").map_err(|_| too_many!("device name", limits::DEVICE_NAME))?;
-    Ok(name)
+    let name = join(&[disk, between, digits(number.into(), &mut [0; 20])])?;
+    DeviceName::try_from(name.as_str()).map_err(|_| too_many!("device name", limits::DEVICE_NAME))
 }
 
 /// Disk and number of a partition by its name alone, for one that the kernel does not have.

@@ -45,6 +45,26 @@ pub fn switch(line: &str, name: &str) -> Option<bool> {
     }
 }
 
+/// What the kernel command line asks of us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// `rd.preroot=0`: do nothing at all.
+    pub is_off: bool,
+    /// `rd.preroot.debug`: detail on the console.
+    pub is_debug: bool,
+}
+
+impl Options {
+    /// Reads them from the text of `/proc/cmdline`.
+    #[must_use]
+    pub fn parse(line: &str) -> Self {
+        Self {
+            is_off: switch(line, "rd.preroot") == Some(false),
+            is_debug: switch(line, "rd.preroot.debug").unwrap_or_default(),
+        }
+    }
+}
+
 fn argument(word: &str) -> Argument<'_> {
     // `"name=a b"` and `name="a b"` are the same.
     let word = word.strip_prefix('"').map_or(word, |inner| inner.strip_suffix('"').unwrap_or(inner));
@@ -59,7 +79,7 @@ fn argument(word: &str) -> Argument<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Argument, arguments, switch, value};
+    use super::{Argument, Options, arguments, switch, value};
     use proptest::prelude::{prop_assert, proptest};
     use std::vec::Vec;
 
@@ -87,6 +107,14 @@ mod tests {
         let line = "a b=1 c=no d=maybe e=0 e";
         let said = ["a", "b", "c", "d", "e", "f"].map(|name| switch(line, name));
         assert_eq!(said, [Some(true), Some(true), Some(false), None, Some(true), None]);
+    }
+
+    #[test]
+    fn the_command_line_switches_us_off() {
+        assert!(Options::parse("ro rd.preroot=0 quiet").is_off);
+        assert!(!Options::parse("ro rd.preroot quiet").is_off);
+        assert!(!Options::parse("").is_off);
+        assert!(Options::parse("rd.preroot.debug").is_debug);
     }
 
     proptest! {

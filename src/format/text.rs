@@ -1,6 +1,36 @@
 //! What the line formats share: lines with their ends, and bytes appended to a lent buffer.
 
 use crate::error::{Result, Rule};
+use crate::limits;
+
+/// A path we build.
+pub type PathText = heapless::String<{ limits::PATH }>;
+
+/// A path of these parts, one behind the other. Formatting would be three times the code at each call.
+///
+/// # Errors
+/// `TooMany`.
+#[inline(never)]
+pub fn join(parts: &[&str]) -> Result<PathText> {
+    let mut path = PathText::new();
+    let joined = parts.iter().try_for_each(|part| path.push_str(part));
+    joined.map(|()| path).map_err(|_| too_many!("path", limits::PATH))
+}
+
+/// A number in decimal digits, at the end of `buf`.
+pub fn digits(number: u64, buf: &mut [u8; 20]) -> &str {
+    let mut rest = number;
+    let mut from = buf.len();
+    for (at, digit) in buf.iter_mut().enumerate().rev() {
+        *digit = b'0'.saturating_add(u8::try_from(rest % 10).unwrap_or_default());
+        rest /= 10;
+        from = at;
+        if rest == 0 {
+            break;
+        }
+    }
+    core::str::from_utf8(buf.get(from..).unwrap_or_default()).unwrap_or_default()
+}
 
 /// The lines of a file, each with the newline it has; joined again they are the file.
 pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -64,18 +94,7 @@ impl<'b> Out<'b> {
     /// # Errors
     /// As [`Out::put`].
     pub fn put_number(&mut self, number: u64) -> Result<()> {
-        let mut digits = [0; 20];
-        let mut rest = number;
-        let mut from = digits.len();
-        for (at, digit) in digits.iter_mut().enumerate().rev() {
-            *digit = b'0'.saturating_add(u8::try_from(rest % 10).unwrap_or_default());
-            rest /= 10;
-            from = at;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.put(digits.get(from..).unwrap_or_default())
+        self.put(digits(number, &mut [0; 20]).as_bytes())
     }
 
     /// Appends a byte as two hexadecimal digits.

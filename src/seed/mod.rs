@@ -5,7 +5,7 @@
 
 use crate::error::{Errno, Result};
 use crate::facts::InstanceId;
-use crate::limits;
+use crate::format::text::{PathText, join};
 use crate::sys::{Dir, FileType, Owner};
 use core::fmt::Write;
 
@@ -71,14 +71,10 @@ const PROVISION: &str = "provision";
 const PRIVATE_DIR: Owner = Owner::root(0o700);
 const PRIVATE_FILE: Owner = Owner::root(0o600);
 
-type PathText = heapless::String<{ limits::PATH }>;
 type Line = heapless::String<128>;
 
 fn path(base: &str, name: &str) -> Result<PathText> {
-    let mut text = PathText::new();
-    let separator = if base.is_empty() { "" } else { "/" };
-    write!(text, "{base}{separator}{name}").map_err(|_| too_many!("path", limits::PATH))?;
-    Ok(text)
+    join(&[base, if base.is_empty() { "" } else { "/" }, name])
 }
 
 /// Path of `pending-<id>` below the root.
@@ -86,9 +82,7 @@ fn path(base: &str, name: &str) -> Result<PathText> {
 /// # Errors
 /// `TooMany`, never with a valid id.
 pub fn pending(id: &InstanceId) -> Result<PathText> {
-    let mut text = path(STATE, "pending-")?;
-    text.push_str(id.as_str()).map_err(|_| too_many!("path", limits::PATH))?;
-    Ok(text)
+    join(&[STATE, "/pending-", id.as_str()])
 }
 
 /// Starts an empty seed. A secret may only be put where it cannot reach a disk.

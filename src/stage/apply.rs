@@ -10,12 +10,11 @@ use crate::cli::Command;
 use crate::error::{Errno, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::{Facts, InstanceId};
-use crate::format::text::{Out, number};
+use crate::format::text::{Out, join, number};
 use crate::limits;
 use crate::machine;
 use crate::seed;
 use crate::sys::{Dir, Kernel, Owner};
-use core::fmt::Write;
 
 /// Below /run/preroot: why this boot's apply failed, for the report. Static text only.
 pub(super) const FAILURE: &str = "apply.failure";
@@ -50,8 +49,8 @@ pub(super) fn run(
 ) -> Result<()> {
     kernel.log.enter("apply");
     let machine = machine::observe(kernel);
-    if machine.platform.is_none() || machine.options.is_off {
-        return Err(not_applicable!("not a platform of ours, or switched off"));
+    if machine.platform.is_none() {
+        return Err(not_applicable!("not a platform of ours"));
     }
     let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
     let (root_path, dry_run) = (command.root, command.dry_run);
@@ -74,9 +73,8 @@ fn note_failure(run: &mut dyn Dir, module: &str, outcome: Result<()>) {
     if error.is(Kind::NotApplicable) {
         return;
     }
-    let mut text = heapless::String::<{ limits::REASON }>::new();
     let separator = if module.is_empty() { "" } else { ": " };
-    if write!(text, "{module}{separator}{}", error.reason()).is_ok() {
+    if let Ok(text) = join(&[module, separator, error.reason()]) {
         // The report says "apply did not finish" without it.
         let _ = run.create_unsynced(FAILURE, Owner::root(0o644), text.as_bytes());
     }
@@ -259,18 +257,11 @@ impl Story<'_, '_> {
 
 #[inline(never)]
 fn state_path(prefix: &str, id: &InstanceId) -> Result<PathText> {
-    joined(&[seed::STATE, "/", prefix, id.as_str()])
+    join(&[seed::STATE, "/", prefix, id.as_str()])
 }
 
 fn mark_path(marks: &str, module: &Module) -> Result<PathText> {
-    joined(&[marks, "/", module.name])
-}
-
-fn joined(parts: &[&str]) -> Result<PathText> {
-    let mut path = PathText::new();
-    let full = too_many!("path", limits::PATH);
-    parts.iter().try_for_each(|part| path.push_str(part)).map_err(|_| full)?;
-    Ok(path)
+    join(&[marks, "/", module.name])
 }
 
 /// Not synced: what the mark speaks of is, and a lost mark only means looking again.
@@ -291,7 +282,7 @@ fn sweep(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
 
 fn set_aside(root: &mut dyn Dir, pending: &str, id: &InstanceId) -> Result<()> {
     for secret in ["user/password-hash", seed::CUSTOM_DATA] {
-        ignore_missing(root.remove(&joined(&[pending, "/", secret])?))?;
+        ignore_missing(root.remove(&join(&[pending, "/", secret])?))?;
     }
     let failed = state_path("failed-", id)?;
     seed::remove(root, &failed)?;

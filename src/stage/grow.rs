@@ -73,7 +73,8 @@ pub fn after_mount(kernel: &mut Kernel<'_>, scratch: &mut [u8], dry_run: bool) -
     result
 }
 
-/// Grows the ext4 mounted at `path` to its device and says so in one line.
+/// Grows the ext4 mounted at `path` to its device. Says so in one line; nothing when it fills it: the console of a
+/// second boot would be waited for.
 ///
 /// # Errors
 /// `Os` as the kernel says.
@@ -88,11 +89,7 @@ fn grow_file_system(kernel: &mut Kernel<'_>, path: &str) -> Result<Outcome> {
     use filesystem::FileSystemGrowth::{Full, Grown};
     let started_us = kernel.clock.now_us();
     match filesystem::grow_ext4(kernel, path) {
-        Ok(Full { bytes }) => {
-            let values = [Value::SizeBytes(bytes)];
-            kernel.say(Level::Info, "root file system: {}, fills its partition", &values);
-            Ok(Outcome::Nothing)
-        }
+        Ok(Full) => Ok(Outcome::Nothing),
         Ok(Grown { from_bytes, to_bytes }) => {
             let took = Value::Millis(elapsed_ms(kernel, started_us));
             let values = [Value::SizeBytes(from_bytes), Value::SizeBytes(to_bytes), took];
@@ -175,8 +172,7 @@ fn grow_partition(
     dry_run: bool,
 ) -> Result<Outcome> {
     let name = sysfs::partition_name(&root.disk, root.number)?;
-    let mut table = root::read_table(kernel.host, kernel.disks, &root.disk, space)?;
-    check_contents(kernel, root, &table, space)?;
+    let mut table = examine(kernel, root, space)?;
     let is_torn = table.source == Source::Backup;
     if is_torn {
         let values = [Value::Name(&root.disk)];
@@ -202,32 +198,32 @@ fn grow_partition(
     Ok(if growth.needs_table() { Outcome::Grown } else { Outcome::Repaired })
 }
 
-/// Only what holds an ext4 is grown: anything else could be made of hashes over its whole size.
-fn check_contents(
-    kernel: &mut Kernel<'_>,
-    root: &RootDisk,
-    table: &Table,
-    space: &mut Space<'_>,
-) -> Result<()> {
-    let entry = table.header.entry(space.array, root.number);
-    let first_lba = entry.ok_or(malformed!("GPT", "no such partition", u64::from(root.number)))?.first_lba();
+/// Reads the table, and what the partition holds: only an ext4 is grown, anything else could be made of hashes over
+/// its whole size. All in one go: what was read is forgotten by the kernel once nobody has the disk open.
+fn examine(kernel: &mut Kernel<'_>, root: &RootDisk, space: &mut Space<'_>) -> Result<Table> {
     const WHAT: &str = "root partition";
-    let mut rule = None;
+    let block = sysfs::block_size(kernel.host, &root.disk)?;
+    let mut examined = Err(unsupported!("partition table", "never read"));
     kernel.disks.open_read(&root.disk, &mut |device| {
-        rule = match root::read_contents(device, table.disk.offset(first_lba), space.window)? {
+        examined = table::read(device, block, space);
+        let table = examined.as_ref().map_err(|why| *why)?;
+        let entry = table.header.entry(space.array, root.number);
+        let entry = entry.ok_or(malformed!("GPT", "no such partition", u64::from(root.number)))?;
+        let offset = table.disk.offset(entry.first_lba());
+        let rule = match root::read_contents(device, offset, space.window)? {
             Contents::FileSystem(found) => match found.file_system {
-                FileSystem::Ext4 => None,
-                FileSystem::Xfs => Some(unsupported!(rule WHAT, "growing xfs")),
-                FileSystem::Btrfs => Some(unsupported!(rule WHAT, "growing btrfs")),
+                FileSystem::Ext4 => return Ok(()),
+                FileSystem::Xfs => unsupported!(rule WHAT, "growing xfs"),
+                FileSystem::Btrfs => unsupported!(rule WHAT, "growing btrfs"),
             },
-            Contents::Luks => Some(unsupported!(rule WHAT, "encrypted (LUKS)")),
-            Contents::Lvm => Some(unsupported!(rule WHAT, "a physical volume (LVM)")),
-            Contents::Raid => Some(unsupported!(rule WHAT, "part of a RAID array (md)")),
-            Contents::Unknown => Some(unsupported!(rule WHAT, "neither ext4, xfs nor btrfs")),
+            Contents::Luks => unsupported!(rule WHAT, "encrypted (LUKS)"),
+            Contents::Lvm => unsupported!(rule WHAT, "a physical volume (LVM)"),
+            Contents::Raid => unsupported!(rule WHAT, "part of a RAID array (md)"),
+            Contents::Unknown => unsupported!(rule WHAT, "neither ext4, xfs nor btrfs"),
         };
-        Ok(())
+        Err(rule.at(0))
     })?;
-    rule.map_or(Ok(()), |rule| Err(rule.at(0)))
+    examined
 }
 
 /// Writes the primary from the backup and reads the table again.

@@ -120,9 +120,10 @@ fn run_stage(command: &Command) -> u8 {
     {
         return cannot_start(error);
     }
+    let is_off = linux.options.is_off;
     let mut kernel = linux.kernel();
     let begin = kernel.clock.now_us();
-    let outcome = match machine::options(kernel.host).is_off {
+    let outcome = match is_off {
         true => Err(not_applicable!("rd.preroot=0 on the kernel command line")),
         false => dispatch(&mut kernel, scratch, command),
     };

@@ -2,6 +2,7 @@
 
 use super::lines::each_line;
 use super::{JOIN_POLL_MS, grow};
+use crate::disk::filesystem;
 use crate::error::Result;
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
@@ -14,6 +15,9 @@ use crate::sys::{CANCEL, Dir, Kernel, Owner};
 pub(super) const FETCH_ENDED: &str = "fetch.ended";
 /// Below /run/preroot while fetch may have a link up.
 pub(super) const ON_LINE: &str = "fetch.online";
+/// Below /run/preroot: apply and report have nothing to do in this boot; their units are not even started. Whatever
+/// they are to do at every boot must be asked for in [`is_settled`].
+const SETTLED: &str = "settled";
 const STOP_POLL_MS: u64 = 10;
 /// Where our state directory may have a file system of its own.
 const PLACES: [&str; 3] = ["var", "var/lib", seed::STATE];
@@ -38,6 +42,10 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
     }
     let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
     if seed::is_marked(kernel.root, seed::PROVISIONED, &id) {
+        if is_settled(kernel, &id) {
+            // Without it they look themselves.
+            let _ = kernel.run.create_unsynced(SETTLED, Owner::root(0o644), b"");
+        }
         return stop_fetch(kernel);
     }
     join_fetch(kernel);
@@ -51,6 +59,12 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
         return Ok(());
     }
     copy(kernel, root_path, &id)
+}
+
+/// True when apply and report would find nothing to do: told, its secrets dropped, its file system as large as can be.
+fn is_settled(kernel: &mut Kernel<'_>, id: &InstanceId) -> bool {
+    let is_kept = seed::pending(id).is_ok_and(|pending| kernel.root.stat(&pending).is_ok());
+    !is_kept && seed::is_marked(kernel.root, seed::REPORTED, id) && filesystem::is_full(kernel)
 }
 
 /// True when the image's fstab mounts something over our state directory and that has not happened yet. What
@@ -152,11 +166,15 @@ mod tests {
 
     fn azure() -> World {
         let mut world = World::new();
+        on_azure(&mut world);
+        world.system.read_only.insert("/sysroot".into());
+        world
+    }
+
+    fn on_azure(world: &mut World) {
         world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
         world.host.put("sys/class/dmi/id/product_uuid", std::format!("{ID}\n"));
         world.host.put_dir("sys/firmware/efi");
-        world.system.read_only.insert("/sysroot".into());
-        world
     }
 
     fn publish(world: &mut World) {
@@ -177,6 +195,28 @@ mod tests {
         assert!(world.run.text(crate::sys::CANCEL).is_some());
         assert!(world.run.owner(seed::SEED).is_none());
         assert_eq!(world.root.dump(), before);
+    }
+
+    #[test]
+    fn apply_and_report_are_not_started_when_they_have_nothing_to_do() {
+        let id = InstanceId::parse(ID).unwrap();
+        let is_settled = |is_reported: bool, is_kept: bool, mib: u64| {
+            let mut world = crate::disk::filesystem::tests::mounted(25600, mib, 1);
+            on_azure(&mut world);
+            seed::mark(&mut world.root, seed::PROVISIONED, &id).unwrap();
+            if is_reported {
+                seed::mark(&mut world.root, seed::REPORTED, &id).unwrap();
+            }
+            if is_kept {
+                world.root.put_dir(&seed::pending(&id).unwrap());
+            }
+            assert!(run(&mut world.kernel(), &mut [], "/sysroot").is_err());
+            world.run.text(super::SETTLED).is_some()
+        };
+        assert!(is_settled(true, false, 100));
+        assert!(!is_settled(false, false, 100), "the platform does not know yet");
+        assert!(!is_settled(true, true, 100), "a cut came before the secrets were dropped");
+        assert!(!is_settled(true, false, 200), "the disk was made larger");
     }
 
     #[test]

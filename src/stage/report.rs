@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
 use crate::format::goalstate::{GoalState, Reader};
+use crate::format::text::join;
 use crate::limits;
 use crate::machine;
 use crate::net::Buffers;
@@ -55,7 +56,7 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
     kernel.log.enter("report");
     let begin_us = kernel.clock.now_us();
     let machine = machine::observe(kernel);
-    if machine.platform.is_none() || machine.options.is_off {
+    if machine.platform.is_none() {
         return Err(not_applicable!("not a platform of ours"));
     }
     let id = machine.vm_id;
@@ -155,9 +156,8 @@ fn find_seed(kernel: &mut Kernel<'_>, id: Option<&InstanceId>) -> Found {
 }
 
 fn look_into(dir: &mut dyn Dir, base: &str) -> Found {
-    let mut name = heapless::String::<{ limits::PATH }>::new();
+    let name = join(&[base, "/azure/wants-proxy-agent"]).unwrap_or_default();
     let mut buf = [0; 8];
-    let _ = write!(name, "{base}/azure/wants-proxy-agent");
     let length = dir.read(&name, &mut buf).unwrap_or_default();
     Found {
         has_seed: true,

@@ -47,7 +47,7 @@ fn is_told_to_stop(command: &Command) -> bool {
 /// This VM's id, where it is a VM of ours.
 fn identify(kernel: &mut Kernel<'_>) -> Result<InstanceId> {
     let machine = machine::observe(kernel);
-    if machine.platform.is_none() || machine.options.is_off {
+    if machine.platform.is_none() {
         return Err(not_applicable!("not a platform of ours"));
     }
     machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))

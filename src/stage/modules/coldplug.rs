@@ -6,9 +6,8 @@
 
 use super::list::List;
 use crate::error::Result;
-use crate::limits;
+use crate::format::text::{PathText, join};
 use crate::sys::{Dir, FileType};
-use core::fmt::Write;
 
 /// Where devices that matter are listed.
 const BUSES: [&str; 4] = ["vmbus", "pci", "virtio", "scsi"];
@@ -72,12 +71,10 @@ fn take(
     Ok(())
 }
 
-fn path_of(bus: &str, name: &str, attribute: &str) -> heapless::String<{ limits::PATH }> {
-    let mut path = heapless::String::new();
+fn path_of(bus: &str, name: &str, attribute: &str) -> PathText {
     // Too long cannot be: bus and attribute are ours, and the kernel's device names have at most 20 bytes
     // here. If it were, the path would name nothing.
-    let _ = write!(path, "sys/bus/{bus}/devices/{name}{attribute}");
-    path
+    join(&["sys/bus/", bus, "/devices/", name, attribute]).unwrap_or_default()
 }
 
 /// Why a device matters.

@@ -8,6 +8,7 @@ use crate::format::cmdline;
 use crate::format::modules::{
     Dependencies, SoftDependencies, SoftTime, is_compressed, is_same_name, name_of, plain_path,
 };
+use crate::format::text::join;
 use crate::limits;
 use crate::sys::Loaded;
 use core::fmt::Write;
@@ -123,15 +124,13 @@ impl Loader<'_, '_, '_> {
 
     #[inline(never)]
     fn insert_file(&mut self, at: usize) -> Result<Loaded> {
-        let full = too_many!("path of a kernel module", limits::PATH);
-        let mut path = heapless::String::<{ limits::PATH }>::new();
         let base = self.base;
         let line = self.line(at)?;
         let found = Dependencies::parse(line).ok_or(changed())?;
-        match found.path.starts_with('/') {
-            true => path.push_str(found.path).map_err(|_| full)?,
-            false => write!(path, "/{base}/{}", found.path).map_err(|_| full)?,
-        }
+        let path = match found.path.starts_with('/') {
+            true => join(&[found.path]),
+            false => join(&["/", base, "/", found.path]),
+        }?;
         let parameters = parameters(self.cmdline, self.table.name(at))?;
         let outcome = self.kernel.system.load_module(&path, &parameters, is_compressed(&path));
         match (outcome, plain_path(&path)) {

@@ -12,10 +12,10 @@ mod table;
 use crate::error::{Error, Result};
 use crate::event::{Level, Value};
 use crate::format::cmdline;
+use crate::format::text;
 use crate::limits;
 use crate::sys::Kernel;
 use coldplug::Found;
-use core::fmt::Write;
 use list::List;
 use table::{State, Table, Why};
 
@@ -159,11 +159,7 @@ fn base_path(release: &str) -> heapless::String<{ limits::PATH }> {
 
 /// `directory/name`; "" when it is too long, which names nothing.
 fn join(directory: &str, name: &str) -> heapless::String<{ limits::PATH }> {
-    let mut path = heapless::String::new();
-    match write!(path, "{directory}/{name}") {
-        Ok(()) => path,
-        Err(_) => heapless::String::new(),
-    }
+    text::join(&[directory, "/", name]).unwrap_or_default()
 }
 
 #[cfg(test)]

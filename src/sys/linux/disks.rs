@@ -1,4 +1,4 @@
-//! How are block devices reached? By kernel name, through a node of our own.
+//! How are block devices reached? By kernel name; for writing, through a node of our own.
 //!
 //! udev watches the nodes it made and re-reads the partition table when one that was open for writing is
 //! closed: partitions vanish for a moment (systemd docs/BLOCK_DEVICE_LOCKING.md). A node it does not know is
@@ -10,9 +10,9 @@ use super::{errno, open_path, raw, refused};
 use crate::error::{Errno, Result};
 use crate::format::ReadAt;
 use crate::format::root_arg::is_device_name;
+use crate::format::text::{digits, join};
 use crate::limits;
 use crate::sys::{Block, Disks, DriveStatus, Ejected, KernelPartition};
-use core::fmt::Write as _;
 use linux_raw_sys::general as nr;
 use linux_raw_sys::ioctl as request;
 use rustix::fd::{AsRawFd as _, OwnedFd};
@@ -55,14 +55,6 @@ struct ArgumentRaw<'a> {
 #[derive(Clone, Copy, Default)]
 pub struct LinuxDisks;
 
-type Path = heapless::String<96>;
-
-fn path(parts: core::fmt::Arguments<'_>) -> Result<Path> {
-    let mut path = Path::new();
-    path.write_fmt(parts).map_err(|_| too_many!("device path", path.capacity()))?;
-    Ok(path)
-}
-
 /// An open device.
 struct Device {
     file: OwnedFd,
@@ -74,10 +66,17 @@ fn open(name: &str, access: OFlags) -> Result<OwnedFd> {
     if !is_device_name(name) {
         return Err(os!("block device name", Errno::INVAL));
     }
-    let number = device_number(name)?;
     // An optical drive without a medium opens only with O_NONBLOCK.
     let is_optical = name.starts_with("sr");
     let flags = access | OFlags::CLOEXEC | if is_optical { OFlags::NONBLOCK } else { OFlags::empty() };
+    if access == OFlags::RDONLY {
+        // Closing a node that was only read makes udev do nothing.
+        let node = join(&["/dev/", name])?;
+        if let Ok(file) = open_path(node.as_str(), flags) {
+            return Ok(file);
+        }
+    }
+    let number = device_number(name)?;
     let mut not_made = os!("make device node", Errno::NODEV);
     for place in NODE_PLACES {
         match open_own_node(place, name, number, flags) {
@@ -87,18 +86,13 @@ fn open(name: &str, access: OFlags) -> Result<OwnedFd> {
             other => return other,
         }
     }
-    if access != OFlags::RDONLY {
-        return Err(not_made);
-    }
-    // Closing a node that was only read makes udev do nothing.
-    let node = path(format_args!("/dev/{name}"))?;
-    open_path(node.as_str(), flags).map_err(|code| refused(os!("open block device"), code))
+    Err(not_made)
 }
 
 fn open_own_node(place: &str, name: &str, number: rustix::fs::Dev, flags: OFlags) -> Result<OwnedFd> {
     // Stages run side by side: the process id keeps their nodes apart.
-    let id = rustix::process::getpid().as_raw_nonzero();
-    let node = path(format_args!("{place}.preroot-{id}-{name}"))?;
+    let id = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
+    let node = join(&[place, ".preroot-", digits(id.into(), &mut [0; 20]), "-", name])?;
     let make = || {
         rustix::fs::mknodat(
             rustix::fs::CWD,
@@ -126,7 +120,7 @@ fn open_own_node(place: &str, name: &str, number: rustix::fs::Dev, flags: OFlags
 /// `MAJOR:MINOR` of /sys/class/block/NAME/dev.
 fn device_number(name: &str) -> Result<rustix::fs::Dev> {
     const WHAT: &str = "block device number in sysfs";
-    let file = path(format_args!("/sys/class/block/{name}/dev"))?;
+    let file = join(&["/sys/class/block/", name, "/dev"])?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = open_path(file.as_str(), flags).map_err(|code| os!(WHAT, errno(code)))?;
     let mut text = [0; 32];

@@ -2,10 +2,9 @@
 
 use super::{Console, LinuxClock, LinuxDir, LinuxDisks, LinuxLinks, LinuxSystem, open_or_make};
 use crate::error::Result;
-use crate::format::cmdline;
-use crate::limits;
+use crate::format::cmdline::Options;
+use crate::format::text::join;
 use crate::sys::{CANCEL, Dir, Kernel};
-use core::fmt::Write;
 
 /// Our own directory where `--run` does not name another.
 const RUN: &str = "/run/preroot";
@@ -20,6 +19,8 @@ pub struct Linux {
     disks: LinuxDisks,
     links: LinuxLinks,
     system: LinuxSystem,
+    /// What the kernel command line asks of us.
+    pub options: Options,
 }
 
 impl Linux {
@@ -33,18 +34,19 @@ impl Linux {
         // No core file and no debugger of another user: a clear password may be in memory.
         let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
         let is_boot = run == RUN && !is_dry_run;
-        let timeline = below(run, "timeline")?;
+        let timeline = join(&[run, "/timeline"])?;
         let mut host = LinuxDir::open("/")?;
-        let is_debug = is_debug(&mut host);
+        let options = options(&mut host);
         Ok(Self {
             clock: LinuxClock::new(),
-            log: Console::new(is_boot, if is_dry_run { "" } else { &timeline }).with_debug(is_debug),
+            log: Console::new(is_boot, if is_dry_run { "" } else { &timeline }).with_debug(options.is_debug),
             host,
             root: LinuxDir::open(root)?,
             run: open_or_make(run)?,
             disks: LinuxDisks,
             links: LinuxLinks::new(),
             system: LinuxSystem,
+            options,
         })
     }
 
@@ -54,7 +56,7 @@ impl Linux {
     /// # Errors
     /// `TooMany` when the path is too long.
     pub fn obey_cancel(&mut self, run: &str) -> Result<()> {
-        self.clock.obey(&below(run, CANCEL)?);
+        self.clock.obey(&join(&[run, "/", CANCEL])?);
         Ok(())
     }
 
@@ -73,16 +75,10 @@ impl Linux {
     }
 }
 
-/// `rd.preroot.debug`; the console must know before anything else is observed.
-fn is_debug(host: &mut LinuxDir) -> bool {
+/// The console must know them before anything else is observed.
+fn options(host: &mut LinuxDir) -> Options {
     let mut buf = [0; 4096];
     let length = host.read("proc/cmdline", &mut buf).unwrap_or_default();
     let text = buf.get(..length).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default();
-    cmdline::switch(text, "rd.preroot.debug").unwrap_or_default()
-}
-
-fn below(run: &str, name: &str) -> Result<heapless::String<{ limits::PATH }>> {
-    let mut path = heapless::String::new();
-    write!(path, "{run}/{name}").map_err(|_| too_many!("path", limits::PATH))?;
-    Ok(path)
+    Options::parse(text)
 }
