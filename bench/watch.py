@@ -15,7 +15,7 @@ import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MOUNTED = re.compile(rb"EXT4-fs \(\w+\): mounted filesystem")
-SSHD = re.compile(rb"Started .*(ssh\.service|OpenBSD Secure Shell server)")
+SSHD = re.compile(rb"Start(?:ed|ing) .*(ssh\.service|OpenBSD Secure Shell server)")
 PAUSE = 0.02
 
 
