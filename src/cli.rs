@@ -27,6 +27,10 @@ pub enum Verb {
     Timeline,
     /// Which facts the seed holds.
     Show,
+    /// What the configuration files settle.
+    Config,
+    /// Make the image nobody's again.
+    Deprovision,
     /// Version and build.
     Version,
     /// How to use this.
@@ -50,6 +54,8 @@ impl Verb {
             Self::Status => "status",
             Self::Timeline => "timeline",
             Self::Show => "show",
+            Self::Config => "config",
+            Self::Deprovision => "deprovision",
             Self::Version => "version",
             Self::Help => "help",
         }
@@ -75,6 +81,14 @@ pub struct Command {
     pub wait: bool,
     /// `status --json`.
     pub json: bool,
+    /// `config --explain`.
+    pub explain: bool,
+    /// `deprovision --user`.
+    pub user: bool,
+    /// `deprovision --logs`.
+    pub logs: bool,
+    /// `deprovision --force`.
+    pub force: bool,
 }
 
 /// Why argv was not understood.
@@ -107,6 +121,10 @@ pub fn parse(words: &mut dyn Iterator<Item = Option<&'static str>>) -> Result<Co
         early: false,
         wait: false,
         json: false,
+        explain: false,
+        user: false,
+        logs: false,
+        force: false,
     };
     while let Some(word) = words.next() {
         let word = word.ok_or(Usage::NotText)?;
@@ -121,6 +139,10 @@ pub fn parse(words: &mut dyn Iterator<Item = Option<&'static str>>) -> Result<Co
             ("--early", Verb::Report) => command.early = true,
             ("--wait", Verb::Status) => command.wait = true,
             ("--json", Verb::Status) => command.json = true,
+            ("--explain", Verb::Config) => command.explain = true,
+            ("--user", Verb::Deprovision) => command.user = true,
+            ("--logs", Verb::Deprovision) => command.logs = true,
+            ("--force", Verb::Deprovision) => command.force = true,
             _ => return Err(Usage::UnknownOption),
         }
     }
@@ -139,6 +161,8 @@ fn verb_of(word: &str) -> Option<Verb> {
         "status" => Verb::Status,
         "timeline" => Verb::Timeline,
         "show" => Verb::Show,
+        "config" => Verb::Config,
+        "deprovision" => Verb::Deprovision,
         "version" | "--version" | "-V" => Verb::Version,
         "help" | "--help" | "-h" => Verb::Help,
         _ => return None,
@@ -158,6 +182,9 @@ mod tests {
         assert_eq!(of(&["fetch", "--offline"]).unwrap().verb, Verb::FetchOffline);
         assert_eq!(of(&["persist", "--root", "/sysroot"]).unwrap().root, "/sysroot");
         assert_eq!(of(&["report", "--failed", "x"]).unwrap().failed, Some("x"));
+        assert!(of(&["config", "--explain"]).unwrap().explain);
+        assert!(of(&["deprovision", "--user"]).unwrap().user);
+        assert_eq!(of(&["apply", "--force"]), Err(Usage::UnknownOption));
         assert_eq!(of(&["grow", "--offline"]), Err(Usage::UnknownOption));
         assert_eq!(of(&["persist", "--root"]), Err(Usage::MissingValue));
         assert_eq!(of(&[]), Err(Usage::Missing));

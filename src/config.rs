@@ -3,15 +3,15 @@
 //! `/etc/preroot.conf`, then `/etc/preroot.conf.d/*.conf` in the order of their names; later lines count more. Where
 //! there is none of these, `/etc/waagent.conf`: an image made for waagent goes on as its maker wanted.
 
-use crate::error::{Result, Rule};
 use crate::format::config::{Config, Fault, Place};
 use crate::limits;
 use crate::sys::Dir;
 
 const FILE: &str = "etc/preroot.conf";
-const DROP_INS: &str = "etc/preroot.conf.d";
+const DROP_INS: &str = "etc/preroot.conf.d/";
+/// For a drop-in's name.
+const ROOM: usize = limits::PATH - DROP_INS.len();
 const WAAGENTS: &str = "etc/waagent.conf";
-const UNREADABLE: Fault = "the file cannot be read";
 /// Number of [`FILE`] or [`WAAGENTS`]; the drop-ins follow.
 const FIRST: u16 = 1;
 
@@ -21,80 +21,57 @@ pub type PathText = heapless::String<{ limits::PATH }>;
 /// Reads what there is. Each file must fit into `buf`. A file or line that does not count for a reason other than
 /// its absence is told to `fault`, line 0 meaning all of it: no configuration may keep a VM from its boot.
 pub fn load(dir: &mut dyn Dir, buf: &mut [u8], fault: &mut dyn FnMut(Place, Fault)) -> Config {
-    let has_ours = dir.stat(FILE).is_ok() || drop_in(dir, "").is_some();
+    let mut path = PathText::new();
+    let has_ours = dir.stat(FILE).is_ok() || find(dir, false, FIRST.saturating_add(1), &mut path);
     let mut config = Config::new(!has_ours && dir.stat(WAAGENTS).is_ok());
-    read(dir, &mut config, if has_ours { FILE } else { WAAGENTS }, FIRST, buf, fault);
-    if has_ours {
-        let mut last = heapless::String::<{ limits::PATH }>::new();
-        for file in FIRST.saturating_add(1).. {
-            let Some(name) = drop_in(dir, &last) else { break };
-            match below(&name) {
-                Ok(path) => read(dir, &mut config, &path, file, buf, fault),
-                Err(_) => fault(Place { file, line: 0 }, UNREADABLE),
-            }
-            last = name;
+    for file in FIRST.. {
+        if !find(dir, config.is_waagents(), file, &mut path) {
+            break;
+        }
+        match dir.read(&path, buf) {
+            Ok(n) => config.read(file, buf.get(..n).unwrap_or_default(), fault),
+            Err(error) if error.is_not_found() => {}
+            Err(_) => fault(Place { file, line: 0 }, "cannot be read"),
         }
     }
     config
 }
 
-fn read(
-    dir: &mut dyn Dir,
-    config: &mut Config,
-    path: &str,
-    file: u16,
-    buf: &mut [u8],
-    fault: &mut dyn FnMut(Place, Fault),
-) {
-    match dir.read(path, buf) {
-        Ok(n) => config.read(file, buf.get(..n).unwrap_or_default(), fault),
-        Err(error) if error.is_not_found() => {}
-        Err(_) => fault(Place { file, line: 0 }, UNREADABLE),
-    }
-}
-
-/// The path of the file that a [`Place`] counts, without a leading `/`.
-///
-/// # Errors
-/// `Os` when it is no longer there, `TooMany`.
-pub fn path_of(dir: &mut dyn Dir, config: &Config, file: u16) -> Result<PathText> {
-    const GONE: &Rule = os!("configuration file");
-    let gone = GONE.refused(crate::error::Errno::NOENT);
-    let mut name = PathText::new();
+/// Puts the path of the file that a [`Place`] counts into `path`, without a leading `/`. False when there is none.
+pub fn find(dir: &mut dyn Dir, is_waagents: bool, file: u16, path: &mut PathText) -> bool {
+    path.clear();
     if file <= FIRST {
-        let path = if config.is_waagents() { WAAGENTS } else { FILE };
-        return PathText::try_from(path).map_err(|_| gone);
+        return path.push_str(if is_waagents { WAAGENTS } else { FILE }).is_ok();
     }
     for _ in FIRST..file {
-        name = drop_in(dir, &name).ok_or(gone)?;
+        if is_waagents || !next_drop_in(dir, path) {
+            return false;
+        }
     }
-    below(&name)
+    true
 }
 
-/// The drop-in whose name comes next after `last`, in the order of bytes.
-fn drop_in(dir: &mut dyn Dir, last: &str) -> Option<PathText> {
-    let mut next: Option<PathText> = None;
+/// Makes of a drop-in's path the one whose name comes next, in the order of bytes; of "" the first.
+fn next_drop_in(dir: &mut dyn Dir, path: &mut PathText) -> bool {
+    let mut next = PathText::new();
+    let last = path.get(DROP_INS.len()..).unwrap_or_default();
     // No directory is no drop-in.
     let _ = dir.list(DROP_INS, &mut |name, _| {
-        let is_one = name.ends_with(".conf") && !name.starts_with('.');
-        if is_one && name > last && next.as_ref().is_none_or(|next| name < next.as_str()) {
-            next = PathText::try_from(name).ok().or(next.take());
+        let is_one = name.ends_with(".conf") && !name.starts_with('.') && name.len() < ROOM;
+        if is_one && name > last && (next.is_empty() || name < next.as_str()) {
+            next.clear();
+            let _ = next.push_str(name);
         }
         true
     });
-    next
-}
-
-fn below(name: &str) -> Result<PathText> {
-    let mut path = PathText::new();
-    let full = too_many!("path", limits::PATH);
-    [DROP_INS, "/", name].iter().try_for_each(|part| path.push_str(part)).map_err(|_| full)?;
-    Ok(path)
+    path.clear();
+    let is_one = !next.is_empty();
+    is_one && path.push_str(DROP_INS).is_ok() && path.push_str(&next).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{load, path_of};
+    use super::{PathText, find, load};
     use crate::format::config::Config;
     use crate::sys::fake::FakeDir;
     use std::string::{String, ToString};
@@ -104,10 +81,12 @@ mod tests {
     fn loaded(dir: &mut FakeDir) -> (Config, Vec<String>) {
         let mut told = Vec::new();
         let config = load(dir, &mut [0; 256], &mut |place, _| told.push(place));
-        let named = told.iter().map(|place| {
-            std::format!("{}:{}", path_of(&mut dir.clone(), &config, place.file).unwrap(), place.line)
-        });
-        let named = named.collect();
+        let mut path = PathText::new();
+        let mut named = Vec::new();
+        for place in told {
+            assert!(find(dir, config.is_waagents(), place.file, &mut path));
+            named.push(std::format!("{path}:{}", place.line));
+        }
         (config, named)
     }
 

@@ -5,7 +5,7 @@
 //! blanks around it go, `None` takes back what was said. A switch is `y` or `n` in any case. A value that is none of
 //! its key's leaves the default, which for some keys is not the same without any file as with a waagent.conf.
 
-use super::text::{bare, lines};
+use super::text::{bare, lines, split_once};
 
 /// Bytes of all values said together; paths and mount options, a few dozen bytes each.
 const VALUES: usize = 1024;
@@ -23,8 +23,12 @@ pub enum Kind {
     Path,
     /// Printable ASCII without blanks, or nothing.
     Word,
-    /// One of these words.
-    Choice(&'static [&'static str]),
+    /// An agent that provisions.
+    Agent,
+    /// A type of SSH host keys.
+    HostKeys,
+    /// A file system to be made.
+    FileSystem,
 }
 
 impl Kind {
@@ -35,21 +39,23 @@ impl Kind {
             Self::Switch => "wants y or n",
             Self::Number | Self::Optional => "wants a number",
             Self::Path => "wants an absolute path",
-            Self::Word => "wants printable characters without blanks",
-            Self::Choice(_) => "is none of the words for this key",
+            Self::Word => "wants no blanks",
+            Self::Agent => "wants auto preroot waagent cloud-init disabled",
+            Self::HostKeys => "wants auto rsa dsa ecdsa ed25519",
+            Self::FileSystem => "wants ext4 ext3 ext2 xfs btrfs",
         }
     }
 
     fn takes(self, text: &str) -> bool {
+        let is_printable = text.bytes().all(|byte| byte.is_ascii_graphic());
         match self {
             Self::Switch => switch(text).is_some(),
             Self::Number | Self::Optional => number(text).is_some(),
-            Self::Path => {
-                let is_absolute = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
-                is_absolute && text.split('/').all(|name| name != "..")
+            Self::Path => is_printable && text.starts_with('/') && text.split('/').all(|name| name != ".."),
+            Self::Word => is_printable,
+            Self::Agent | Self::HostKeys | Self::FileSystem => {
+                self.wanted().split(' ').skip(1).any(|word| word == text)
             }
-            Self::Word => text.bytes().all(|byte| byte.is_ascii_graphic()),
-            Self::Choice(words) => words.contains(&text),
         }
     }
 }
@@ -61,15 +67,23 @@ pub struct Key {
     pub name: &'static str,
     /// Its values.
     pub kind: Kind,
-    /// The default of waagent's code, for an image that has a waagent.conf.
-    pub waagents: &'static str,
-    /// The default without one.
-    pub ours: &'static str,
+    /// Two words: the default of waagent's code, for an image that has a waagent.conf, and the one without.
+    defaults: &'static str,
 }
 
-const AGENTS: Kind = Kind::Choice(&["auto", "preroot", "waagent", "cloud-init", "disabled"]);
-const HOST_KEYS: Kind = Kind::Choice(&["auto", "rsa", "dsa", "ecdsa", "ed25519"]);
-const FILE_SYSTEMS: Kind = Kind::Choice(&["ext2", "ext3", "ext4", "xfs", "btrfs"]);
+impl Key {
+    /// The default; empty where it is none.
+    fn default(&self, is_waagents: bool) -> &'static str {
+        let (waagents, ours) = split_once(self.defaults, " ").unwrap_or_default();
+        match if is_waagents { waagents } else { ours } {
+            NONE => "",
+            text => text,
+        }
+    }
+}
+
+/// Takes back what was said.
+const NONE: &str = "None";
 
 macro_rules! value_of {
     (Switch) => { bool };
@@ -91,35 +105,15 @@ macro_rules! read_as {
         $text
     };
 }
-macro_rules! kind_of {
-    (Switch) => {
-        Kind::Switch
-    };
-    (Number) => {
-        Kind::Number
-    };
-    (Optional) => {
-        Kind::Optional
-    };
-    (Path) => {
-        Kind::Path
-    };
-    (Word) => {
-        Kind::Word
-    };
-    ($choice:ident) => {
-        $choice
-    };
-}
 macro_rules! keys {
-    ($($(#[$doc:meta])* $get:ident: $kind:ident = $name:literal, $waagents:literal, $ours:literal;)*) => {
+    ($($(#[$doc:meta])* $get:ident: $kind:ident = $name:literal, $defaults:literal;)*) => {
         #[expect(non_camel_case_types, reason = "each is the position of the accessor of the same name")]
         #[derive(Clone, Copy)]
         enum At { $($get),* }
 
         /// Every key, in the order they are shown.
         pub const KEYS: &[Key] =
-            &[$(Key { name: $name, kind: kind_of!($kind), waagents: $waagents, ours: $ours }),*];
+            &[$(Key { name: $name, kind: Kind::$kind, defaults: $defaults }),*];
 
         impl Config {
             $(
@@ -136,45 +130,45 @@ macro_rules! keys {
 keys! {
     /// Who provisions: `auto` and `preroot` are preroot. In a waagent.conf it speaks to waagent alone, whichever
     /// of the two is asked: see [`Config::leaves_provisioning_to_others`].
-    provisioning_agent: AGENTS = "Provisioning.Agent", "auto", "auto";
+    provisioning_agent: Agent = "Provisioning.Agent", "auto auto";
     /// Root's password is locked.
-    delete_root_password: Switch = "Provisioning.DeleteRootPassword", "n", "n";
+    delete_root_password: Switch = "Provisioning.DeleteRootPassword", "n n";
     /// SSH host keys that came with the image are replaced.
-    regenerate_ssh_host_keys: Switch = "Provisioning.RegenerateSshHostKeyPair", "n", "y";
+    regenerate_ssh_host_keys: Switch = "Provisioning.RegenerateSshHostKeyPair", "n y";
     /// Which SSH host keys are made; `auto` is `ssh-keygen -A`.
-    ssh_host_key_type: HOST_KEYS = "Provisioning.SshHostKeyPairType", "rsa", "auto";
+    ssh_host_key_type: HostKeys = "Provisioning.SshHostKeyPairType", "rsa auto";
     /// A host name that changes later is published again.
-    monitor_host_name: Switch = "Provisioning.MonitorHostName", "n", "n";
+    monitor_host_name: Switch = "Provisioning.MonitorHostName", "n n";
     /// customData is kept decoded; without, as the platform sent it.
-    decode_custom_data: Switch = "Provisioning.DecodeCustomData", "n", "y";
+    decode_custom_data: Switch = "Provisioning.DecodeCustomData", "n y";
     /// customData is run once.
-    execute_custom_data: Switch = "Provisioning.ExecuteCustomData", "n", "n";
+    execute_custom_data: Switch = "Provisioning.ExecuteCustomData", "n n";
     /// The platform may name a system account as the administrator.
-    allow_reset_sys_user: Switch = "Provisioning.AllowResetSysUser", "n", "n";
+    allow_reset_sys_user: Switch = "Provisioning.AllowResetSysUser", "n n";
     /// The resource disk is formatted when it is fresh, and mounted.
-    resource_disk_format: Switch = "ResourceDisk.Format", "n", "y";
+    resource_disk_format: Switch = "ResourceDisk.Format", "n y";
     /// With this file system.
-    resource_disk_file_system: FILE_SYSTEMS = "ResourceDisk.Filesystem", "ext3", "ext4";
+    resource_disk_file_system: FileSystem = "ResourceDisk.Filesystem", "ext3 ext4";
     /// Here.
-    resource_disk_mount_point: Path = "ResourceDisk.MountPoint", "/mnt/resource", "/mnt/resource";
+    resource_disk_mount_point: Path = "ResourceDisk.MountPoint", "/mnt/resource /mnt/resource";
     /// With these options of mount(8), separated by commas; empty for none.
-    resource_disk_mount_options: Word = "ResourceDisk.MountOptions", "", "";
+    resource_disk_mount_options: Word = "ResourceDisk.MountOptions", "None None";
     /// A swap file is made on it.
-    resource_disk_swap: Switch = "ResourceDisk.EnableSwap", "n", "n";
+    resource_disk_swap: Switch = "ResourceDisk.EnableSwap", "n n";
     /// Its content is encrypted with a key of this boot.
-    resource_disk_swap_encryption: Switch = "ResourceDisk.EnableSwapEncryption", "n", "n";
+    resource_disk_swap_encryption: Switch = "ResourceDisk.EnableSwapEncryption", "n n";
     /// Its size in MiB.
-    resource_disk_swap_size_mb: Number = "ResourceDisk.SwapSizeMB", "0", "0";
+    resource_disk_swap_size_mb: Number = "ResourceDisk.SwapSizeMB", "0 0";
     /// SCSI disks get this time for an answer, in seconds; none: the kernel's.
-    scsi_timeout_s: Optional = "OS.RootDeviceScsiTimeout", "", "300";
+    scsi_timeout_s: Optional = "OS.RootDeviceScsiTimeout", "None 300";
     /// sshd asks a silent client for a sign of life after this time, in seconds; none: the image's choice.
-    ssh_client_alive_interval_s: Optional = "OS.SshClientAliveInterval", "180", "";
+    ssh_client_alive_interval_s: Optional = "OS.SshClientAliveInterval", "180 None";
     /// Homes are made here.
-    home_directory: Path = "OS.HomeDir", "/home", "/home";
+    home_directory: Path = "OS.HomeDir", "/home /home";
     /// waagent's state.
-    agent_directory: Path = "Lib.Dir", "/var/lib/waagent", "/var/lib/waagent";
+    agent_directory: Path = "Lib.Dir", "/var/lib/waagent /var/lib/waagent";
     /// Logs of waagent's extensions.
-    extension_log_directory: Path = "Extension.LogDir", "/var/log/azure", "/var/log/azure";
+    extension_log_directory: Path = "Extension.LogDir", "/var/log/azure /var/log/azure";
 }
 
 /// A line of a file: which one is the caller's number, from 1; lines count from 1.
@@ -244,28 +238,24 @@ impl Config {
     }
 
     fn read_line(&mut self, place: Place, line: &[u8]) -> Result<(), Fault> {
-        let line = core::str::from_utf8(line).map_err(|_| "is not UTF-8")?;
-        if line.starts_with('#') || line.trim_matches(is_space).is_empty() {
+        if stripped(line, is_space).first().is_none_or(|first| *first == b'#') {
             return Ok(());
         }
-        let (name, value) = line.split_once('=').ok_or("has no =")?;
-        let name = name.trim_matches(is_space);
-        if name.starts_with('#') {
-            return Ok(());
-        }
-        let known = KEYS.iter().zip(&mut self.said).find(|(key, _)| key.name == name);
+        let mut halves = line.splitn(2, |byte| *byte == b'=');
+        let name = stripped(halves.next().unwrap_or_default(), is_space);
+        let value = halves.next().ok_or("has no =")?;
+        let known = KEYS.iter().zip(&mut self.said).find(|(key, _)| key.name.as_bytes() == name);
         let (key, said) = known.ok_or("names no key of preroot")?;
-        let value = value.split('#').next().unwrap_or_default();
-        let value = value.trim_matches(['"', ' ']).trim_matches(is_space);
+        let value = value.split(|byte| *byte == b'#').next().unwrap_or_default();
+        let value = stripped(stripped(value, |byte| matches!(byte, b'"' | b' ')), is_space);
         *said = Said { place, ..Said::default() };
-        if value == "None" {
+        if value == NONE.as_bytes() {
             return Ok(());
         }
-        if !key.kind.takes(value) {
-            return Err(key.kind.wanted());
-        }
+        let value = core::str::from_utf8(value).ok().filter(|value| key.kind.takes(value));
+        let value = value.ok_or(key.kind.wanted())?;
         let from = self.values.len();
-        self.values.push_str(value).map_err(|_| "is more than the values have room for")?;
+        self.values.push_str(value).map_err(|_| "is more than preroot holds")?;
         let short = |n: usize| u16::try_from(n).unwrap_or_default();
         *said = Said { place, from: short(from), length: short(value.len()), is_understood: true };
         Ok(())
@@ -277,7 +267,7 @@ impl Config {
         let said = self.said.get(n).copied().unwrap_or_default();
         let from = usize::from(said.from);
         let text = self.values.get(from..from.saturating_add(usize::from(said.length)));
-        let default = KEYS.get(n).map_or("", |key| if self.is_waagents { key.waagents } else { key.ours });
+        let default = KEYS.get(n).map_or("", |key| key.default(self.is_waagents));
         Setting {
             value: if said.is_understood { text.unwrap_or_default() } else { default },
             place: (said.place.file > 0).then_some(said.place),
@@ -303,8 +293,16 @@ impl Config {
 }
 
 /// What Python's `str.strip` takes away, of ASCII.
-fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t'..='\r' | '\x1c'..='\x1f')
+const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r' | 0x1c..=0x1f)
+}
+
+/// Python's `str.strip`.
+fn stripped(text: &[u8], is_waste: fn(u8) -> bool) -> &[u8] {
+    let is_kept = |byte: &u8| !is_waste(*byte);
+    let from = text.iter().position(is_kept).unwrap_or(text.len());
+    let end = text.iter().rposition(is_kept).map_or(from, |last| last.saturating_add(1));
+    text.get(from..end).unwrap_or_default()
 }
 
 fn switch(text: &str) -> Option<bool> {
@@ -386,7 +384,7 @@ mod tests {
                 };
                 match theirs.filter(|value| key.kind.takes(value)) {
                     Some(value) => assert!(same(value), "{text:?}: {} = {ours:?}, not {value:?}", key.name),
-                    None => assert_eq!(ours, key.waagents, "{text:?}: {}", key.name),
+                    None => assert_eq!(ours, key.default(true), "{text:?}: {}", key.name),
                 }
             }
         }
@@ -396,7 +394,11 @@ mod tests {
     #[test]
     fn defaults_are_values_and_follow_the_file() {
         for key in KEYS {
-            assert!([key.ours, key.waagents].iter().all(|text| is_value(key, text)), "{}", key.name);
+            assert!(
+                [false, true].iter().all(|is_waagents| is_value(key, key.default(*is_waagents))),
+                "{}",
+                key.name
+            );
         }
         let (ours, waagents) = (Config::new(false), Config::new(true));
         assert!(ours.resource_disk_format() && !waagents.resource_disk_format());

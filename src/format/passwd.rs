@@ -63,12 +63,8 @@ impl<'t> View<'t> {
     /// True when a group or gshadow line names this member.
     #[must_use]
     pub fn has_member(&self, user: &str) -> bool {
-        is_in(self.field(MEMBERS), user)
+        self.field(MEMBERS).split(|b| *b == b',').any(|member| member == user.as_bytes())
     }
-}
-
-fn is_in(list: &[u8], user: &str) -> bool {
-    list.split(|b| *b == b',').any(|name| name == user.as_bytes())
 }
 
 /// A user as passwd has it.
@@ -239,10 +235,6 @@ pub fn leave(old: &[u8], user: &str, drops_own: bool, out: &mut Out<'_>) -> Resu
     for line in lines(old) {
         let view = View(bare(line));
         if drops_own && is_named(&view, user) {
-            continue;
-        }
-        if !view.has_member(user) && !is_in(view.field(ADMINISTRATORS), user) {
-            out.put(line)?;
             continue;
         }
         for (n, field) in view.0.split(|b| *b == b':').enumerate() {

@@ -4,7 +4,7 @@
 //! Each file is 0600 in a 0700 directory on tmpfs; values end with one newline.
 
 use crate::error::{Errno, Result};
-use crate::facts::InstanceId;
+use crate::facts::{InstanceId, UserName};
 use crate::format::text::{PathText, join};
 use crate::sys::{Dir, FileType, Owner};
 use core::fmt::Write;
@@ -34,6 +34,8 @@ pub const STATE: &str = "var/lib/preroot";
 pub const PROVISIONED: &str = "var/lib/preroot/provisioned";
 /// Below the root: holds the instance id once the platform took our Ready.
 pub const REPORTED: &str = "var/lib/preroot/reported";
+/// Below the root: the administrator's name, for `deprovision --user`.
+pub const USER: &str = "var/lib/preroot/user";
 /// Decoded customData (or userData) inside a seed.
 pub const CUSTOM_DATA: &str = "custom-data";
 
@@ -203,11 +205,23 @@ pub fn is_marked(root: &mut dyn Dir, file: &str, id: &InstanceId) -> bool {
 /// # Errors
 /// `Os`.
 pub fn mark(root: &mut dyn Dir, file: &str, id: &InstanceId) -> Result<()> {
+    keep_line(root, file, id.as_str())
+}
+
+/// Writes who the administrator is, for [`USER`]: whole or not at all.
+///
+/// # Errors
+/// `Os`.
+pub fn keep_user(root: &mut dyn Dir, user: &UserName) -> Result<()> {
+    keep_line(root, USER, user.as_str())
+}
+
+fn keep_line(root: &mut dyn Dir, file: &str, text: &str) -> Result<()> {
     make_state_dir(root)?;
     let staging = path(STATE, "mark.tmp")?;
     ignore_missing(root.remove(&staging))?;
     let mut line = Line::new();
-    writeln!(line, "{}", id.as_str()).map_err(|_| too_many!("instance id", 128))?;
+    writeln!(line, "{text}").map_err(|_| too_many!("line of a mark", 128))?;
     root.create(&staging, Owner::root(0o644), line.as_bytes())?;
     root.rename(&staging, file)?;
     root.sync_dir(STATE)

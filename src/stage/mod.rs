@@ -1,6 +1,8 @@
 //! The stories. The only layer that prints, sleeps or picks exit codes.
 
 mod apply;
+mod config;
+mod deprovision;
 pub mod entropy;
 mod fetch;
 pub mod grow;
@@ -47,6 +49,9 @@ in the real root:
                          tell the platform: Ready, or why not
 for people:
   status [--wait] [--json], timeline, show, version, help
+  config [--explain]     what the configuration files settle, and which line did
+  deprovision [--user] [--logs] [--force]
+                         make the image nobody's again, to be captured; asks before
 
 exit codes: 0 done, 1 failed, 2 usage, 75 needs network, 76 not applicable here, 101 bug
 ";
@@ -60,7 +65,9 @@ pub fn run(command: &Command) -> u8 {
         Verb::Initrd => initrd::run(command),
         Verb::Fetch => fetch::run_both(command),
         Verb::Version => print(concat!("preroot ", env!("CARGO_PKG_VERSION"), "\n")),
-        Verb::Status | Verb::Timeline | Verb::Show => run_for_people(command),
+        Verb::Status | Verb::Timeline | Verb::Show | Verb::Config | Verb::Deprovision => {
+            run_for_people(command)
+        }
         _ => run_stage(command),
     }
 }
@@ -76,6 +83,10 @@ fn run_for_people(command: &Command) -> u8 {
     let outcome = match command.verb {
         Verb::Timeline => timeline::run(&mut kernel, &mut scratch.bytes, out),
         Verb::Show => show::run(&mut kernel, &mut scratch.facts, &mut scratch.bytes, out),
+        Verb::Config => config::run(kernel.root, &mut scratch.bytes, command.explain, out),
+        Verb::Deprovision => {
+            deprovision::run(&mut kernel, &mut scratch.bytes, command, &mut linux::answer, out)
+        }
         _ => {
             return status::run(&mut kernel, &mut scratch.bytes, command, out)
                 .map_or_else(|e| e.exit_code(), |()| 0);
@@ -216,6 +227,11 @@ fn note(run: &mut dyn Dir, stage: &str, word: &str, ms: u64) {
     if run.append(STATUS, line.as_bytes()).is_err() {
         let _ = run.create_unsynced(STATUS, Owner::root(0o644), line.as_bytes());
     }
+}
+
+/// Text from outside, for a terminal.
+fn print_plain(text: &str, out: &mut dyn Write) -> core::fmt::Result {
+    text.chars().try_for_each(|c| out.write_char(if c.is_control() { '?' } else { c }))
 }
 
 fn cannot_start(error: Error) -> u8 {

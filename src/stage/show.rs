@@ -64,7 +64,7 @@ fn print_context(out: &mut dyn Write, context: &Context) -> fmt::Result {
     if let Some(failure) = &context.failure {
         let kind = if context.is_fatal { "failure (fatal)" } else { "fault" };
         write!(out, "{kind:<16} ")?;
-        failure.chars().try_for_each(|c| out.write_char(if c.is_control() { '?' } else { c }))?;
+        super::print_plain(failure, out)?;
         out.write_char('\n')?;
     }
     Ok(())

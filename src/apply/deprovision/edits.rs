@@ -8,9 +8,10 @@ use crate::format::text::{Out, lines, words};
 /// What waagent leaves; preroot, like it, writes the next VM's over it.
 const HOSTNAME: &[u8] = b"localhost.localdomain\n";
 
+const LOCKED: &[u8] = b"root:*LOCK*:14600::::::\n";
 type Line<'l> = &'l [u8];
 
-fn without(old: &[u8], out: &mut Out<'_>, is_machines: impl Fn(Line<'_>) -> bool) -> Result<()> {
+fn without(old: &[u8], out: &mut Out<'_>, is_machines: &dyn Fn(Line<'_>) -> bool) -> Result<()> {
     lines(old).filter(|line| !is_machines(line)).try_for_each(|line| out.put(line))
 }
 
@@ -25,45 +26,34 @@ pub(super) fn hostname(_: &Context<'_>, _: &[u8], out: &mut Out<'_>) -> Result<(
 
 /// The address that stands for a machine's own name, as Debian's installer, cloud-init and preroot write it.
 pub(super) fn hosts(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
-    without(old, out, |line| words(line).next() == Some(b"127.0.1.1"))
+    without(old, out, &|line| words(line).next() == Some(b"127.0.1.1"))
 }
 
 /// A name written out. waagent writes `localhost.localdomain` there instead, which the next VM would send: preroot
 /// has no need of the line.
 pub(super) fn dhclient(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
-    without(old, out, |line| line.starts_with(b"send host-name \""))
+    without(old, out, &|line| line.starts_with(b"send host-name \""))
 }
 
 /// As waagent's line for it, where it stands.
 pub(super) fn root_password(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
-    let locked: [&[u8]; 8] = [b"*LOCK*", b"14600", b"", b"", b"", b"", b"", b""];
-    let mut changes = [(0, &b""[..]); 8];
-    for (n, (change, field)) in changes.iter_mut().zip(locked).enumerate() {
-        *change = (n.saturating_add(passwd::PASSWORD), field);
-    }
-    passwd::set_fields(old, "root", &changes, out)
+    lines(old).try_for_each(|line| out.put(if line.starts_with(b"root:") { LOCKED } else { line }))
 }
 
 /// cloud-init marks its lines.
 pub(super) fn fstab(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
-    without(old, out, |line| has(line, b"comment=cloudconfig"))
+    without(old, out, &|line| has(line, b"comment=cloudconfig"))
 }
 
 /// waagent has one file for all administrators.
 pub(super) fn sudoers(context: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
-    without(old, out, |line| words(line).next() == Some(context.user.as_bytes()))
+    without(old, out, &|line| words(line).next() == Some(context.user.as_bytes()))
 }
 
 pub(super) fn groups(context: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
-    if context.user.is_empty() {
-        return out.put(old);
-    }
     passwd::leave(old, context.user, context.drops_group, out)
 }
 
 pub(super) fn account(context: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
-    if context.user.is_empty() {
-        return out.put(old);
-    }
     passwd::remove(old, context.user, out)
 }

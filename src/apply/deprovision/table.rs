@@ -46,8 +46,9 @@ pub struct Group {
     pub when: When,
     /// What is done to them.
     pub action: Action,
-    /// Paths between blanks, relative to the root. In a name `*` stands for any text; the name `@` is the
-    /// administrator's, `%A` and `%L` are the directories of waagent's state and of its extensions' logs.
+    /// Paths between blanks, relative to the root or to the last word that ends with `/`. In a name `*` stands for
+    /// any text; the name `@` is the administrator's; a path that begins with `%A` or `%L` is below the directory of
+    /// waagent's state or of its extensions' logs.
     pub paths: &'static str,
 }
 
@@ -57,6 +58,10 @@ fn always(_: &Context<'_>) -> bool {
 
 fn user(context: &Context<'_>) -> bool {
     context.takes.user
+}
+
+fn account(context: &Context<'_>) -> bool {
+    context.takes.user && !context.user.is_empty()
 }
 
 fn logs(context: &Context<'_>) -> bool {
@@ -83,41 +88,36 @@ fn cloud_init(context: &Context<'_>) -> bool {
 /// this VM again and it is whole.
 pub const TABLE: &[Group] = &[
     Group {
-        why: "marks of the VM that was provisioned: the next boot is a first one",
+        why: "marks of the VM that was provisioned",
         when: always,
         action: Action::Remove,
-        paths: "var/lib/preroot/provisioned var/lib/preroot/reported var/lib/azure-init/*.provisioned",
+        paths: "var/lib/ preroot/provisioned preroot/reported azure-init/*.provisioned",
     },
     Group {
-        why: "SSH host keys: who has a copy could pose as its siblings",
+        why: "SSH host keys: who has a copy can pose as its siblings",
         when: host_keys,
         action: Action::Remove,
-        paths: "etc/ssh/ssh_host_*key* etc/dropbear/dropbear_*_host_key",
+        paths: "etc/ ssh/ssh_host_*key* dropbear/dropbear_*_host_key",
     },
     Group {
-        why: "leases and ids of DHCP clients",
+        why: "DHCP leases and ids",
         when: always,
         action: Action::Remove,
-        paths: "var/lib/dhclient/* var/lib/dhcpcd/* var/lib/dhcp/* var/db/dhclient.leases.* \
-                var/lib/NetworkManager/*.lease run/systemd/netif/leases/* var/lib/wicked/* etc/dhcpcd.duid",
+        paths: "var/lib/ dhclient/* dhcpcd/* dhcp/* NetworkManager/*.lease wicked/* / var/db/dhclient.leases.* \
+                run/systemd/netif/leases/* etc/dhcpcd.duid",
     },
+    Group { why: "this VM's name", when: always, action: Action::Edit(edits::hosts), paths: "etc/hosts" },
     Group {
-        why: "the name of this VM",
-        when: always,
-        action: Action::Edit(edits::hosts),
-        paths: "etc/hosts",
-    },
-    Group {
-        why: "the name of this VM",
+        why: "this VM's name",
         when: always,
         action: Action::Edit(edits::hostname),
         paths: "etc/hostname",
     },
     Group {
-        why: "the name a DHCP client sends",
+        why: "this VM's name, as a DHCP client sends it",
         when: always,
         action: Action::Edit(edits::dhclient),
-        paths: "etc/dhcp/dhclient.conf etc/dhcp3/dhclient.conf etc/dhclient.conf",
+        paths: "etc/ dhcp/dhclient.conf dhcp3/dhclient.conf dhclient.conf",
     },
     Group {
         why: "root's password (Provisioning.DeleteRootPassword)",
@@ -126,26 +126,19 @@ pub const TABLE: &[Group] = &[
         paths: "etc/shadow",
     },
     Group {
-        why: "logs and units of the agent and its extensions",
+        why: "the agent's logs and units",
         when: always,
         action: Action::Remove,
-        paths: "%L/* var/log/waagent.log lib/systemd/system/waagent-network-setup.service \
-                lib/systemd/system/azure.slice lib/systemd/system/azure-vmextensions*.slice \
-                lib/systemd/system/azure-walinuxagent-logcollector.slice \
-                lib/systemd/system/walinuxagent.service.d/1*-*.conf lib/systemd/system/waagent.service.d/1*-*.conf",
+        paths: "%L/* var/log/waagent.log lib/systemd/system/ *agent-network-setup.service azure.slice \
+                azure-vmextensions*.slice azure-walinuxagent-logcollector.slice walinuxagent.service.d/1*-*.conf \
+                waagent.service.d/1*-*.conf",
     },
     Group { why: "what root typed", when: always, action: Action::Remove, paths: "root/.bash_history" },
     Group {
-        why: "name servers of this VM's network; a link is the image's choice and stays",
-        when: always,
-        action: Action::RemoveFile,
-        paths: "etc/resolv.conf",
-    },
-    Group {
         why: "name servers of this VM's network",
         when: always,
-        action: Action::Remove,
-        paths: "etc/resolvconf/resolv.conf.d/tail etc/resolvconf/resolv.conf.d/original",
+        action: Action::RemoveFile,
+        paths: "etc/ resolv.conf resolvconf/resolv.conf.d/tail resolvconf/resolv.conf.d/original",
     },
     Group {
         why: "the machine's id: systemd makes one for an empty file",
@@ -160,123 +153,114 @@ pub const TABLE: &[Group] = &[
         paths: "var/lib/dbus/machine-id",
     },
     Group {
-        why: "random seeds and secrets of this machine: copies would begin with the same",
+        why: "random seeds and secrets of this machine",
         when: always,
         action: Action::Remove,
-        paths: "var/lib/systemd/random-seed var/lib/systemd/credential.secret var/lib/urandom/random-seed \
-                var/lib/misc/random-seed var/lib/random-seed var/lib/seedrng/* boot/loader/random-seed \
-                boot/efi/loader/random-seed efi/loader/random-seed var/lib/NetworkManager/secret_key",
+        paths: "var/lib/ systemd/random-seed systemd/credential.secret urandom/random-seed misc/random-seed \
+                random-seed seedrng/* NetworkManager/secret_key / boot/loader/random-seed \
+                boot/efi/loader/random-seed efi/loader/random-seed",
     },
     Group {
-        why: "what the host and this VM told each other",
+        why: "what this VM and its host, and its network, told each other",
         when: always,
         action: Action::Remove,
-        paths: "var/lib/hyperv/.kvp_pool_*",
-    },
-    Group {
-        why: "interface names and times of this VM",
-        when: always,
-        action: Action::Remove,
-        paths: "etc/udev/rules.d/70-persistent-net.rules etc/udev/rules.d/85-persistent-net-cloud-init.rules \
-                var/lib/NetworkManager/timestamps var/lib/NetworkManager/seen-bssids",
+        paths: "var/lib/ hyperv/.kvp_pool_* NetworkManager/timestamps NetworkManager/seen-bssids / \
+                etc/udev/rules.d/ 70-persistent-net.rules 85-persistent-net-cloud-init.rules",
     },
     Group {
         why: "cloud-init's state of this instance",
         when: always,
         action: Action::Remove,
-        paths: "var/lib/cloud/data var/lib/cloud/instance var/lib/cloud/instances var/lib/cloud/sem \
-                var/lib/cloud/handlers",
+        paths: "var/lib/cloud/ data instance instances sem handlers",
     },
     Group {
-        why: "settings cloud-init writes anew for each instance",
+        why: "what cloud-init writes anew for each instance",
         when: cloud_init,
         action: Action::Remove,
-        paths: "etc/netplan/50-cloud-init.yaml etc/network/interfaces.d/50-cloud-init* \
-                etc/systemd/network/10-cloud-init-* etc/NetworkManager/conf.d/99-cloud-init.conf \
-                etc/NetworkManager/conf.d/30-cloud-init-ip6-addr-gen-mode.conf \
-                etc/NetworkManager/system-connections/cloud-init-*.nmconnection \
-                etc/ssh/sshd_config.d/50-cloud-init.conf",
+        paths: "etc/ netplan/50-cloud-init.yaml network/interfaces.d/50-cloud-init* \
+                systemd/network/10-cloud-init-* ssh/sshd_config.d/50-cloud-init.conf NetworkManager/conf.d/99-cloud-init.conf \
+                NetworkManager/conf.d/30-cloud-init-ip6-addr-gen-mode.conf \
+                NetworkManager/system-connections/cloud-init-*.nmconnection",
     },
     Group {
-        why: "mounts cloud-init writes anew for each instance",
+        why: "what cloud-init writes anew for each instance",
         when: cloud_init,
         action: Action::Edit(edits::fstab),
         paths: "etc/fstab",
     },
     Group {
-        why: "whether this VM's passwords opened SSH",
+        why: "whether passwords opened SSH on this VM",
         when: always,
         action: Action::Remove,
-        paths: "etc/ssh/sshd_config.d/40-preroot.conf etc/ssh/sshd_config.d/50-azure-init.conf",
+        paths: "etc/ssh/sshd_config.d/ 40-preroot.conf 50-azure-init.conf",
     },
     Group {
         why: "who logged in when",
         when: user_or_logs,
         action: Action::Empty,
-        paths: "var/log/wtmp var/log/btmp var/log/lastlog var/log/faillog var/log/tallylog",
+        paths: "var/log/ wtmp btmp lastlog faillog tallylog",
     },
     Group {
         why: "who logged in when",
         when: user_or_logs,
         action: Action::Remove,
-        paths: "var/lib/wtmpdb/wtmp.db var/lib/lastlog/lastlog2.db",
+        paths: "var/lib/ wtmpdb/wtmp.db lastlog/lastlog2.db",
     },
     Group {
-        why: "journals, crashes, and what people typed",
+        why: "journals, crashes, what people typed",
         when: logs,
         action: Action::Remove,
-        paths: "var/log/journal/* var/lib/systemd/coredump/* var/crash/* root/.*_history root/.lesshst root/.viminfo \
-                home/*/.*_history home/*/.lesshst home/*/.viminfo home/*/.local/share/fish/fish_history",
+        paths: "var/ log/journal/* lib/systemd/coredump/* crash/* root/ .*_history .lesshst .viminfo \
+                home/*/ .*_history .lesshst .viminfo .local/share/fish/fish_history",
     },
     Group { why: "logs", when: logs, action: Action::RemoveFiles, paths: "var/log" },
 ];
 
 /// Then these; the first failure is the end of it, for each row knows what the rows before have to look for: the line
-/// in passwd the home, group which line of gshadow goes along, our own state who the administrator was.
+/// in passwd the home, group which line of gshadow goes along, our own state and the agent's who the administrator was.
 pub const LAST: &[Group] = &[
-    Group { why: "the administrator's home", when: user, action: Action::RemoveHome, paths: "" },
+    Group { why: "the administrator's home", when: account, action: Action::RemoveHome, paths: "" },
     Group {
         why: "what the administrator may do and left behind",
         when: user,
         action: Action::Remove,
-        paths: "etc/sudoers.d/90-preroot-* etc/sudoers.d/90-cloud-init-users etc/sudoers.d/azure-init-user \
-                root/.ssh/authorized_keys var/mail/@ var/spool/cron/crontabs/@ var/spool/cron/@ \
-                var/lib/systemd/linger/@ var/lib/AccountsService/users/@ var/lib/sudo/lectured/@ var/db/sudo/lectured/@",
+        paths: "root/.ssh/authorized_keys etc/sudoers.d/ 90-preroot-* 90-cloud-init-users azure-init-user var/ \
+                mail/@ spool/cron/crontabs/@ spool/cron/@ lib/systemd/linger/@ lib/AccountsService/users/@ \
+                lib/sudo/lectured/@ db/sudo/lectured/@",
     },
     Group {
         why: "what the administrator may do",
-        when: user,
+        when: account,
         action: Action::Edit(edits::sudoers),
         paths: "etc/sudoers.d/waagent",
     },
     Group {
-        why: "backups of the account files: they have the administrator's hash",
+        why: "backups of the account files",
         when: user,
         action: Action::Remove,
-        paths: "etc/passwd- etc/shadow- etc/group- etc/gshadow- etc/subuid- etc/subgid- var/backups/passwd.bak \
-                var/backups/shadow.bak var/backups/group.bak var/backups/gshadow.bak var/backups/subuid.bak \
-                var/backups/subgid.bak",
+        paths: "etc/ passwd- shadow- group- gshadow- subuid- subgid- var/backups/ passwd.bak shadow.bak group.bak \
+                gshadow.bak subuid.bak subgid.bak",
     },
     Group {
         why: "the administrator's groups",
-        when: user,
+        when: account,
         action: Action::Edit(edits::groups),
-        paths: "etc/gshadow etc/group",
+        paths: "etc/ gshadow group",
     },
     Group {
         why: "the administrator's account",
-        when: user,
+        when: account,
         action: Action::Edit(edits::account),
-        paths: "etc/subuid etc/subgid etc/shadow etc/passwd",
+        paths: "etc/ subuid subgid shadow passwd",
     },
     Group {
-        why: "what preroot kept: the seed, customData, who the administrator was",
+        why: "what preroot kept: customData, a seed, the administrator's name",
         when: always,
         action: Action::Remove,
         paths: "var/lib/preroot/*",
     },
     Group {
-        why: "state of the agent and its extensions; its ovf-env.xml names the administrator too",
+        why: "the agent's state, which names the administrator too",
         when: always,
         action: Action::Remove,
         paths: "%A/*",

@@ -81,22 +81,27 @@ impl<'w> Walk<'w> {
         if let Action::RemoveHome = group.action {
             self.home(dir, bytes);
         }
-        for pattern in group.paths.split_ascii_whitespace() {
+        let mut base = "";
+        for word in group.paths.split(' ').filter(|word| !word.is_empty()) {
             if self.ends_at_failure && self.failure.is_some() {
                 return;
             }
-            match self.expand(pattern) {
+            if word.ends_with('/') {
+                base = word.trim_start_matches('/');
+                continue;
+            }
+            match self.expand(base, word) {
                 Ok(pattern) => self.descend(dir, &pattern, Symlinks::Inside, bytes),
                 Err(error) => self.failed(error),
             }
         }
     }
 
-    fn expand(&self, pattern: &str) -> Result<PathText> {
-        let (directory, rest) = match pattern.split_at_checked(2) {
+    fn expand(&self, base: &str, word: &str) -> Result<PathText> {
+        let (directory, rest) = match word.split_at_checked(2) {
             Some(("%A", rest)) => (self.context.config.agent_directory(), rest),
             Some(("%L", rest)) => (self.context.config.extension_log_directory(), rest),
-            _ => return join(&[pattern]),
+            _ => return join(&[base, word]),
         };
         let names = directory.split('/').filter(|name| !name.is_empty()).count();
         if names < NAMES_OF_A_STATE_DIRECTORY || directory.contains(['*', '@']) {
@@ -185,6 +190,10 @@ impl<'w> Walk<'w> {
 
     /// A path of the table, or below one.
     fn reach(&mut self, dir: &mut dyn Dir, name: &str, buf: &mut [u8]) {
+        if name.is_empty() {
+            // A directory's own name for itself: the root is no row of the table.
+            return;
+        }
         let stat = match dir.stat(name) {
             Ok(stat) => stat,
             Err(error) if error.is_not_found() => return,

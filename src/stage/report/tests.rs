@@ -1,7 +1,7 @@
 //! Is the platform told the right thing, once, in the right order, whatever it answers?
 
 use super::{TOLD, run};
-use crate::cli::{Command, Verb};
+use crate::cli::Command;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::facts::{DeviceName, Facts, InstanceId};
 use crate::limits;
@@ -114,16 +114,7 @@ fn provisioned() -> World {
 }
 
 fn late() -> Command {
-    Command {
-        verb: Verb::Report,
-        dry_run: false,
-        root: "/",
-        run: "/run/preroot",
-        failed: None,
-        early: false,
-        wait: false,
-        json: false,
-    }
+    crate::cli::parse(&mut [Some("report")].into_iter()).unwrap()
 }
 
 fn report(world: &mut World, wire: &mut Wire, command: &Command) -> Result<()> {

@@ -12,6 +12,7 @@ mod scratch;
 mod signal;
 mod stream;
 mod system;
+mod terminal;
 mod world;
 
 pub use clock::{LinuxClock, monotonic_us};
@@ -25,6 +26,7 @@ pub use raw::exit;
 pub use scratch::{Scratch, take as take_scratch};
 pub use signal::StopSignal;
 pub use system::LinuxSystem;
+pub use terminal::answer;
 pub use world::Linux;
 
 use crate::error::{Errno, Error, Rule};

@@ -1,0 +1,19 @@
+//! Is a person at the terminal, and what do they answer?
+#![expect(unsafe_code, reason = "borrowing descriptor 0, and an ioctl")]
+
+use linux_raw_sys::ioctl::TCGETS;
+use rustix::fd::BorrowedFd;
+use rustix::ioctl::{Getter, ioctl};
+
+/// Waits for a line on standard input; true when it begins with `y`, as waagent takes it. `None` where nobody can
+/// answer: standard input is no terminal.
+#[must_use]
+pub fn answer() -> Option<bool> {
+    // SAFETY: descriptor 0 is never closed by us; if the caller closed it, the calls below fail.
+    let stdin: BorrowedFd<'static> = unsafe { rustix::stdio::stdin() };
+    // SAFETY: TCGETS writes a `struct termios`, 36 bytes.
+    unsafe { ioctl(stdin, Getter::<{ TCGETS }, [u32; 16]>::new()) }.ok()?;
+    let mut line = [0; 256];
+    let length = rustix::io::read(stdin, &mut line).ok()?;
+    Some(matches!(line.get(..length)?.first(), Some(b'y' | b'Y')))
+}
