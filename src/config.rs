@@ -37,6 +37,26 @@ pub fn load(dir: &mut dyn Dir, buf: &mut [u8], fault: &mut dyn FnMut(Place, Faul
     config
 }
 
+/// Where an enabled cloud-init shows: systemd's link in /etc, the distribution's own, OpenRC's.
+const CLOUD_INIT: &[&str] = &[
+    "etc/systemd/system/cloud-init.target.wants/cloud-init-local.service",
+    "usr/lib/systemd/system/cloud-init.target.wants/cloud-init-local.service",
+    "etc/runlevels/boot/cloud-init-local",
+];
+/// Any of these, and it does nothing all the same: disabled by a person, its unit masked or another's, and its own
+/// generator's word for "disabled on the command line, or no platform of mine".
+const NO_CLOUD_INIT: &[&str] = &[
+    "etc/cloud/cloud-init.disabled",
+    "etc/systemd/system/cloud-init-local.service",
+    "run/cloud-init/disabled",
+];
+
+/// True when cloud-init is enabled in this system. In doubt it is not: two agents are better than none.
+pub fn has_cloud_init(dir: &mut dyn Dir) -> bool {
+    let mut is_there = |path: &&str| dir.stat(path).is_ok();
+    CLOUD_INIT.iter().any(&mut is_there) && !NO_CLOUD_INIT.iter().any(&mut is_there)
+}
+
 /// Puts the path of the file that a [`Place`] counts into `path`, without a leading `/`. False when there is none.
 pub fn find(dir: &mut dyn Dir, is_waagents: bool, file: u16, path: &mut PathText) -> bool {
     path.clear();
@@ -71,7 +91,7 @@ fn next_drop_in(dir: &mut dyn Dir, path: &mut PathText) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{PathText, find, load};
+    use super::{CLOUD_INIT, NO_CLOUD_INIT, PathText, find, has_cloud_init, load};
     use crate::format::config::Config;
     use crate::sys::fake::FakeDir;
     use std::string::{String, ToString};
@@ -102,6 +122,21 @@ mod tests {
             both.put("etc/waagent.conf", "ResourceDisk.Format=n\n").put(path, "");
             let (config, _) = loaded(&mut both);
             assert!(!config.is_waagents() && config.resource_disk_format(), "{path}");
+        }
+    }
+
+    #[test]
+    fn cloud_init_counts_where_it_is_enabled_and_nobody_said_no() {
+        assert!(!has_cloud_init(&mut FakeDir::default()));
+        for path in CLOUD_INIT {
+            let mut dir = FakeDir::default();
+            dir.put_symlink(path, "/lib/systemd/system/cloud-init-local.service");
+            assert!(has_cloud_init(&mut dir), "{path}");
+            for no in NO_CLOUD_INIT {
+                let mut dir = FakeDir::default();
+                dir.put_symlink(path, "/x").put(no, "");
+                assert!(!has_cloud_init(&mut dir), "{no}");
+            }
         }
     }
 

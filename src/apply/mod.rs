@@ -35,7 +35,8 @@ mod sudo;
 mod users;
 
 use crate::error::{Error, Kind, Result, Rule};
-use crate::facts::Facts;
+use crate::facts::{Facts, InstanceId};
+use crate::format::config::Config;
 use crate::format::text::{PathText, join};
 use crate::limits;
 use crate::seed;
@@ -119,6 +120,10 @@ pub struct Root<'a> {
     pub path: &'a str,
     /// The seed, for what is not in the facts.
     pub seed: SeedPlace<'a>,
+    /// What the image's maker settled.
+    pub config: &'a Config,
+    /// Which VM this is.
+    pub id: &'a InstanceId,
     /// Seconds since the epoch.
     pub wall_s: i64,
     /// For whole files.

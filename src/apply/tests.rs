@@ -2,7 +2,8 @@
 
 use super::{Buffers, MODULES, Root, SeedPlace, State};
 use crate::error::{Errno, Kind};
-use crate::facts::{Fact, Facts, Hostname, PasswordHash, Provenance, SshKey, SshKeys, UserName};
+use crate::facts::{Fact, Facts, Hostname, InstanceId, PasswordHash, Provenance, SshKey, SshKeys, UserName};
+use crate::format::config::Config;
 use crate::sys::Owner;
 use crate::sys::fake::{FakeDir, FakeSystem};
 use std::boxed::Box;
@@ -13,12 +14,15 @@ mod shadow_utils;
 
 const KEY: &str = "ssh-ed25519 AAAAC3Nz ops@cloud";
 const HASH: &str = "$6$salt$hash";
+const ID: &str = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf";
 const DAY: i64 = 20_000;
 
 struct Image {
     root: FakeDir,
     run: FakeDir,
     system: FakeSystem,
+    config: Config,
+    id: InstanceId,
     facts: Box<Facts>,
 }
 
@@ -60,7 +64,8 @@ impl Image {
         system.programs.insert("/usr/sbin/visudo".into(), 0);
         let mut run = FakeDir::default();
         run.put("seed/custom-data", "#!/bin/sh\n");
-        Self { root, run, system, facts: Self::facts() }
+        let (config, id) = (Config::new(false), InstanceId::parse(ID).unwrap());
+        Self { root, run, system, config, id, facts: Self::facts() }
     }
 
     fn facts() -> Box<Facts> {
@@ -85,6 +90,8 @@ impl Image {
             system: &mut self.system,
             path: "/",
             seed: SeedPlace::Run("seed"),
+            config: &self.config,
+            id: &self.id,
             wall_s: DAY * 86_400 + 5,
             buffers: Buffers::halves_of(&mut bytes),
         };
@@ -528,6 +535,8 @@ fn the_real_kernel_ends_in_the_same_tree() {
             system: &mut second.system,
             path: "/",
             seed: SeedPlace::Run("seed"),
+            config: &second.config,
+            id: &second.id,
             wall_s: DAY * 86_400 + 5,
             buffers: Buffers::halves_of(&mut bytes),
         };

@@ -128,8 +128,7 @@ macro_rules! keys {
 }
 
 keys! {
-    /// Who provisions: `auto` and `preroot` are preroot. In a waagent.conf it speaks to waagent alone, whichever
-    /// of the two is asked: see [`Config::leaves_provisioning_to_others`].
+    /// Who provisions, as the file says it; what that means is [`Config::agent`]'s to say.
     provisioning_agent: Agent = "Provisioning.Agent", "auto auto";
     /// Root's password is locked.
     delete_root_password: Switch = "Provisioning.DeleteRootPassword", "n n";
@@ -285,10 +284,11 @@ impl Config {
         self.setting(At::regenerate_ssh_host_keys as usize).is_decided && !self.regenerate_ssh_host_keys()
     }
 
-    /// True when preroot.conf names another agent, or none: preroot then changes nothing in this system.
+    /// Who provisions, as preroot.conf says it. A waagent.conf tells waagent whether cloud-init does or itself, and
+    /// knows nothing of preroot: that is `auto`.
     #[must_use]
-    pub fn leaves_provisioning_to_others(&self) -> bool {
-        !self.is_waagents && !matches!(self.provisioning_agent(), "auto" | "preroot")
+    pub fn agent(&self) -> &str {
+        if self.is_waagents { "auto" } else { self.provisioning_agent() }
     }
 }
 
@@ -444,10 +444,13 @@ mod tests {
 
     #[test]
     fn only_our_file_hands_provisioning_to_another() {
-        let leaves =
-            |is_waagents, text: &[u8]| config_of(is_waagents, text).0.leaves_provisioning_to_others();
-        assert!(!leaves(true, b"Provisioning.Agent=cloud-init") && !leaves(false, b""));
-        assert!(leaves(false, b"Provisioning.Agent=disabled"));
+        for (is_waagents, text, agent) in [
+            (true, &b"Provisioning.Agent=cloud-init"[..], "auto"),
+            (false, b"", "auto"),
+            (false, b"Provisioning.Agent=disabled", "disabled"),
+        ] {
+            assert_eq!(config_of(is_waagents, text).0.agent(), agent);
+        }
     }
 
     proptest! {

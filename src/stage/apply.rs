@@ -7,9 +7,11 @@
 use crate::apply::replace::{self, Target};
 use crate::apply::{Buffers, MODULES, Module, Root, SeedPlace, State, object};
 use crate::cli::Command;
+use crate::config;
 use crate::error::{Errno, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::{Facts, InstanceId};
+use crate::format::config::Config;
 use crate::format::text::{Out, join, number};
 use crate::limits;
 use crate::machine;
@@ -28,6 +30,7 @@ struct Story<'s, 'k> {
     facts: &'s mut Facts,
     bytes: &'s mut [u8],
     id: InstanceId,
+    config: Config,
     root_path: &'static str,
     dry_run: bool,
     /// Name of the first module that failed.
@@ -54,16 +57,30 @@ pub(super) fn run(
     }
     let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
     let (root_path, dry_run) = (command.root, command.dry_run);
-    let mut story = Story { kernel, facts, bytes, id, root_path, dry_run, failed_in: "" };
+    let config = configuration(kernel, bytes);
+    let mut story = Story { kernel, facts, bytes, id, config, root_path, dry_run, failed_in: "" };
     story.grow_file_system();
     if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
         return Err(not_applicable!("provisioned already"));
     }
+    story.leave_to_others()?;
     let outcome = story.provision();
     if !dry_run {
         note_failure(story.kernel.run, story.failed_in, outcome);
     }
     outcome
+}
+
+/// What the image's maker settled.
+#[inline(never)]
+fn configuration(kernel: &mut Kernel<'_>, bytes: &mut [u8]) -> Config {
+    let mut faults = 0;
+    let config = config::load(kernel.root, bytes, &mut |_, _| faults += 1);
+    if faults > 0 {
+        let text = "{} lines of the configuration do not count; `preroot config` names them";
+        kernel.say(Level::Warning, text, &[Value::Number(faults)]);
+    }
+    config
 }
 
 /// "users: no space left": what the platform is told. Nothing when it went well.
@@ -81,6 +98,30 @@ fn note_failure(run: &mut dyn Dir, module: &str, outcome: Result<()>) {
 }
 
 impl Story<'_, '_> {
+    /// Two agents would undo each other's work: says who does it here, and drops the seed with its secrets.
+    #[inline(never)]
+    fn leave_to_others(&mut self) -> Result<()> {
+        let why = match self.config.agent() {
+            "waagent" | "cloud-init" => {
+                not_applicable!("preroot.conf names another agent (Provisioning.Agent)")
+            }
+            _ if !config::has_cloud_init(self.kernel.root) => return Ok(()),
+            "auto" => not_applicable!(
+                "cloud-init is enabled and provisions; else say Provisioning.Agent=preroot in /etc/preroot.conf"
+            ),
+            _ => {
+                let text =
+                    "cloud-init is enabled too; /etc/cloud/cloud-init.disabled would keep it from this";
+                self.say(Level::Warning, text, &[]);
+                return Ok(());
+            }
+        };
+        if !self.dry_run {
+            seed::forget(self.kernel.run, self.kernel.root, &self.id)?;
+        }
+        Err(why)
+    }
+
     /// The first boot of this VM, or one that a cut made first again.
     fn provision(&mut self) -> Result<()> {
         let pending = seed::pending(&self.id)?;
@@ -90,7 +131,10 @@ impl Story<'_, '_> {
             self.keep(place, &pending);
             self.count_boot(&pending)?;
         }
-        self.run_modules(place)?;
+        match self.config.agent() {
+            "disabled" => self.say(Level::Info, "nothing is applied: Provisioning.Agent=disabled", &[]),
+            _ => self.run_modules(place)?,
+        }
         if self.dry_run { Ok(()) } else { self.finish() }
     }
 
@@ -225,6 +269,8 @@ impl Story<'_, '_> {
             system: self.kernel.system,
             path: self.root_path,
             seed: place,
+            config: &self.config,
+            id: &self.id,
             wall_s,
             buffers: Buffers::halves_of(self.bytes),
         };

@@ -106,6 +106,55 @@ fn a_seed_becomes_a_system_and_only_once() {
 }
 
 #[test]
+fn another_agents_system_is_left_as_it_is_and_its_secrets_go() {
+    const CLOUD_INIT: &str = "etc/systemd/system/cloud-init.target.wants/cloud-init-local.service";
+    for (conf, has_cloud_init, word) in [
+        ("Provisioning.Agent=waagent\n", false, "preroot.conf names another agent"),
+        ("Provisioning.Agent=cloud-init\n", false, "preroot.conf names another agent"),
+        ("", true, "cloud-init is enabled"),
+    ] {
+        let mut world = ready_world();
+        world.root.put("etc/preroot.conf", conf);
+        if has_cloud_init {
+            world.root.put_symlink(CLOUD_INIT, "/lib/systemd/system/cloud-init-local.service");
+        }
+        let before = world.root.dump();
+        let error = boot(&mut world).unwrap_err();
+        assert!(error.is(Kind::NotApplicable) && std::format!("{error}").contains(word), "{error}");
+        let mut after = before.clone();
+        after.retain(|path, _| !path.starts_with(PENDING));
+        assert_eq!(world.root.dump(), after, "nothing but the seed changed");
+        assert!(world.run.text("seed/user/password-hash").is_none());
+    }
+}
+
+#[test]
+fn preroot_provisions_beside_an_enabled_cloud_init_only_when_told_so() {
+    let mut world = ready_world();
+    world.root.put("etc/preroot.conf", "Provisioning.Agent=preroot\n");
+    world.root.put("etc/runlevels/boot/cloud-init-local", "");
+    boot(&mut world).unwrap();
+    assert!(said(&world, "cloud-init is enabled too") && said(&world, "this VM is provisioned"));
+}
+
+#[test]
+fn a_waagent_conf_does_not_keep_preroot_from_provisioning() {
+    let mut world = ready_world();
+    world.root.put("etc/waagent.conf", "Provisioning.Agent=waagent\n");
+    boot(&mut world).unwrap();
+}
+
+#[test]
+fn disabled_means_marked_and_nothing_touched() {
+    let mut world = ready_world();
+    world.root.put("etc/preroot.conf", "Provisioning.Agent=disabled\nResourceDisk.Swap=y\n");
+    boot(&mut world).unwrap();
+    assert!(seed::is_marked(&mut world.root, seed::PROVISIONED, &id()));
+    assert!(!world.root.text("etc/passwd").unwrap().contains("ops"));
+    assert!(said(&world, "1 lines of the configuration do not count"));
+}
+
+#[test]
 fn the_swapped_spelling_of_the_id_is_this_vm_and_another_id_is_not() {
     let mut world = ready_world();
     seed::mark(&mut world.root, seed::PROVISIONED, &id().swapped().unwrap()).unwrap();
