@@ -291,6 +291,9 @@ impl Story<'_, '_> {
 
     /// The mark that ends it; what only served the way there goes.
     fn finish(&mut self) -> Result<()> {
+        if let (Some(user), false) = (&self.facts.user, self.config.agent() == "disabled") {
+            seed::keep_user(self.kernel.root, &user.value)?;
+        }
         seed::mark(self.kernel.root, seed::PROVISIONED, &self.id)?;
         let swept = sweep(self.kernel.root, &self.id);
         if let Err(error) = swept {

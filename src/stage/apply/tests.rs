@@ -93,6 +93,7 @@ fn a_seed_becomes_a_system_and_only_once() {
     boot(&mut world).unwrap();
     assert!(seed::is_marked(&mut world.root, seed::PROVISIONED, &id()));
     assert!(world.root.text("etc/shadow").unwrap().contains(HASH));
+    assert_eq!(world.root.text(seed::USER).unwrap(), "ops\n");
     assert!(said(&world, "apply: users: applied in"));
     assert!(said(&world, "apply: ssh_host_keys: as it should be"));
     assert!(said(&world, "apply: this VM is provisioned"));
@@ -151,6 +152,7 @@ fn disabled_means_marked_and_nothing_touched() {
     boot(&mut world).unwrap();
     assert!(seed::is_marked(&mut world.root, seed::PROVISIONED, &id()));
     assert!(!world.root.text("etc/passwd").unwrap().contains("ops"));
+    assert!(world.root.text(seed::USER).is_none());
     assert!(said(&world, "1 lines of the configuration do not count"));
 }
 
