@@ -1,13 +1,19 @@
-//! The machine's SSH host keys: made by the image's own ssh-keygen if there are none.
+//! The machine's SSH host keys: this VM's own, made by the image's own ssh-keygen.
 //!
-//! Keys that are there stay: an image that brings them wants them, and a generalised one has none. Only those
-//! of another VM that preroot provisioned are replaced: whoever has root there could pose as this one.
+//! Keys that came with the image, or were made for another VM, are replaced: whoever has root there could pose as this
+//! one. They stay where the configuration says so (Provisioning.RegenerateSshHostKeyPair), and where another agent made
+//! them for this VM: its people know them already.
 
-use super::{Root, State, below, exists, named};
+use super::{Root, State, below, exists, join, named};
 use crate::error::Result;
 use crate::format::text::split_once;
+use crate::seed;
 
 const DIRECTORY: &str = "etc/ssh";
+/// Names the VM the keys were made for.
+const MADE_FOR: &str = "var/lib/preroot/host-keys";
+/// cloud-init's word for the VM it provisioned; waagent's is in its directory.
+const CLOUD_INIT: &str = "var/lib/cloud/data/instance-id";
 const KEYGEN: &[&str] = &["/usr/bin/ssh-keygen", "/bin/ssh-keygen"];
 type Name = heapless::String<64>;
 
@@ -16,7 +22,7 @@ pub(super) fn check(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<Stat
         return Ok(State::Foreign { why: "this image has no sshd" });
     }
     let keys = count_keys(root)?;
-    if keys.whole > 0 && keys.empty.is_none() && !root.was_another_vms()? {
+    if keys.whole > 0 && keys.empty.is_none() && !are_replaced(root)? {
         return Ok(State::Satisfied);
     }
     match root.program(KEYGEN) {
@@ -27,7 +33,7 @@ pub(super) fn check(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<Stat
 
 pub(super) fn apply(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<()> {
     let Some(keygen) = root.program(KEYGEN) else { return Ok(()) };
-    if root.was_another_vms()? {
+    if are_replaced(root)? {
         while let Some(name) = nth_file(root, 0, is_of_a_key)? {
             root.dir.remove(&below(DIRECTORY, &name)?).map_err(named(object!("SSH host key")))?;
         }
@@ -36,15 +42,28 @@ pub(super) fn apply(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<()> 
     while let Some(name) = count_keys(root)?.empty {
         root.dir.remove(&below(DIRECTORY, &name)?).map_err(named(object!("SSH host key")))?;
     }
-    super::run_of_image(
-        root.system,
-        root.path,
-        &[keygen, "-A"],
-        object!("SSH host keys"),
-        malformed!("SSH host keys", "ssh-keygen -A failed"),
-    )?;
+    let kind = root.config.ssh_host_key_type();
+    let file = join(&["/etc/ssh/ssh_host_", kind, "_key"])?;
+    let one = [keygen, "-q", "-N", "", "-t", kind, "-f", &file];
+    let all = [keygen, "-A"];
+    // Beside others one of its name may be there already, and ssh-keygen would ask.
+    let argv = if kind == "auto" || count_keys(root)?.whole > 0 { &all[..] } else { &one };
+    let failed = malformed!("SSH host keys", "ssh-keygen failed");
+    super::run_of_image(root.system, root.path, argv, object!("SSH host keys"), failed)?;
     // ssh-keygen does not sync what it writes.
-    root.dir.sync_all().map_err(named(object!("SSH host keys")))
+    root.dir.sync_all().map_err(named(object!("SSH host keys")))?;
+    seed::mark(root.dir, MADE_FOR, root.id).map_err(named(object!("SSH host keys")))
+}
+
+/// True when what is there is not this VM's, and is not meant to be shared.
+#[inline(never)]
+fn are_replaced(root: &mut Root<'_>) -> Result<bool> {
+    let waagent = below(root.config.agent_directory().trim_matches('/'), "provisioned")?;
+    let is_ours =
+        [MADE_FOR, CLOUD_INIT, &waagent].iter().any(|file| seed::is_marked(root.dir, file, root.id));
+    let config = root.config;
+    let is_asked = config.regenerate_ssh_host_keys() || root.was_another_vms()?;
+    Ok(is_asked && !is_ours && !config.keeps_ssh_host_keys())
 }
 
 struct Keys {

@@ -57,6 +57,7 @@ impl Image {
         .put("usr/sbin/visudo", "")
         .put("usr/bin/ssh-keygen", "")
         .put("etc/ssh/ssh_host_ed25519_key", "key")
+        .put("var/lib/preroot/host-keys", ID)
         .put("etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n")
         .put_dir("etc/ssh/sshd_config.d")
         .put_dir("var/lib");
@@ -321,6 +322,8 @@ fn what_another_vm_owned_is_not_this_ones() {
         image.facts.custom_data = None;
         image.system.programs.insert("/usr/bin/ssh-keygen".into(), 0);
         image.root.put(data, "old").put("etc/ssh/ssh_host_ed25519_key.pub", "public");
+        let made_for = if was_another_vms { "i-template" } else { ID };
+        image.root.put("var/lib/preroot/host-keys", made_for);
         if was_another_vms {
             image.root.put(crate::seed::PROVISIONED, "i-other\n");
         }
@@ -459,8 +462,48 @@ fn the_setting_stands_where_sshd_listens() {
     }
 }
 
+/// What ssh-keygen was told, and whether the image's key is still there.
+fn host_keys(conf: &str, more: &[(&str, &str)]) -> (Vec<String>, bool) {
+    let mut image = Image::debian();
+    image.root.put("var/lib/preroot/host-keys", "i-template");
+    image.config.read(1, conf.as_bytes(), &mut |_, fault| panic!("{fault}"));
+    for (path, content) in more {
+        image.root.put(path, *content);
+    }
+    image.system.programs.insert("/usr/bin/ssh-keygen".into(), 0);
+    image.converge("ssh_host_keys").unwrap();
+    (image.system.runs, image.root.text("etc/ssh/ssh_host_ed25519_key").is_some())
+}
+
 #[test]
-fn host_keys_are_made_only_if_there_are_none() {
+fn host_keys_of_the_image_are_replaced_unless_they_are_to_stay() {
+    const KEEP: &str = "Provisioning.RegenerateSshHostKeyPair=n\n";
+    let all = std::vec![String::from("/usr/bin/ssh-keygen -A")];
+    assert_eq!(host_keys("", &[]), (all.clone(), false));
+    assert_eq!(host_keys(KEEP, &[]), (std::vec![], true));
+    let other = ("var/lib/preroot/provisioned", "i-template\n");
+    assert_eq!(host_keys(KEEP, &[other]), (std::vec![], true), "the maker wants all to have the same");
+    let one = host_keys("Provisioning.SshHostKeyPairType=rsa\n", &[]);
+    assert_eq!(one.0, ["/usr/bin/ssh-keygen -q -N  -t rsa -f /etc/ssh/ssh_host_rsa_key"]);
+    for agents in ["var/lib/waagent/provisioned", "var/lib/cloud/data/instance-id"] {
+        assert_eq!(host_keys("", &[(agents, ID)]), (std::vec![], true), "{agents} made them for this VM");
+        assert_eq!(host_keys("", &[(agents, "i-template")]), (all.clone(), false), "{agents}: for another");
+    }
+}
+
+#[test]
+fn host_keys_are_made_once_for_a_vm() {
+    let mut image = Image::debian();
+    image.root.put("var/lib/preroot/host-keys", "i-template");
+    image.system.programs.insert("/usr/bin/ssh-keygen".into(), 0);
+    image.converge("ssh_host_keys").unwrap();
+    image.root.put("etc/ssh/ssh_host_ed25519_key", "made");
+    image.converge("ssh_host_keys").unwrap();
+    assert_eq!((image.text("etc/ssh/ssh_host_ed25519_key"), image.system.runs.len()), ("made".into(), 1));
+}
+
+#[test]
+fn host_keys_are_made_if_there_are_none() {
     use crate::sys::Dir;
     let mut image = Image::debian();
     assert_eq!(image.check("ssh_host_keys").unwrap(), State::Satisfied);

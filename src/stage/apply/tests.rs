@@ -49,7 +49,7 @@ fn world(facts: &Facts, context: &Context, is_kept: bool) -> World {
     world.root.put("etc/skel/.profile", "# profile\n").put_dir("home").put_dir("var/lib");
     world.root.put_owned("etc/sudoers", Owner::root(0o440), "@includedir /etc/sudoers.d\n");
     world.root.put("etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\n");
-    world.root.put("etc/ssh/ssh_host_ed25519_key", "key");
+    world.root.put("etc/ssh/ssh_host_ed25519_key", "key").put("var/lib/preroot/host-keys", ID);
     seed::begin(&mut world.run).unwrap();
     seed::spool_custom_data(&mut world.run, b"#!canary\n").unwrap();
     seed::publish(&mut world.run, facts, context).unwrap();
