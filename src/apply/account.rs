@@ -49,14 +49,19 @@ pub fn login_defs(dir: &mut dyn Dir, buffers: &mut Buffers<'_>) -> Result<LoginD
 /// The account of this name, if there is one.
 ///
 /// # Errors
-/// `Unsupported` for a system account (uid below UID_MIN), which the platform may not take over: root must
-/// not get a password because somebody named the administrator `root`. `Malformed`, `Os`, `TooMany`.
-pub fn lookup(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, user: &UserName) -> Result<Option<Account>> {
+/// `Unsupported` for a system account (uid below UID_MIN), which the platform may not take over unless `allows_system`:
+/// root must not get a password because somebody named the administrator `root`. `Malformed`, `Os`, `TooMany`.
+pub fn lookup(
+    dir: &mut dyn Dir,
+    buffers: &mut Buffers<'_>,
+    user: &UserName,
+    allows_system: bool,
+) -> Result<Option<Account>> {
     let first = login_defs(dir, buffers)?.uids.min;
     let passwd = read(dir, PASSWD, object!(PASSWD), buffers.old)?;
     let Some(line) = find(passwd, user.as_str()) else { return Ok(None) };
     let user = UserRepr::parse(line)?;
-    if user.uid < first || user.uid == NOBODY {
+    if user.uid == NOBODY || (user.uid < first && !allows_system) {
         return Err(unsupported!("administrator", "the name of a system account"));
     }
     let home = join(&[user.home.trim_matches('/')])?;
@@ -67,8 +72,13 @@ pub fn lookup(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, user: &UserName) -> 
 ///
 /// # Errors
 /// As [`lookup`]; `Malformed` when there is no such user.
-pub fn require(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, user: &UserName) -> Result<Account> {
-    lookup(dir, buffers, user)?.ok_or(malformed!(PASSWD, "administrator has no account", 0))
+pub fn require(
+    dir: &mut dyn Dir,
+    buffers: &mut Buffers<'_>,
+    user: &UserName,
+    allows_system: bool,
+) -> Result<Account> {
+    lookup(dir, buffers, user, allows_system)?.ok_or(malformed!(PASSWD, "administrator has no account", 0))
 }
 
 /// Works while no other program changes the account files.

@@ -27,7 +27,9 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let Some(restorecon) = root.program(RESTORECON) else { return Ok(()) };
     let home = match &facts.user {
         None => None,
-        Some(user) => account::lookup(root.dir, &mut root.buffers, &user.value)?,
+        Some(user) => {
+            account::lookup(root.dir, &mut root.buffers, &user.value, root.config.allow_reset_sys_user())?
+        }
     };
     let home = home.filter(|account| !account.home.is_empty());
     let home = home.map(|account| join(&["/", &account.home])).transpose()?;

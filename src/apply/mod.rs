@@ -28,6 +28,7 @@ mod hosts;
 mod labels;
 mod password;
 pub mod replace;
+mod root_password;
 mod ssh_host_keys;
 mod ssh_keys;
 mod sshd;
@@ -193,6 +194,7 @@ pub const MODULES: &[Module] = &[
     module!(hosts),
     module!(users),
     module!(password),
+    module!(root_password),
     module!(ssh_keys),
     module!(sudo),
     module!(sshd),

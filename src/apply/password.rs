@@ -17,7 +17,9 @@ pub(super) const NO_PASSWORD: &str = "*";
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let Some(user) = &facts.user else { return Ok(State::Satisfied) };
     let name = user.value.as_str();
-    if account::lookup(root.dir, &mut root.buffers, &user.value)?.is_none() {
+    if account::lookup(root.dir, &mut root.buffers, &user.value, root.config.allow_reset_sys_user())?
+        .is_none()
+    {
         return Ok(State::Missing);
     }
     let passwd = read(root.dir, PASSWD, object!(PASSWD), root.buffers.old)?;
@@ -39,7 +41,7 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let Some(user) = &facts.user else { return Ok(()) };
     let name = user.value.as_str();
     // Refuses system accounts.
-    account::require(root.dir, &mut root.buffers, &user.value)?;
+    account::require(root.dir, &mut root.buffers, &user.value, root.config.allow_reset_sys_user())?;
     let hash = facts.password.as_ref().map_or(NO_PASSWORD, |hash| hash.value.as_str()).as_bytes();
     let day = Digits::of(root.day())?;
     let buffers = &mut root.buffers;

@@ -17,7 +17,9 @@ const FILE: &str = ".ssh/authorized_keys";
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let Some((user, keys)) = asked(facts) else { return Ok(State::Satisfied) };
     let buffers = &mut root.buffers;
-    let Some(account) = account::lookup(root.dir, buffers, user)? else { return Ok(State::Missing) };
+    let Some(account) = account::lookup(root.dir, buffers, user, root.config.allow_reset_sys_user())? else {
+        return Ok(State::Missing);
+    };
     let mut is_whole = false;
     in_home(root.dir, &account, &mut |home| {
         let is_private =
@@ -32,7 +34,7 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let Some((user, keys)) = asked(facts) else { return Ok(()) };
     let buffers = &mut root.buffers;
-    let account = account::require(root.dir, buffers, user)?;
+    let account = account::require(root.dir, buffers, user, root.config.allow_reset_sys_user())?;
     in_home(root.dir, &account, &mut |home| write_keys(home, buffers, &account, keys))
 }
 

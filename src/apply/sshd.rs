@@ -1,4 +1,5 @@
-//! Does sshd take passwords? The platform's answer, where sshd will listen to it.
+//! Does sshd take passwords, as the platform says, and when does it ask a silent client for a sign of life, as the
+//! configuration says (OS.SshClientAliveInterval)? Both where sshd will listen to them.
 //!
 //! sshd keeps the first value it meets. Where sshd_config includes sshd_config.d before any value of its own,
 //! our file there decides, and its number puts it before 50-cloud-init.conf and the distributions' 50 and 60.
@@ -10,7 +11,7 @@ use super::{Root, State, exists, named, read};
 use crate::error::{Errno, Result};
 use crate::facts::Facts;
 use crate::format::sshd_config::{Deciding, deciding, set};
-use crate::format::text::Out;
+use crate::format::text::{Out, digits};
 use crate::sys::Owner;
 
 const CONFIG: &str = "etc/ssh/sshd_config";
@@ -22,23 +23,64 @@ const PASSWORD: &str = "PasswordAuthentication";
 const CHALLENGE: &str = "ChallengeResponseAuthentication";
 const KEYBOARD: &str = "KbdInteractiveAuthentication";
 
+const INTERVAL: &str = "ClientAliveInterval";
+
+/// What sshd is to do; `None` leaves the image's choice.
+struct Wanted {
+    passwords: Option<bool>,
+    interval_s: Option<u32>,
+}
+
+impl Wanted {
+    /// Nothing when nothing is asked for.
+    fn of(facts: &Facts, root: &Root<'_>) -> Option<Self> {
+        let passwords = facts.password_login.as_ref().map(|fact| fact.value);
+        let interval_s = root.config.ssh_client_alive_interval_s();
+        (passwords.is_some() || interval_s.is_some()).then_some(Self { passwords, interval_s })
+    }
+
+    /// Our file in sshd_config.d.
+    fn emit(&self, out: &mut Out<'_>) -> Result<()> {
+        out.put(b"# Written by preroot: the platform's setting.\n")?;
+        out.put(match self.passwords {
+            Some(true) => b"PasswordAuthentication yes\n",
+            Some(false) => b"PasswordAuthentication no\nChallengeResponseAuthentication no\n",
+            None => b"",
+        })?;
+        let Some(interval_s) = self.interval_s else { return Ok(()) };
+        out.put_all(&[INTERVAL.as_bytes(), b" "])?;
+        out.put_number(u64::from(interval_s))?;
+        out.put(b"\n")
+    }
+
+    /// True when sshd_config itself says so.
+    fn is_decided(&self, text: &[u8]) -> bool {
+        self.passwords.is_none_or(|passwords| is_decided(text, passwords))
+            && self
+                .interval_s
+                .is_none_or(|interval_s| says(text, INTERVAL, digits(u64::from(interval_s), &mut [0; 20])))
+    }
+}
+
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
-    let Some(wanted) = &facts.password_login else { return Ok(State::Satisfied) };
+    let Some(wanted) = Wanted::of(facts, root) else { return Ok(State::Satisfied) };
     if !exists(root.dir, "etc/ssh")? || !(has_config(root)? || exists(root.dir, DIRECTORY)?) {
         return Ok(State::Foreign { why: "this image has no sshd configuration" });
     }
     let is_set = if uses_drop_in(root)? {
-        read(root.dir, DROP_IN, object!(DROP_IN), root.buffers.old)? == drop_in(wanted.value).as_bytes()
+        let mut drop_in = Out::new(object!(DROP_IN).full, root.buffers.new);
+        wanted.emit(&mut drop_in)?;
+        read(root.dir, DROP_IN, object!(DROP_IN), root.buffers.old)? == drop_in.as_bytes()
     } else {
-        is_decided(read(root.dir, CONFIG, object!(CONFIG), root.buffers.old)?, wanted.value)
+        wanted.is_decided(read(root.dir, CONFIG, object!(CONFIG), root.buffers.old)?)
     };
     Ok(if is_set { State::Satisfied } else { State::Missing })
 }
 
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
-    let Some(wanted) = &facts.password_login else { return Ok(()) };
+    let Some(wanted) = Wanted::of(facts, root) else { return Ok(()) };
     if !uses_drop_in(root)? {
-        return edit_config(root, wanted.value);
+        return edit_config(root, &wanted);
     }
     match root.dir.make_dir(DIRECTORY, Owner::root(0o755)) {
         Err(error) if error.errno() == Some(Errno::EXIST) => {}
@@ -46,8 +88,9 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     }
     let target =
         Target { path: DROP_IN, object: object!(DROP_IN), ownership: Ownership::Force(Owner::root(0o600)) };
-    let content = drop_in(wanted.value).as_bytes();
-    replace::write(root.dir, target, content, &mut |_, _| Ok(()))
+    let mut drop_in = Out::new(object!(DROP_IN).full, root.buffers.new);
+    wanted.emit(&mut drop_in)?;
+    replace::write(root.dir, target, drop_in.as_bytes(), &mut |_, _| Ok(()))
 }
 
 fn has_config(root: &mut Root<'_>) -> Result<bool> {
@@ -62,30 +105,29 @@ fn uses_drop_in(root: &mut Root<'_>) -> Result<bool> {
     Ok(deciding(read(root.dir, CONFIG, object!(CONFIG), root.buffers.old)?, PASSWORD) == Deciding::DropIn)
 }
 
-const fn drop_in(passwords: bool) -> &'static str {
-    if passwords {
-        "# Written by preroot: the platform's setting.\nPasswordAuthentication yes\n"
-    } else {
-        "# Written by preroot: the platform's setting.\n\
-         PasswordAuthentication no\nChallengeResponseAuthentication no\n"
+#[inline(never)]
+fn says(text: &[u8], keyword: &str, word: &str) -> bool {
+    match deciding(text, keyword) {
+        Deciding::Here(value) => value.eq_ignore_ascii_case(word.as_bytes()),
+        // sshd's default for all switches is yes, for the interval none.
+        Deciding::Default => word == "yes",
+        Deciding::DropIn => false,
     }
 }
 
 fn is_decided(text: &[u8], passwords: bool) -> bool {
-    let says = |keyword, word: &str| match deciding(text, keyword) {
-        Deciding::Here(value) => value.eq_ignore_ascii_case(word.as_bytes()),
-        // sshd's default for all three is yes.
-        Deciding::Default => word == "yes",
-        Deciding::DropIn => false,
-    };
     if passwords {
-        says(PASSWORD, "yes")
+        says(text, PASSWORD, "yes")
     } else {
-        says(PASSWORD, "no") && (says(CHALLENGE, "no") || says(KEYBOARD, "no"))
+        says(text, PASSWORD, "no") && (says(text, CHALLENGE, "no") || says(text, KEYBOARD, "no"))
     }
 }
 
-fn edit_config(root: &mut Root<'_>, passwords: bool) -> Result<()> {
+fn edit_config(root: &mut Root<'_>, wanted: &Wanted) -> Result<()> {
+    if let Some(interval_s) = wanted.interval_s {
+        set_word(root, INTERVAL, digits(u64::from(interval_s), &mut [0; 20]))?;
+    }
+    let Some(passwords) = wanted.passwords else { return Ok(()) };
     let word = if passwords { "yes" } else { "no" };
     set_word(root, PASSWORD, word)?;
     let text = read(root.dir, CONFIG, object!(CONFIG), root.buffers.old)?;

@@ -23,7 +23,8 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     if !has_own && !exists(root.dir, VENDORS)? {
         return Ok(State::Foreign { why: "this image has no sudo; log in as the administrator and use su" });
     }
-    let account = account::lookup(root.dir, &mut root.buffers, &user.value)?;
+    let account =
+        account::lookup(root.dir, &mut root.buffers, &user.value, root.config.allow_reset_sys_user())?;
     let Some(account::Account { uid, .. }) = account else { return Ok(State::Missing) };
     let is_read =
         !has_own || includes_directory(read(root.dir, SUDOERS, object!(SUDOERS), root.buffers.old)?);
@@ -35,7 +36,8 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
 
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let Some(user) = &facts.user else { return Ok(()) };
-    let uid = account::require(root.dir, &mut root.buffers, &user.value)?.uid;
+    let uid =
+        account::require(root.dir, &mut root.buffers, &user.value, root.config.allow_reset_sys_user())?.uid;
     match root.dir.make_dir(DIRECTORY, Owner::root(0o750)) {
         Ok(()) => root.dir.sync_dir("etc").map_err(named(object!(DIRECTORY)))?,
         Err(error) if error.errno() == Some(Errno::EXIST) => {}

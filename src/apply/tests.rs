@@ -462,11 +462,75 @@ fn the_setting_stands_where_sshd_listens() {
     }
 }
 
+impl Image {
+    fn configured(text: &str) -> Self {
+        let mut image = Self::debian();
+        image.config.read(1, text.as_bytes(), &mut |_, fault| panic!("{fault}"));
+        image
+    }
+}
+
+#[test]
+fn a_silent_ssh_client_is_asked_for_a_sign_of_life() {
+    const CONFIGURED: &str = "OS.SshClientAliveInterval=180\n";
+    let mut image = Image::configured(CONFIGURED);
+    image.facts.password_login = None;
+    image.converge("sshd").unwrap();
+    assert!(
+        image.text("etc/ssh/sshd_config.d/40-preroot.conf").ends_with("setting.\nClientAliveInterval 180\n")
+    );
+    image.facts.password_login = fact(true);
+    image.converge("sshd").unwrap();
+    let both = "\nPasswordAuthentication yes\nClientAliveInterval 180\n";
+    assert!(image.text("etc/ssh/sshd_config.d/40-preroot.conf").ends_with(both));
+    assert_eq!(image.check("sshd").unwrap(), State::Satisfied);
+
+    let mut image = Image::configured(CONFIGURED);
+    image.root.put("etc/ssh/sshd_config", "UsePAM yes\n#ClientAliveInterval 0\nMatch all\n");
+    image.facts.password_login = None;
+    image.converge("sshd").unwrap();
+    let expected = "ClientAliveInterval 180\nUsePAM yes\n#ClientAliveInterval 0\nMatch all\n";
+    assert_eq!(image.text("etc/ssh/sshd_config"), expected);
+    assert_eq!(image.check("sshd").unwrap(), State::Satisfied);
+}
+
+#[test]
+fn roots_password_is_locked_where_the_configuration_says_so() {
+    let mut image = Image::configured("Provisioning.DeleteRootPassword=y\n");
+    let before = image.text("etc/shadow");
+    assert_eq!(image.check("root_password").unwrap(), State::Missing);
+    image.all();
+    assert!(image.text("etc/shadow").starts_with("root:*LOCK*:14600::::::\n"));
+    assert_eq!(image.check("root_password").unwrap(), State::Satisfied);
+    assert!(before.starts_with("root:*:19000"));
+    assert!(image.text("etc/shadow").ends_with(std::format!("ops:{HASH}:20000:0:99999:7:::\n").as_str()));
+}
+
+#[test]
+fn homes_are_where_the_configuration_says() {
+    let mut image = Image::configured("OS.HomeDir=/srv/people/\n");
+    image.all();
+    assert!(image.text("etc/passwd").ends_with("\nops:x:1000:1000::/srv/people/ops:/bin/bash\n"));
+    assert_eq!(image.text("srv/people/ops/.ssh/authorized_keys"), std::format!("{KEY}\n"));
+    assert_eq!(image.root.owner("srv/people").unwrap(), Owner::root(0o755));
+}
+
+#[test]
+fn a_system_account_is_the_administrator_only_where_the_configuration_allows_it() {
+    let mut image = Image::configured("Provisioning.AllowResetSysUser=y\n");
+    image.root.put_dir("root");
+    image.facts.user = fact(UserName::parse("root").unwrap());
+    image.all();
+    assert!(image.text("etc/shadow").starts_with(std::format!("root:{HASH}:20000:").as_str()));
+    assert_eq!(image.text("root/.ssh/authorized_keys"), std::format!("{KEY}\n"));
+    image.facts.user = fact(UserName::parse("nobody").unwrap());
+    assert!(image.converge("users").is_err(), "nobody owns nothing, whatever is configured");
+}
+
 /// What ssh-keygen was told, and whether the image's key is still there.
 fn host_keys(conf: &str, more: &[(&str, &str)]) -> (Vec<String>, bool) {
-    let mut image = Image::debian();
+    let mut image = Image::configured(conf);
     image.root.put("var/lib/preroot/host-keys", "i-template");
-    image.config.read(1, conf.as_bytes(), &mut |_, fault| panic!("{fault}"));
     for (path, content) in more {
         image.root.put(path, *content);
     }

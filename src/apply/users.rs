@@ -23,7 +23,9 @@ const GROUPS: &[&str] = &["adm", "sudo", "wheel", "systemd-journal"];
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let Some(user) = &facts.user else { return Ok(State::Satisfied) };
     let (user, buffers) = (&user.value, &mut root.buffers);
-    let Some(account) = account::lookup(root.dir, buffers, user)? else { return Ok(State::Missing) };
+    let Some(account) = account::lookup(root.dir, buffers, user, root.config.allow_reset_sys_user())? else {
+        return Ok(State::Missing);
+    };
     let is_whole = has_line(root.dir, buffers, object!(SHADOW), user.as_str())?
         && is_member_everywhere(root.dir, buffers, user)?
         && home::exists(root.dir, &account)?;
@@ -45,12 +47,13 @@ fn is_member_everywhere(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, user: &Use
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let Some(user) = &facts.user else { return Ok(()) };
     let day = root.day();
+    let (homes, allows_system) = (root.config.home_directory(), root.config.allow_reset_sys_user());
     let buffers = &mut root.buffers;
     account::locked(root.dir, &mut |dir| {
         let defs = account::login_defs(dir, buffers)?;
-        add_account(&mut Editor { dir, buffers, user: &user.value, defs, day })
+        add_account(&mut Editor { dir, buffers, user: &user.value, homes, allows_system, defs, day })
     })?;
-    let account = account::require(root.dir, buffers, &user.value)?;
+    let account = account::require(root.dir, buffers, &user.value, allows_system)?;
     let mode = account::login_defs(root.dir, buffers)?.home_mode;
     home::make(root.dir, buffers, &account, mode)
 }
@@ -60,12 +63,14 @@ struct Editor<'e, 'b> {
     dir: &'e mut dyn Dir,
     buffers: &'e mut Buffers<'b>,
     user: &'e UserName,
+    homes: &'e str,
+    allows_system: bool,
     defs: LoginDefsRepr,
     day: Option<u32>,
 }
 
 fn add_account(editor: &mut Editor<'_, '_>) -> Result<()> {
-    let known = account::lookup(editor.dir, editor.buffers, editor.user)?;
+    let known = account::lookup(editor.dir, editor.buffers, editor.user, editor.allows_system)?;
     let account = match &known {
         Some(account) => account.clone(),
         None => new_account(editor)?,
@@ -111,7 +116,7 @@ fn new_account(editor: &mut Editor<'_, '_>) -> Result<Account> {
     if has_gshadow {
         add_line(editor, Target::existing(object!(GSHADOW)), &[name.as_bytes(), b"!", b"", b""])?;
     }
-    Ok(Account { uid, gid, home: join(&["home/", name])? })
+    Ok(Account { uid, gid, home: join(&[editor.homes.trim_matches('/'), "/", name])? })
 }
 
 /// No password: `*`, not `!`, which sshd without PAM (Alpine) takes for an account that may not log in at all,

@@ -51,7 +51,11 @@ impl Kind {
         match self {
             Self::Switch => switch(text).is_some(),
             Self::Number | Self::Optional => number(text).is_some(),
-            Self::Path => is_printable && text.starts_with('/') && text.split('/').all(|name| name != ".."),
+            // A `:` would be the end of it in passwd.
+            Self::Path => {
+                let is_one = is_printable && text.starts_with('/') && !text.contains(':');
+                is_one && text.split('/').all(|name| name != "..")
+            }
             Self::Word => is_printable,
             Self::Agent | Self::HostKeys | Self::FileSystem => {
                 self.wanted().split(' ').skip(1).any(|word| word == text)

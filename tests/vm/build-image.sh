@@ -113,7 +113,10 @@ build() {
     printf '127.0.0.1\tlocalhost\n' >"$work/etc/hosts"
     rm -f "$work/etc/resolv.conf"
     : >"$work/etc/resolv.conf"
-    [ "${HOST_KEYS:-new}" = new ] || ssh-keygen -A -f "$work" >/dev/null
+    if [ "${HOST_KEYS:-new}" != new ]; then
+        ssh-keygen -A -f "$work" >/dev/null
+        echo Provisioning.RegenerateSshHostKeyPair=n >"$work/etc/preroot.conf"
+    fi
     chroot "$work" systemctl enable --quiet systemd-networkd.service 2>/dev/null
     # networkd only: nothing else waits for, or configures, the network
     chroot "$work" systemctl disable --quiet systemd-networkd-wait-online.service 2>/dev/null || true

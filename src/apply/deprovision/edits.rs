@@ -1,6 +1,7 @@
 //! Which lines of a file are one machine's? Each function writes the file as a fresh image would have it.
 
 use super::Context;
+use crate::apply::root_password;
 use crate::error::Result;
 use crate::format::passwd;
 use crate::format::text::{Out, lines, words};
@@ -8,7 +9,6 @@ use crate::format::text::{Out, lines, words};
 /// What waagent leaves; preroot, like it, writes the next VM's over it.
 const HOSTNAME: &[u8] = b"localhost.localdomain\n";
 
-const LOCKED: &[u8] = b"root:*LOCK*:14600::::::\n";
 type Line<'l> = &'l [u8];
 
 fn without(old: &[u8], out: &mut Out<'_>, is_machines: &dyn Fn(Line<'_>) -> bool) -> Result<()> {
@@ -35,9 +35,8 @@ pub(super) fn dhclient(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result
     without(old, out, &|line| line.starts_with(b"send host-name \""))
 }
 
-/// As waagent's line for it, where it stands.
 pub(super) fn root_password(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
-    lines(old).try_for_each(|line| out.put(if line.starts_with(b"root:") { LOCKED } else { line }))
+    root_password::lock(old, out)
 }
 
 /// cloud-init marks its lines.

@@ -89,7 +89,7 @@ impl<'c> Context<'c> {
             has_cloud_init: exists(dir, "usr/bin/cloud-init")?,
         };
         if let Some(user) = user.filter(|_| takes.user) {
-            context.account = account::lookup(dir, &mut buffers, user)?;
+            context.account = account::lookup(dir, &mut buffers, user, false)?;
         }
         if let Some(account) = &context.account {
             let groups = read(dir, GROUP, object!(GROUP), buffers.old)?;
