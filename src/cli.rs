@@ -31,6 +31,8 @@ pub enum Verb {
     Config,
     /// Make the image nobody's again.
     Deprovision,
+    /// The boot loader's files: let the kernel speak on the serial console.
+    SerialConsole,
     /// Version and build.
     Version,
     /// How to use this.
@@ -56,6 +58,7 @@ impl Verb {
             Self::Show => "show",
             Self::Config => "config",
             Self::Deprovision => "deprovision",
+            Self::SerialConsole => "serialconsole",
             Self::Version => "version",
             Self::Help => "help",
         }
@@ -163,6 +166,7 @@ fn verb_of(word: &str) -> Option<Verb> {
         "show" => Verb::Show,
         "config" => Verb::Config,
         "deprovision" => Verb::Deprovision,
+        "serialconsole" => Verb::SerialConsole,
         "version" | "--version" | "-V" => Verb::Version,
         "help" | "--help" | "-h" => Verb::Help,
         _ => return None,

@@ -206,3 +206,23 @@ fn output_that_nobody_reads_is_no_failure() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[test]
+fn the_serial_console_of_an_image() {
+    let workspace = Workspace::new("serialconsole");
+    let root = workspace.root();
+    fs::create_dir_all(root.join("boot/loader/entries")).unwrap();
+    let entry = root.join("boot/loader/entries/linux.conf");
+    fs::write(&entry, "title Linux\noptions root=LABEL=x quiet\n").unwrap();
+    let words = ["serialconsole", "--root", root.to_str().unwrap()];
+    for (word, options) in
+        [("would be changed", &["--dry-run"][..]), ("changed", &[]), ("as it should be", &[])]
+    {
+        let output = workspace.preroot(&[&words[..], options].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert_eq!(text(&output), format!("{word:<16} /boot/loader/entries/linux.conf\n"));
+    }
+    let edited =
+        "title Linux\noptions root=LABEL=x console=tty1 console=ttyS0,115200n8 earlyprintk=ttyS0,115200\n";
+    assert_eq!(fs::read_to_string(entry).unwrap(), edited);
+}

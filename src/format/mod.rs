@@ -18,6 +18,7 @@ pub mod hosts;
 pub mod http;
 pub mod imds;
 pub mod json;
+pub mod kernel_args;
 pub mod login_defs;
 pub mod mbr;
 pub mod modules;

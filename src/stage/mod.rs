@@ -14,6 +14,7 @@ pub mod online;
 mod outcomes;
 mod persist;
 pub mod report;
+mod serial_console;
 mod show;
 mod status;
 mod timeline;
@@ -52,6 +53,7 @@ for people:
   config [--explain]     what the configuration files settle, and which line did
   deprovision [--user] [--logs] [--force]
                          make the image nobody's again, to be captured; asks before
+  serialconsole          make the kernel of this image speak on the serial console
 
 exit codes: 0 done, 1 failed, 2 usage, 75 needs network, 76 not applicable here, 101 bug
 ";
@@ -65,9 +67,12 @@ pub fn run(command: &Command) -> u8 {
         Verb::Initrd => initrd::run(command),
         Verb::Fetch => fetch::run_both(command),
         Verb::Version => print(concat!("preroot ", env!("CARGO_PKG_VERSION"), "\n")),
-        Verb::Status | Verb::Timeline | Verb::Show | Verb::Config | Verb::Deprovision => {
-            run_for_people(command)
-        }
+        Verb::Status
+        | Verb::Timeline
+        | Verb::Show
+        | Verb::Config
+        | Verb::Deprovision
+        | Verb::SerialConsole => run_for_people(command),
         _ => run_stage(command),
     }
 }
@@ -82,6 +87,7 @@ fn run_for_people(command: &Command) -> u8 {
     let (mut kernel, out) = (linux.kernel(), &mut linux::Stdout);
     let outcome = match command.verb {
         Verb::Timeline => timeline::run(&mut kernel, &mut scratch.bytes, out),
+        Verb::SerialConsole => serial_console::run(&mut kernel, &mut scratch.bytes, command, out),
         Verb::Show => show::run(&mut kernel, &mut scratch.facts, &mut scratch.bytes, out),
         Verb::Config => config::run(kernel.root, &mut scratch.bytes, command.explain, out),
         Verb::Deprovision => {
