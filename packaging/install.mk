@@ -13,7 +13,8 @@ install-man:
 	awk -f packaging/man.awk docs/man/preroot.8.md > $(DESTDIR)$(MANDIR)/man8/preroot.8
 	chmod 644 $(DESTDIR)$(MANDIR)/man8/preroot.8
 
-# Enable them with: rc-update add preroot-apply boot; rc-update add preroot-report-early boot; rc-update add preroot-report default
+# Enable them with: rc-update add preroot-apply boot; rc-update add preroot-report-early boot; rc-update add preroot-report default;
+# rc-update add preroot-scripts default
 install-openrc:
 	install -d $(DESTDIR)$(SYSCONFDIR)/init.d
 	install -m 755 packaging/openrc/* $(DESTDIR)$(SYSCONFDIR)/init.d/

@@ -19,6 +19,8 @@ pub enum Verb {
     Initrd,
     /// Seed to system.
     Apply,
+    /// Run what the image and the VM's maker left to run.
+    Scripts,
     /// Tell the platform.
     Report,
     /// What happened.
@@ -52,6 +54,7 @@ impl Verb {
             Self::Persist => "persist",
             Self::Initrd => "initrd",
             Self::Apply => "apply",
+            Self::Scripts => "scripts",
             Self::Report => "report",
             Self::Status => "status",
             Self::Timeline => "timeline",
@@ -160,6 +163,7 @@ fn verb_of(word: &str) -> Option<Verb> {
         "persist" => Verb::Persist,
         "initrd" => Verb::Initrd,
         "apply" => Verb::Apply,
+        "scripts" => Verb::Scripts,
         "report" => Verb::Report,
         "status" => Verb::Status,
         "timeline" => Verb::Timeline,

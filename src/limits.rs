@@ -54,6 +54,9 @@ pub const REPORT_EARLY_MS: u64 = 2_500;
 /// For one program of the image, which fails provisioning if it takes longer: ssh-keygen's RSA key is luck, and took
 /// more than 60 s on a busy emulated machine. All of apply has 180 s by its unit.
 pub const APPLY_MODULE_MS: u64 = 120_000;
+/// For one of the image's or the administrator's scripts: installing packages takes minutes, and nothing waits for
+/// it. What hangs longer than this is stopped.
+pub const SCRIPT_MS: u64 = 60 * 60_000;
 /// For a drive to eject while a report waits; it goes on by itself after that. Below a millisecond on an emulated
 /// drive; a real one, or its host, may take the kernel's own 30 s.
 pub const EJECT_MS: u64 = 500;

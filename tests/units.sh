@@ -37,6 +37,9 @@ printf '%s\n' '[Unit]' Wants=network-online.target 'After=network-online.target 
     Before=remote-fs.target '[Mount]' What=server:/home Where=/home Type=nfs Options=_netdev >"$enabled/home.mount"
 
 said=$(systemd-analyze --root="$tree" --man=no verify multi-user.target 2>&1) || true
+# Its conditions keep it out of most boots; where they hold, nothing may wait for it.
+verdict "multi-user.target waits for scripts" \
+    [ "$(sed -n 's/^After=\(multi-user.target\) .*/\1/p' "$units/preroot-scripts.service")" = multi-user.target ]
 verdict "no ordering circle" [ "${said#*ordering cycle}" = "$said" ]
 verdict "no complaint about a unit of ours" [ "${said#*preroot}" = "$said" ]
 [ "$failed" = 0 ] || echo "$said"

@@ -59,7 +59,7 @@ pub(super) fn make(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, account: &Accou
 }
 
 /// `/home` may be missing in a minimal image; it must be root's, or its owner could put a link in our way.
-fn make_parents(dir: &mut dyn Dir, parent: &str) -> Result<()> {
+pub(super) fn make_parents(dir: &mut dyn Dir, parent: &str) -> Result<()> {
     let ends = parent.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| at);
     for end in ends.chain([parent.len()]).filter(|end| *end > 0) {
         let above = parent.get(..end).unwrap_or_default();

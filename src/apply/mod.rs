@@ -220,7 +220,7 @@ fn named(object: &'static Object) -> impl Fn(Error) -> Error {
 }
 
 /// True when something has this name.
-fn exists(dir: &mut dyn Dir, path: &str) -> Result<bool> {
+pub(crate) fn exists(dir: &mut dyn Dir, path: &str) -> Result<bool> {
     match dir.stat(path) {
         Ok(_) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),

@@ -668,3 +668,65 @@ fn the_real_kernel_ends_in_the_same_tree() {
     }
     std::fs::remove_dir_all(&base).unwrap();
 }
+
+/// Sources: WALinuxAgent 2.7.3.0 pa/provision/default.py `save_customdata`, facts of waagent.conf.
+#[test]
+fn custom_data_is_kept_as_waagent_keeps_it_and_a_script_only_where_it_is_to_run() {
+    const AGENTS: &str = "var/lib/waagent/CustomData";
+    const LINK: &str = "var/lib/preroot/scripts/user/custom-data";
+    let script = "#!/bin/sh\n";
+    for (settings, is_decoded, is_run) in [
+        (None, true, false),
+        (Some(""), false, false),
+        (Some("Provisioning.DecodeCustomData=y\n"), true, false),
+        (Some("Provisioning.ExecuteCustomData=y\n"), true, true),
+    ] {
+        let mut image = Image::debian();
+        if let Some(text) = settings {
+            image.config = Config::new(true);
+            image.config.read(1, text.as_bytes(), &mut |_, _| ());
+        }
+        let from = Provenance::OvfMedium;
+        image.facts.custom_data = Some(Fact { value: 10, from });
+        image.converge("custom_data").unwrap();
+        assert_eq!(image.check("custom_data").unwrap(), State::Satisfied, "{settings:?}");
+        assert_eq!(image.text(AGENTS), if is_decoded { script } else { "IyEvYmluL3NoCg==" });
+        assert_eq!(image.text("var/lib/preroot/custom-data"), script);
+        assert_eq!(image.root.owner(AGENTS).unwrap(), Owner::root(0o600));
+        assert_eq!(image.root.owner("var/lib/waagent").unwrap(), Owner::root(0o700));
+        let is_executable = image.root.owner("var/lib/preroot/custom-data").unwrap() == Owner::root(0o700);
+        assert_eq!((is_executable, image.root.dump().contains_key(LINK)), (is_run, is_run));
+        // Another VM's, of an image that was captured without being generalised.
+        image.root.put(crate::seed::PROVISIONED, "i-other\n");
+        image.facts.custom_data = None;
+        image.converge("custom_data").unwrap();
+        assert_eq!(image.check("custom_data").unwrap(), State::Satisfied);
+        let left: Vec<_> =
+            image.root.dump().into_keys().filter(|path| path.to_lowercase().contains("custom")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    // userData stands in for customData, but waagent never had that.
+    let mut image = Image::debian();
+    image.converge("custom_data").unwrap();
+    assert!(image.root.text(AGENTS).is_none() && image.check("custom_data").unwrap() == State::Satisfied);
+}
+
+#[test]
+fn custom_data_converges_after_a_cut_at_every_change() {
+    let new = || {
+        let mut image = Image::debian();
+        image.config.read(1, b"Provisioning.ExecuteCustomData=y\n", &mut |_, _| ());
+        image.facts.custom_data = Some(Fact { value: 10, from: Provenance::OvfMedium });
+        image
+    };
+    let mut uncut = new();
+    uncut.converge("custom_data").unwrap();
+    for n in 1..=uncut.root.changes() {
+        let mut image = new();
+        image.root.cut_power_at(n);
+        assert!(image.converge("custom_data").is_err());
+        image.root.power_on(false);
+        image.converge("custom_data").unwrap();
+        assert_eq!(image.root.dump(), uncut.root.dump(), "cut at {n}");
+    }
+}

@@ -196,7 +196,8 @@ pub fn forget(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result<
 pub fn is_marked(root: &mut dyn Dir, file: &str, id: &InstanceId) -> bool {
     let mut buf = [0; 128];
     let Ok(n) = root.read(file, &mut buf) else { return false };
-    let text = buf.get(..n).and_then(|bytes| core::str::from_utf8(bytes).ok());
+    let text =
+        buf.get(..n).and_then(|bytes| core::str::from_utf8(bytes).ok()).and_then(|text| text.lines().next());
     text.and_then(|text| InstanceId::parse(text).ok()).is_some_and(|marked| marked.is_same_vm(id))
 }
 

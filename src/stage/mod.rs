@@ -14,6 +14,7 @@ pub mod online;
 mod outcomes;
 mod persist;
 pub mod report;
+mod scripts;
 mod serial_console;
 mod show;
 mod status;
@@ -48,6 +49,7 @@ in the real root:
   apply                  make this system what the seed says
   report [--early] [--failed REASON]
                          tell the platform: Ready, or why not
+  scripts                run the image's scripts that are due, and customData if it is to run
 for people:
   status [--wait] [--json], timeline, show, version, help
   config [--explain]     what the configuration files settle, and which line did
@@ -157,6 +159,7 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
         Verb::Grow => grow_root(kernel, &mut scratch.bytes, command),
         Verb::Persist => persist::run(kernel, &mut scratch.bytes, command.root),
         Verb::Apply => apply::run(kernel, &mut scratch.facts, &mut scratch.bytes, command),
+        Verb::Scripts => scripts::run(kernel, &mut scratch.bytes, command.root, command.dry_run),
         Verb::Report => report::run(kernel, &mut scratch.net, &mut scratch.bytes, command),
         // Told apart by `run` before they come here.
         _ => Err(unsupported!("preroot", "not a stage")),

@@ -1,13 +1,15 @@
 //! `preroot status`: where is this VM on its way, in one word and for a script?
 
 use super::outcomes::Outcomes;
+use super::scripts::RECORDS;
 use crate::cli::Command;
 use crate::error::{Errno, Result};
 use crate::facts::InstanceId;
+use crate::format::text::join;
 use crate::limits;
 use crate::machine::{self, Machine};
 use crate::seed;
-use crate::sys::Kernel;
+use crate::sys::{Dir, Kernel};
 use core::fmt::{self, Write};
 
 /// Pause between two looks of `--wait`.
@@ -92,7 +94,7 @@ pub(super) fn run(
         if !command.wait || state.is_final() || !is_worth_waiting(kernel, until_us) {
             let print = if command.json { print_json } else { print_text };
             // Standard output that takes nothing is not our fault.
-            let _ = print(out, state, &machine, &outcomes);
+            let _ = print(out, state, &machine, &outcomes, kernel.root);
             return state.outcome();
         }
     }
@@ -135,7 +137,13 @@ fn look(kernel: &mut Kernel<'_>, machine: &Machine, outcomes: &Outcomes) -> Stat
     }
 }
 
-fn print_text(out: &mut dyn Write, state: State, machine: &Machine, outcomes: &Outcomes) -> fmt::Result {
+fn print_text(
+    out: &mut dyn Write,
+    state: State,
+    machine: &Machine,
+    outcomes: &Outcomes,
+    root: &mut dyn Dir,
+) -> fmt::Result {
     writeln!(out, "{}: {}", state.word(), state.sentence())?;
     writeln!(out, "  {:<14} {}", "platform", machine.platform.map_or("unknown", machine::Platform::word))?;
     if let Some(id) = &machine.vm_id {
@@ -144,11 +152,33 @@ fn print_text(out: &mut dyn Write, state: State, machine: &Machine, outcomes: &O
     for outcome in outcomes.iter() {
         writeln!(out, "  {:<14} {} in {} ms", outcome.stage, outcome.word, outcome.took_ms)?;
     }
+    scripts(root, &mut |name, word| writeln!(out, "  {:<14} {name}: {word}", "script"))
+}
+
+/// Scripts that ran, in this boot or an earlier one, and their exit status. What is no plain name shows as `?`.
+fn scripts(root: &mut dyn Dir, each: &mut dyn FnMut(&str, &str) -> fmt::Result) -> fmt::Result {
+    let mut last = super::scripts::Name::new();
+    while let Some(name) = super::scripts::next_name(root, RECORDS, &last) {
+        let mut buf = [0; 256];
+        let path = join(&[RECORDS, "/", &name]);
+        let n = path.and_then(|path| root.read(&path, &mut buf)).unwrap_or_default();
+        let text = buf.get(..n).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default();
+        let is_plain = |text: &&str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b));
+        let word = text.lines().nth(1).filter(is_plain).unwrap_or("?");
+        each(Some(&*name).filter(is_plain).unwrap_or("?"), word)?;
+        last = name;
+    }
     Ok(())
 }
 
 /// One line. Every text in it is a word of ours or a checked id: nothing needs escaping.
-fn print_json(out: &mut dyn Write, state: State, machine: &Machine, outcomes: &Outcomes) -> fmt::Result {
+fn print_json(
+    out: &mut dyn Write,
+    state: State,
+    machine: &Machine,
+    outcomes: &Outcomes,
+    root: &mut dyn Dir,
+) -> fmt::Result {
     write!(out, "{{\"state\":\"{}\",\"platform\":", state.word())?;
     print_word(out, machine.platform.map(machine::Platform::word))?;
     out.write_str(",\"vm_id\":")?;
@@ -159,6 +189,12 @@ fn print_json(out: &mut dyn Write, state: State, machine: &Machine, outcomes: &O
         let (stage, word, ms) = (&outcome.stage, &outcome.word, outcome.took_ms);
         write!(out, "{comma}\"{stage}\":{{\"outcome\":\"{word}\",\"ms\":{ms}}}")?;
     }
+    out.write_str("},\"scripts\":{")?;
+    let mut comma = "";
+    scripts(root, &mut |name, word| {
+        let comma = core::mem::replace(&mut comma, ",");
+        write!(out, "{comma}\"{name}\":\"{word}\"")
+    })?;
     out.write_str("}}\n")
 }
 
@@ -222,10 +258,29 @@ mod tests {
         let (out, code) = state(&mut world, &["--json"]);
         let stages =
             "{\"modules\":{\"outcome\":\"done\",\"ms\":12},\"apply\":{\"outcome\":\"failed\",\"ms\":40}}";
-        let expected =
-            [r#"{"state":"failed","platform":"azure","vm_id":""#, ID, r#"","stages":"#, stages, "}\n"];
+        let expected = [
+            r#"{"state":"failed","platform":"azure","vm_id":""#,
+            ID,
+            r#"","stages":"#,
+            stages,
+            ",\"scripts\":{}}\n",
+        ];
         assert_eq!((out, code), (expected.concat(), 1));
         assert_eq!(state(&mut World::new(), &["--wait"]).1, 76);
+    }
+
+    #[test]
+    fn scripts_have_their_exit_status() {
+        let mut world = azure();
+        world.root.put("var/lib/preroot/ran/per-boot.10-a", "id\n0\n");
+        world.root.put("var/lib/preroot/ran/user.custom-data", "id\nstarted\n");
+        world.root.put("var/lib/preroot/ran/user.\"", "id\n\x1b[2J\n");
+        let (out, _) = state(&mut world, &[]);
+        let lines = "  script         per-boot.10-a: 0\n  script         ?: ?\n  script         user.custom-data: started\n";
+        assert!(out.ends_with(lines), "{out}");
+        let (out, _) = state(&mut world, &["--json"]);
+        let json = r#""scripts":{"per-boot.10-a":"0","?":"?","user.custom-data":"started"}}"#;
+        assert!(out.ends_with(&std::format!("{json}\n")), "{out}");
     }
 
     #[test]

@@ -456,6 +456,20 @@ pub trait System {
     /// # Errors
     /// `Os`, `Deadline` (the program is killed then).
     fn run(&mut self, root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32>;
+    /// As [`System::run`], but what the program writes goes to the end of the file `log` (absolute, outside of
+    /// `root`), and what it leaves behind goes on writing there. `beat` is called some times a second until it
+    /// ends, and once after.
+    ///
+    /// # Errors
+    /// As `run`.
+    fn run_logged(
+        &mut self,
+        root: &str,
+        argv: &[&str],
+        log: &str,
+        timeout_ms: u64,
+        beat: &mut dyn FnMut(),
+    ) -> Result<i32>;
 }
 
 /// All of it, lent to a stage.

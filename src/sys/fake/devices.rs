@@ -1,5 +1,6 @@
 //! Clock, log, disks, links and the rest of the fake kernel.
 
+use super::FakeDir;
 use crate::error::{Errno, Result};
 use crate::event::{Event, Level, Value};
 use crate::sys::{
@@ -245,6 +246,8 @@ pub struct FakeSystem {
     pub runs: Vec<String>,
     /// Exit status by argv[0].
     pub programs: BTreeMap<String, i32>,
+    /// What followed programs write, and the world their log is in.
+    pub output: Option<(FakeDir, String)>,
 }
 
 impl Default for FakeSystem {
@@ -260,6 +263,7 @@ impl Default for FakeSystem {
             resized: Vec::new(),
             runs: Vec::new(),
             programs: BTreeMap::new(),
+            output: None,
         }
     }
 }
@@ -307,5 +311,19 @@ impl System for FakeSystem {
         self.runs.push(argv.join(" "));
         let name = argv.first().copied().unwrap_or_default();
         self.programs.get(name).copied().ok_or(os!("run program", Errno::NOENT))
+    }
+    fn run_logged(
+        &mut self,
+        root: &str,
+        argv: &[&str],
+        log: &str,
+        timeout_ms: u64,
+        beat: &mut dyn FnMut(),
+    ) -> Result<i32> {
+        if let Some((dir, text)) = &mut self.output {
+            crate::sys::Dir::append(dir, log.trim_start_matches('/'), text.as_bytes())?;
+        }
+        beat();
+        self.run(root, argv, timeout_ms)
     }
 }

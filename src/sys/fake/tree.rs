@@ -46,6 +46,8 @@ pub struct FakeDir {
     tree: Rc<RefCell<Tree>>,
     base: String,
     refuse_symlinks: bool,
+    /// Every append is refused so.
+    pub appends: Option<Errno>,
     /// What `is_in_memory` answers.
     pub in_memory: bool,
 }
@@ -391,6 +393,9 @@ impl Dir for FakeDir {
     }
 
     fn append(&mut self, path: &str, more: &[u8]) -> Result<()> {
+        if let Some(errno) = self.appends {
+            return Err(os!("append", errno));
+        }
         let full = self.resolve(path, false)?;
         let mut tree = self.tree.borrow_mut();
         tree.changing()?;

@@ -8,11 +8,16 @@ use core::ffi::c_char;
 use linux_raw_sys::general as nr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use rustix::fs::OFlags;
 use rustix::io::Errno as Code;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 /// After SIGTERM a process has this long to lower a link or finish a write; then SIGKILL.
 const GRACE_MS: u64 = 250;
+/// Between two beats of a program that is followed.
+const BEAT_MS: u64 = 100;
+/// Where the output of programs goes that nobody reads.
+pub(super) const NOWHERE: &str = "/dev/null";
 /// Words of a command line.
 const ARGV: usize = 16;
 /// Bytes of a command line.
@@ -135,23 +140,43 @@ impl Child {
     }
 }
 
-/// Runs a program of the image: chroot to `root`, clean environment, /dev/null on 0 to 2, nothing else
-/// inherited. `argv[0]` is an absolute path inside `root`. Returns the exit status as a shell counts it:
-/// 127 not found, 126 not executable, 128 + n killed by signal n.
+/// Runs a program of the image: chroot to `root`, clean environment, /dev/null on 0, the end of `log` on 1 and 2,
+/// nothing else inherited. `argv[0]` is an absolute path inside `root`. Returns the exit status as a shell counts
+/// it: 127 not found, 126 not executable, 128 + n killed by signal n.
 ///
 /// # Errors
 /// `Os`, `TooMany` for a long command line, `Deadline` (the program was killed).
-pub(super) fn run(root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32> {
+pub(super) fn run(
+    root: &str,
+    argv: &[&str],
+    log: &str,
+    timeout_ms: u64,
+    beat: Option<&mut dyn FnMut()>,
+) -> Result<i32> {
     let mut text = [0u8; ARGV_BYTES];
     let mut words = [core::ptr::null::<c_char>(); ARGV + 1];
     write_words(argv, &mut text, &mut words)?;
-    let null = open_path("/dev/null", rustix::fs::OFlags::RDWR)
-        .map_err(|code| refused(os!("open /dev/null"), code))?;
+    let open =
+        |path, flags| open_path(path, flags).map_err(|code| refused(os!("open /dev/null or log"), code));
+    let null = open(NOWHERE, OFlags::RDONLY | OFlags::CLOEXEC)?;
+    let log = open(log, OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC)?;
     let child = match clone_process()? {
         Some(child) => child,
-        None => become_program(root, &words, &null),
+        None => become_program(root, &words, &null, &log),
     };
-    match child.wait(timeout_ms)? {
+    let Some(beat) = beat else { return status(child.wait(timeout_ms)?, timeout_ms) };
+    let mut left_ms = timeout_ms;
+    while left_ms > 0 && !child.ends_within(left_ms.min(BEAT_MS))? {
+        left_ms = left_ms.saturating_sub(BEAT_MS);
+        beat();
+    }
+    let ended = child.wait(0);
+    beat();
+    status(ended?, timeout_ms)
+}
+
+fn status(ended: Ended, timeout_ms: u64) -> Result<i32> {
+    match ended {
         Ended::Exit(code) => Ok(i32::from(code)),
         Ended::Signal(number) => Ok(i32::from(number).saturating_add(128)),
         Ended::Deadline => Err(deadline!("program of the image", timeout_ms)),
@@ -178,13 +203,13 @@ fn write_words(argv: &[&str], text: &mut [u8], words: &mut [*const c_char]) -> R
 }
 
 /// The child's half of [`run`].
-fn become_program(root: &str, words: &[*const c_char; ARGV + 1], null: &OwnedFd) -> ! {
+fn become_program(root: &str, words: &[*const c_char; ARGV + 1], null: &OwnedFd, log: &OwnedFd) -> ! {
     const PATH: &core::ffi::CStr = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let environment = [PATH.as_ptr(), c"HOME=/root".as_ptr(), c"LANG=C.UTF-8".as_ptr(), core::ptr::null()];
     let _ = rustix::process::setpgid(None, None);
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let has_root = root == "/" || rustix::process::chroot(root).is_ok();
-    if !has_root || rustix::process::chdir("/").is_err() || !is_silent(null) {
+    if !has_root || rustix::process::chdir("/").is_err() || !has_streams(null, log) {
         exit(126);
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -202,10 +227,10 @@ fn become_program(root: &str, words: &[*const c_char; ARGV + 1], null: &OwnedFd)
     exit(if checked(refused) == Err(Errno::NOENT) { 127 } else { 126 })
 }
 
-fn is_silent(null: &OwnedFd) -> bool {
+fn has_streams(null: &OwnedFd, log: &OwnedFd) -> bool {
     rustix::stdio::dup2_stdin(null).is_ok()
-        && rustix::stdio::dup2_stdout(null).is_ok()
-        && rustix::stdio::dup2_stderr(null).is_ok()
+        && rustix::stdio::dup2_stdout(log).is_ok()
+        && rustix::stdio::dup2_stderr(log).is_ok()
 }
 
 /// fork, with a descriptor of the child: `None` in the child.
@@ -253,9 +278,32 @@ fn write_all(descriptor: BorrowedFd<'_>, mut bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ended, fork, fork_stage, run};
+    use super::{Ended, NOWHERE, fork, fork_stage};
     use crate::error::{Errno, Kind};
     use std::time::{Duration, Instant};
+
+    fn run(root: &str, argv: &[&str], timeout_ms: u64) -> crate::error::Result<i32> {
+        super::run(root, argv, NOWHERE, timeout_ms, None)
+    }
+
+    #[test]
+    fn a_followed_program_writes_to_the_end_of_its_log_and_so_do_its_children() {
+        let log = std::env::temp_dir().join(std::format!("preroot-run-{}", std::process::id()));
+        std::fs::write(&log, "before\n").unwrap();
+        let script = "echo out; echo err >&2; (sleep 0.6; echo late) & sleep 0.25; exit 4";
+        let mut beats = 0;
+        let path = log.to_str().unwrap();
+        let argv = ["/bin/sh", "-c", script];
+        let begin = Instant::now();
+        let code = super::run("/", &argv, path, 5_000, Some(&mut || beats += 1)).unwrap();
+        assert!(code == 4 && beats >= 2 && begin.elapsed() < Duration::from_millis(550), "{beats}");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "before\nout\nerr\n");
+        std::thread::sleep(Duration::from_millis(700));
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "before\nout\nerr\nlate\n");
+        let argv = ["/bin/sh", "-c", "sleep 60"];
+        assert!(super::run("/", &argv, path, 200, Some(&mut || ())).unwrap_err().is(Kind::Deadline));
+        std::fs::remove_file(log).unwrap();
+    }
 
     #[test]
     fn a_stage_ends_with_its_code() {

@@ -96,7 +96,18 @@ impl System for LinuxSystem {
     }
 
     fn run(&mut self, root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32> {
-        process::run(root, argv, timeout_ms)
+        process::run(root, argv, process::NOWHERE, timeout_ms, None)
+    }
+
+    fn run_logged(
+        &mut self,
+        root: &str,
+        argv: &[&str],
+        log: &str,
+        timeout_ms: u64,
+        beat: &mut dyn FnMut(),
+    ) -> Result<i32> {
+        process::run(root, argv, log, timeout_ms, Some(beat))
     }
 }
 

@@ -1,0 +1,194 @@
+//! Which scripts run, in which order, how often, and what is left of what they said.
+
+use super::{LOG, RECORDS, run};
+use crate::error::{Errno, Kind, Result};
+use crate::facts::InstanceId;
+use crate::seed;
+use crate::sys::Owner;
+use crate::sys::fake::World;
+use std::string::String;
+
+const ID: &str = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf";
+const PROGRAM: Owner = Owner::root(0o755);
+
+fn world() -> World {
+    let mut world = World::new();
+    world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
+    world.host.put("sys/class/dmi/id/product_uuid", std::format!("{ID}\n"));
+    world.host.put_dir("sys/firmware/efi");
+    world.host.put("proc/sys/kernel/random/boot_id", "11111111-1111-1111-1111-111111111111\n");
+    world.host.put("dev/console", "");
+    world.root.put_dir("var/lib");
+    seed::mark(&mut world.root, seed::PROVISIONED, &InstanceId::parse(ID).unwrap()).unwrap();
+    world
+}
+
+/// A script that ends with `code`.
+fn put(world: &mut World, path: &str, code: i32) {
+    world.root.put_owned(&std::format!("var/lib/{path}"), PROGRAM, "#!/bin/sh\n");
+    world.system.programs.insert(std::format!("/var/lib/{path}"), code);
+}
+
+fn boot(world: &mut World) -> (Result<()>, std::vec::Vec<String>) {
+    world.system.runs.clear();
+    let outcome = run(&mut world.kernel(), &mut [0; 64], "/", false);
+    let runs = world.system.runs.iter().map(|run| run.replace("/var/lib/", "")).collect();
+    (outcome, runs)
+}
+
+fn record(world: &World, name: &str) -> String {
+    let text = world.root.text(&std::format!("{RECORDS}/{name}")).unwrap_or_default();
+    text.lines().nth(1).unwrap_or_default().into()
+}
+
+#[test]
+fn scripts_run_in_cloud_inits_order_each_as_often_as_its_directory_says() {
+    let mut world = world();
+    for path in [
+        "preroot/scripts/user/runcmd",
+        "cloud/scripts/per-instance/10-b",
+        "cloud/scripts/per-instance/10-a",
+        "cloud/scripts/per-boot/boot",
+        "preroot/scripts/per-boot/boot",
+        "cloud/scripts/per-once/once",
+    ] {
+        put(&mut world, path, 0);
+    }
+    let all = [
+        "cloud/scripts/per-once/once",
+        "cloud/scripts/per-boot/boot",
+        "preroot/scripts/per-boot/boot",
+        "cloud/scripts/per-instance/10-a",
+        "cloud/scripts/per-instance/10-b",
+        "preroot/scripts/user/runcmd",
+    ];
+    assert_eq!(boot(&mut world), (Ok(()), all.map(String::from).to_vec()));
+    // Again in the same boot: nothing.
+    assert!(boot(&mut world).1.is_empty());
+    world.host.put("proc/sys/kernel/random/boot_id", "22222222-2222-2222-2222-222222222222\n");
+    assert_eq!(boot(&mut world).1, ["cloud/scripts/per-boot/boot", "preroot/scripts/per-boot/boot"]);
+    // The same disk in another VM: once stays once.
+    const OTHER: &str = "00000000-9f02-4cfe-b1f4-a4da7ebac2cf";
+    world.host.put("sys/class/dmi/id/product_uuid", std::format!("{OTHER}\n"));
+    assert!(boot(&mut world).0.unwrap_err().is(Kind::NotApplicable), "not before it is provisioned");
+    seed::mark(&mut world.root, seed::PROVISIONED, &InstanceId::parse(OTHER).unwrap()).unwrap();
+    let runs = boot(&mut world).1;
+    assert_eq!(runs, all[3..].to_vec());
+}
+
+#[test]
+fn a_failure_is_recorded_and_stops_no_other() {
+    let mut world = world();
+    put(&mut world, "preroot/scripts/per-boot/1", 3);
+    put(&mut world, "preroot/scripts/per-boot/2", 0);
+    world.root.put_owned("var/lib/preroot/scripts/per-boot/3", PROGRAM, "#!/no/such");
+    let (outcome, runs) = boot(&mut world);
+    assert_eq!((outcome.unwrap_err().reason(), runs.len()), ("a script failed", 3));
+    let words = ["1", "2", "3"].map(|name| record(&world, &std::format!("per-boot.{name}")));
+    assert_eq!(words, ["3", "0", "failed"]);
+    assert!(world.log.lines.iter().any(|line| line == "scripts: per-boot/1: ended with 3"));
+}
+
+/// A script that reboots the machine must not do so for ever.
+#[test]
+fn a_script_runs_at_most_once_and_at_last_whenever_the_power_goes() {
+    let with_script = || {
+        let mut world = world();
+        put(&mut world, "preroot/scripts/user/custom-data", 0);
+        world.root.power_on(true);
+        world
+    };
+    let mut uncut = with_script();
+    let before = uncut.root.changes();
+    boot(&mut uncut).0.unwrap();
+    let (mut lost, changes) = (0, uncut.root.changes() - before);
+    for n in 1..=changes {
+        let mut world = with_script();
+        world.root.cut_power_at(n);
+        let first = boot(&mut world).1.len();
+        world.root.power_on(false);
+        let second = boot(&mut world).1.len();
+        assert!(first + second <= 1, "cut at {n}: run twice");
+        lost += usize::from(first + second == 0);
+        // A third boot changes nothing.
+        assert_eq!(boot(&mut world).1.len(), 0, "cut at {n}");
+    }
+    // Between the mark and the start: the log's changes.
+    assert!(lost <= 4, "{lost} of {changes} cuts lose the script");
+}
+
+#[test]
+fn what_is_no_script_is_not_run() {
+    let mut world = world();
+    let base = "var/lib/preroot/scripts/";
+    for (path, owner, text) in [
+        ("user/cloud-config", PROGRAM, "#cloud-config\nhostname: x\n"),
+        ("user/mime", PROGRAM, "Content-Type: multipart/mixed"),
+        ("per-boot/notes", Owner::root(0o644), "#!/bin/sh\n"),
+        ("per-boot/anybodys", Owner::root(0o777), "#!/bin/sh\n"),
+        ("per-boot/users", Owner { mode: 0o755, uid: 1000, gid: 0 }, "#!/bin/sh\n"),
+        ("per-boot/.hidden", PROGRAM, "#!/bin/sh\n"),
+        ("per-boot/directory/script", PROGRAM, "#!/bin/sh\n"),
+    ] {
+        world.root.put_owned(&std::format!("{base}{path}"), owner, text);
+    }
+    world.system.programs.insert("/bin/sh".into(), 0);
+    assert!(boot(&mut world).1.is_empty());
+    // waagent ran customData through a shell, which takes what has no first line of its own.
+    world.root.put_owned(&std::format!("{base}user/plain"), PROGRAM, "echo x\n");
+    assert_eq!(boot(&mut world).1, ["/bin/sh preroot/scripts/user/plain"]);
+}
+
+#[test]
+fn where_cloud_init_is_its_scripts_are_its_own() {
+    let mut world = world();
+    put(&mut world, "cloud/scripts/per-boot/boot", 0);
+    world.root.put("usr/bin/cloud-init", "");
+    assert_eq!(boot(&mut world), (Ok(()), std::vec![]));
+}
+
+#[test]
+fn output_is_in_the_log_and_line_by_line_on_the_console() {
+    let mut world = world();
+    put(&mut world, "preroot/scripts/per-boot/hello", 0);
+    world.root.put("var/log/preroot-scripts.log", "old\n");
+    let long = "x".repeat(100);
+    let output = std::format!("one\n\x1b[2Jtwo\n{long}\nend");
+    world.system.output = Some((world.root.clone(), output.clone()));
+    boot(&mut world).0.unwrap();
+    assert_eq!(world.root.text(LOG).unwrap(), std::format!("old\npreroot: hello\n{output}"));
+    let console = world.host.text("dev/console").unwrap();
+    // Longer than the window: in two pieces, nothing lost.
+    let (first, second) = long.split_at(64);
+    let expected =
+        ["one", "?[2Jtwo", first, second, "end"].map(|line| std::format!("hello: {line}\r\n")).concat();
+    assert_eq!(console, expected);
+}
+
+#[test]
+fn a_console_that_takes_nothing_costs_a_second() {
+    let mut world = world();
+    put(&mut world, "preroot/scripts/per-boot/hello", 0);
+    world.system.output = Some((world.root.clone(), "a\n".repeat(100)));
+    world.host.appends = Some(Errno::AGAIN);
+    boot(&mut world).0.unwrap();
+    assert_eq!(world.clock.sleeps.iter().sum::<u64>(), 1000);
+}
+
+#[test]
+fn without_a_log_scripts_run_all_the_same() {
+    let mut world = world();
+    put(&mut world, "preroot/scripts/per-boot/hello", 0);
+    world.root.put_dir("var/log/preroot-scripts.log");
+    assert_eq!(boot(&mut world).1.len(), 1);
+}
+
+#[test]
+fn a_dry_run_runs_nothing() {
+    let mut world = world();
+    put(&mut world, "preroot/scripts/per-boot/hello", 0);
+    let before = world.root.dump();
+    run(&mut world.kernel(), &mut [0; 64], "/", true).unwrap();
+    assert!(world.system.runs.is_empty() && world.root.dump() == before);
+    assert!(world.log.lines.iter().any(|line| line == "scripts: per-boot/hello: would be run"));
+}
