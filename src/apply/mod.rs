@@ -34,6 +34,7 @@ mod ssh_keys;
 mod sshd;
 mod sudo;
 mod users;
+mod waagent;
 
 use crate::error::{Error, Kind, Result, Rule};
 use crate::facts::{Facts, InstanceId};
@@ -200,6 +201,7 @@ pub const MODULES: &[Module] = &[
     module!(sshd),
     module!(ssh_host_keys),
     module!(custom_data),
+    module!(waagent),
     module!(labels),
 ];
 

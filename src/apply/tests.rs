@@ -527,6 +527,78 @@ fn a_system_account_is_the_administrator_only_where_the_configuration_allows_it(
     assert!(image.converge("users").is_err(), "nobody owns nothing, whatever is configured");
 }
 
+/// Debian with waagent in it.
+fn with_waagent(conf: &str) -> Image {
+    let mut image = Image::configured(conf);
+    image.root.put("usr/sbin/waagent", "#!/usr/bin/python3\n");
+    image
+}
+
+#[test]
+fn waagent_finds_that_this_vm_is_provisioned() {
+    let mut image = with_waagent("");
+    image.all();
+    assert_eq!(image.text("var/lib/waagent/provisioned"), ID);
+    let document = image.text("var/lib/waagent/ovf-env.xml");
+    assert!(document.contains("<wa:UserName>ops</wa:UserName>") && !document.contains(HASH), "{document}");
+    assert!(document.contains("<wa:UserPassword>*</wa:UserPassword>"));
+    assert_eq!(image.root.owner("var/lib/waagent").unwrap(), Owner::root(0o700));
+    assert_eq!(image.root.owner("var/lib/waagent/ovf-env.xml").unwrap(), Owner::root(0o600));
+    assert!(image.root.text("var/lib/waagent/disable_agent").is_none());
+    assert_eq!(image.check("waagent").unwrap(), State::Satisfied);
+
+    let mut image = Image::debian();
+    image.all();
+    assert!(!image.root.dump().contains_key("var/lib/waagent"), "nobody would read it");
+}
+
+#[test]
+fn waagents_own_state_is_left_to_it() {
+    let mut image = with_waagent("Lib.Dir=/opt/agent/state\n");
+    image
+        .root
+        .put("opt/agent/state/provisioned", "i-template")
+        .put("opt/agent/state/disable_agent", "by hand");
+    image.all();
+    // It clears what it kept of the other VM when it finds that name.
+    assert_eq!(image.text("opt/agent/state/provisioned"), "i-template");
+    assert_eq!(image.text("opt/agent/state/disable_agent"), "by hand");
+    assert!(image.text("opt/agent/state/ovf-env.xml").contains("<wa:UserName>ops<"));
+}
+
+#[test]
+fn a_platform_without_extensions_gets_none() {
+    let mut image = with_waagent("");
+    image.facts.wants_guest_agent = fact(false);
+    image.all();
+    assert_eq!(image.text("var/lib/waagent/disable_agent"), "");
+    assert!(image.text("var/lib/waagent/ovf-env.xml").contains("ProvisionGuestAgent>false<"));
+}
+
+#[test]
+fn every_power_cut_in_the_handover_to_waagent_converges() {
+    let run = |n: Option<u64>, keep_names| {
+        let mut image = with_waagent("");
+        image.facts.wants_guest_agent = fact(false);
+        image.root.power_on(true);
+        let before = image.root.changes();
+        if let Some(n) = n {
+            image.root.cut_power_at(n);
+            assert!(image.converge("waagent").is_err());
+            image.root.power_on(keep_names);
+        }
+        image.converge("waagent").unwrap();
+        (image.root.dump(), image.root.changes() - before)
+    };
+    let (whole, changes) = run(None, true);
+    assert!(changes > 8);
+    for n in 1..=changes {
+        for keep_names in [false, true] {
+            assert_eq!(run(Some(n), keep_names).0, whole, "cut at {n}");
+        }
+    }
+}
+
 /// What ssh-keygen was told, and whether the image's key is still there.
 fn host_keys(conf: &str, more: &[(&str, &str)]) -> (Vec<String>, bool) {
     let mut image = Image::configured(conf);
