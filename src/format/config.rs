@@ -411,6 +411,22 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_documented_with_its_defaults() {
+        let page = include_str!("../../docs/configuration.md");
+        for key in KEYS {
+            let row = page.lines().find(|line| line.starts_with(&std::format!("| `{}` |", key.name)));
+            let mut cells = row.unwrap_or_else(|| panic!("no row for {}", key.name)).split(" | ").skip(2);
+            for is_waagents in [false, true] {
+                let default =
+                    Some(key.default(is_waagents)).filter(|text| !text.is_empty()).unwrap_or("None");
+                assert_eq!(cells.next().unwrap(), std::format!("`{default}`"), "{}", key.name);
+            }
+        }
+        let rows = page.lines().filter(|line| line.starts_with("| `") && line.contains('.'));
+        assert_eq!(rows.count(), KEYS.len());
+    }
+
+    #[test]
     fn a_later_file_counts_and_none_takes_back() {
         let (mut config, _) = config_of(false, b"ResourceDisk.MountPoint=/a\nResourceDisk.SwapSizeMB=8\n");
         config.read(

@@ -126,10 +126,10 @@ pub const TABLE: &[Group] = &[
         paths: "etc/shadow",
     },
     Group {
-        why: "the agent's logs and units",
+        why: "the agents' logs and units",
         when: always,
         action: Action::Remove,
-        paths: "%L/* var/log/waagent.log lib/systemd/system/ *agent-network-setup.service azure.slice \
+        paths: "%L/* var/log/waagent.log var/log/preroot-scripts.log lib/systemd/system/ *agent-network-setup.service azure.slice \
                 azure-vmextensions*.slice azure-walinuxagent-logcollector.slice walinuxagent.service.d/1*-*.conf \
                 waagent.service.d/1*-*.conf",
     },

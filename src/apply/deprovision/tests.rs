@@ -351,8 +351,13 @@ fn more_names_than_a_buffer_holds_all_go() {
 
 #[test]
 fn the_table_is_written_as_it_is_read() {
+    let page = include_str!("../../../docs/deprovision.md");
     for group in TABLE.iter().chain(LAST) {
-        assert!(!group.why.is_empty());
+        assert!(page.contains(&std::format!("\n| {} | ", group.why)), "no row in docs: {}", group.why);
+        let names = group.paths.split(' ').filter(|word| !word.ends_with('/') && !word.starts_with('%'));
+        for name in names {
+            assert!(page.contains(&std::format!("{}`", name.replace('@', "USER"))), "not in docs: {name}");
+        }
         for word in group.paths.split(' ').filter(|_| !group.paths.is_empty()) {
             let is_path = !word.is_empty() && (word == "/" || !word.starts_with('/'));
             assert!(is_path && !word.contains("//") && !word.contains(".."), "{word:?}");
