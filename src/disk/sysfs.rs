@@ -28,8 +28,28 @@ pub fn exists(host: &mut dyn Dir, name: &str) -> bool {
 }
 
 /// Text of an attribute of a block device.
-fn attribute<'b>(host: &mut dyn Dir, name: &str, file: &str, buf: &'b mut [u8]) -> Result<&'b str> {
-    let length = host.read(&join(&[CLASS, name, "/", file])?, buf)?;
+///
+/// # Errors
+/// `Os`, `TooMany`.
+pub fn attribute<'b>(host: &mut dyn Dir, name: &str, file: &str, buf: &'b mut [u8]) -> Result<&'b str> {
+    text_of(host, &join(&[CLASS, name, "/", file])?, buf)
+}
+
+/// Text of an attribute of the device at `device`, a path below `sys/`.
+///
+/// # Errors
+/// `Os`, `TooMany`.
+pub fn device_attribute<'b>(
+    host: &mut dyn Dir,
+    device: &str,
+    file: &str,
+    buf: &'b mut [u8],
+) -> Result<&'b str> {
+    text_of(host, &join(&["sys/", device, "/", file])?, buf)
+}
+
+fn text_of<'b>(host: &mut dyn Dir, path: &str, buf: &'b mut [u8]) -> Result<&'b str> {
+    let length = host.read(path, buf)?;
     let text = buf.get(..length).and_then(|text| core::str::from_utf8(text).ok());
     Ok(text.unwrap_or_default().trim_ascii())
 }
@@ -75,13 +95,20 @@ pub fn has_any(host: &mut dyn Dir, name: &str, entry: &str) -> bool {
 
 /// True when the kernel has any partition of a disk.
 pub fn has_partitions(host: &mut dyn Dir, disk: &str) -> bool {
-    let mut found = false;
-    let Ok(path) = join(&[CLASS, disk]) else { return false };
-    let _ = host.list(&path, &mut |entry, _| {
-        found |= entry.len() > disk.len() && entry.starts_with(disk);
-        !found
-    });
-    found
+    partitions(host, disk).is_ok_and(|count| count > 0)
+}
+
+/// How many partitions of a disk the kernel has.
+///
+/// # Errors
+/// `Os`.
+pub fn partitions(host: &mut dyn Dir, disk: &str) -> Result<usize> {
+    let mut count = 0_usize;
+    host.list(&join(&[CLASS, disk])?, &mut |entry, _| {
+        count = count.saturating_add(usize::from(entry.len() > disk.len() && entry.starts_with(disk)));
+        true
+    })?;
+    Ok(count)
 }
 
 /// What a device is made of, when it is not simply a disk or a partition of one.
@@ -109,8 +136,16 @@ pub fn stacked(host: &mut dyn Dir, name: &str) -> Option<&'static Rule> {
 /// `Os`, `Malformed`.
 pub fn disk_of(host: &mut dyn Dir, partition: &str) -> Result<DeviceName> {
     let mut buf = [0; 512];
-    let link = read_link(host, &join(&[CLASS, partition])?, &mut buf)?;
+    let link = link(host, partition, &mut buf)?;
     device_name(link.rsplit('/').nth(1).unwrap_or_default())
+}
+
+/// Where a device's directory is: `../../devices/...`.
+///
+/// # Errors
+/// `Os`.
+pub fn link<'b>(host: &mut dyn Dir, name: &str, buf: &'b mut [u8]) -> Result<&'b str> {
+    read_link(host, &join(&[CLASS, name])?, buf)
 }
 
 /// The device of a `st_dev`; `None` when it is no block device (btrfs, overlay, tmpfs).

@@ -286,6 +286,18 @@ pub trait Disks {
     /// # Errors
     /// `Os`.
     fn add_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()>;
+    /// True when nobody uses the disk or a part of it: no mount, no swap, no device made of it. The kernel's own
+    /// answer (`O_EXCL` on a block device, block/bdev.c).
+    ///
+    /// # Errors
+    /// As `open_read`.
+    fn is_free(&mut self, name: &str) -> Result<bool>;
+    /// What the maker of an NVMe namespace says of it, into `buf`: the vendor's part of its identify data, up to
+    /// the first NUL (NVMe base specification, Identify Namespace, bytes 384 on). Empty: nothing.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn namespace_text(&mut self, name: &str, buf: &mut [u8]) -> Result<usize>;
     /// CDROM_DRIVE_STATUS.
     ///
     /// # Errors

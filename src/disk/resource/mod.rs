@@ -5,7 +5,11 @@
 //! bytes say that it is fresh, and only both together allow a file system to be made. Agents that asked for less
 //! have formatted data disks (WALinuxAgent#900).
 
+mod observe;
+
 use crate::format::root_arg::DeviceName;
+
+pub use observe::{IDENTITY, LABEL, TemporaryDisks, identity, observe};
 
 /// What its place in the machine says of a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,3 +114,6 @@ fn decide(disk: &DiskFacts) -> Choice<'_> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod machine;

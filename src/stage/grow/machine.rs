@@ -291,6 +291,12 @@ impl Disks for Drive {
             Some(_) => Err(os!("BLKPG", Errno::BUSY)),
         }
     }
+    fn is_free(&mut self, _: &str) -> Result<bool> {
+        panic!()
+    }
+    fn namespace_text(&mut self, _: &str, _: &mut [u8]) -> Result<usize> {
+        panic!()
+    }
     fn drive_status(&mut self, _: &str) -> Result<DriveStatus> {
         Err(os!("drive", Errno::INVAL))
     }

@@ -145,6 +145,12 @@ impl Disks for Shared {
     fn add_partition(&mut self, _: &str, _: KernelPartition) -> Result<()> {
         panic!()
     }
+    fn is_free(&mut self, _: &str) -> Result<bool> {
+        panic!()
+    }
+    fn namespace_text(&mut self, _: &str, _: &mut [u8]) -> Result<usize> {
+        panic!()
+    }
     fn drive_status(&mut self, name: &str) -> Result<DriveStatus> {
         let stage = self.0.borrow();
         Ok(stage.drives.get(name).ok_or(os!("open block device", Errno::NOENT))?.status)

@@ -84,6 +84,10 @@ pub struct FakeDisk {
     pub fail_at: Option<usize>,
     /// Partitions told to the kernel.
     pub partitions: BTreeMap<u32, KernelPartition>,
+    /// Mounted, or held in another way.
+    pub in_use: bool,
+    /// The vendor's part of an NVMe namespace's identify data; `None`: it is no NVMe.
+    pub namespace_text: Option<String>,
 }
 
 impl FakeDisk {
@@ -176,6 +180,14 @@ impl Disks for FakeDisks {
         }
         known.insert(partition.number, partition);
         Ok(())
+    }
+    fn is_free(&mut self, name: &str) -> Result<bool> {
+        self.get(name).map(|disk| !disk.in_use)
+    }
+    fn namespace_text(&mut self, name: &str, buf: &mut [u8]) -> Result<usize> {
+        let text = self.get(name)?.namespace_text.clone().ok_or(os!("identify", Errno::INVAL))?;
+        buf[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(text.len())
     }
     fn drive_status(&mut self, name: &str) -> Result<DriveStatus> {
         Ok(self.get(name)?.status.unwrap_or(DriveStatus::NoInfo))

@@ -51,6 +51,31 @@ struct ArgumentRaw<'a> {
     data: &'a PartitionRaw,
 }
 
+/// NVME_IOCTL_ID, NVME_IOCTL_ADMIN_CMD (include/uapi/linux/nvme_ioctl.h).
+const NAMESPACE_ID: u32 = 0x4E40;
+const ADMIN_COMMAND: u32 = 0xC048_4E41;
+/// Bytes of Identify Namespace, and where the vendor's part of them begins.
+const IDENTIFY_BYTES: usize = 4096;
+const VENDOR_PART: usize = 384;
+
+/// `struct nvme_passthru_cmd`.
+#[repr(C)]
+#[derive(Default)]
+struct NvmeCommandRaw {
+    opcode: u8,
+    flags: u8,
+    reserved: u16,
+    namespace: u32,
+    words_2_3: [u32; 2],
+    metadata: u64,
+    address: u64,
+    metadata_length: u32,
+    length: u32,
+    words_10_15: [u32; 6],
+    timeout_ms: u32,
+    result: u32,
+}
+
 /// The block devices of the running kernel.
 #[derive(Clone, Copy, Default)]
 pub struct LinuxDisks;
@@ -236,6 +261,29 @@ fn blkpg(disk: &str, operation: i32, partition: KernelPartition) -> Result<()> {
     told.map_err(|code| os!(WHAT, errno(code)))
 }
 
+/// Identify Namespace (opcode 6, CNS 0) of the namespace the device is of.
+fn identify(name: &str, data: &mut [u8; IDENTIFY_BYTES]) -> Result<()> {
+    const WHAT: &str = "identify an NVMe namespace";
+    let file = open(name, OFlags::RDONLY)?;
+    let id = ioctl_number(&file, NAMESPACE_ID, 0).map_err(|errno| os!(WHAT, errno))?;
+    let mut command = NvmeCommandRaw {
+        opcode: 6,
+        namespace: u32::try_from(id).map_err(|_| os!(WHAT, Errno::INVAL))?,
+        address: data.as_mut_ptr().expose_provenance() as u64,
+        length: IDENTIFY_BYTES as u32,
+        ..NvmeCommandRaw::default()
+    };
+    // SAFETY: NVME_IOCTL_ADMIN_CMD reads and writes a `struct nvme_passthru_cmd`, and `length` bytes at the address
+    // in it, which are `data`'s.
+    let told = unsafe {
+        rustix::ioctl::ioctl(
+            &file,
+            rustix::ioctl::Updater::<{ ADMIN_COMMAND }, NvmeCommandRaw>::new(&mut command),
+        )
+    };
+    told.map_err(|code| os!(WHAT, errno(code)))
+}
+
 fn drive_status(file: &OwnedFd) -> Result<DriveStatus> {
     match ioctl_number(file, DRIVE_STATUS, CURRENT_SLOT) {
         Ok(1) => Ok(DriveStatus::NoDisc),
@@ -262,6 +310,25 @@ impl Disks for LinuxDisks {
 
     fn add_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()> {
         blkpg(disk, ADD_PARTITION, partition)
+    }
+
+    fn is_free(&mut self, name: &str) -> Result<bool> {
+        match open(name, OFlags::RDONLY | OFlags::EXCL) {
+            Ok(_) => Ok(true),
+            Err(error) if error.errno() == Some(Errno::BUSY) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn namespace_text(&mut self, name: &str, buf: &mut [u8]) -> Result<usize> {
+        let mut data = [0; IDENTIFY_BYTES];
+        identify(name, &mut data)?;
+        let text = data.split_at(VENDOR_PART).1.split(|byte| *byte == 0).next().unwrap_or_default();
+        let length = text.len().min(buf.len());
+        for (to, from) in buf.iter_mut().zip(text) {
+            *to = *from;
+        }
+        Ok(length)
     }
 
     fn drive_status(&mut self, name: &str) -> Result<DriveStatus> {
@@ -298,7 +365,7 @@ fn eject_now(name: &str) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::{ArgumentRaw, LinuxDisks, PartitionRaw};
+    use super::{ArgumentRaw, LinuxDisks, NvmeCommandRaw, PartitionRaw};
     use crate::error::Errno;
     use crate::sys::Disks;
 
@@ -307,6 +374,7 @@ mod tests {
     fn the_kernels_structures_have_its_sizes() {
         assert_eq!(size_of::<PartitionRaw>(), 152);
         assert_eq!(size_of::<ArgumentRaw<'_>>(), 24);
+        assert_eq!(size_of::<NvmeCommandRaw>(), (super::ADMIN_COMMAND >> 16 & 0x3FFF) as usize);
     }
 
     #[test]
@@ -315,5 +383,6 @@ mod tests {
         let mut open = |name: &str| disks.open_read(name, &mut |_| Ok(())).unwrap_err();
         assert_eq!(open("../../dev/null").errno(), Some(Errno::INVAL));
         assert!(open("sdzz99").is_not_found());
+        assert!(disks.is_free("sdzz99").unwrap_err().is_not_found());
     }
 }
