@@ -23,6 +23,8 @@ pub enum Verb {
     Scripts,
     /// Tell the platform.
     Report,
+    /// The temporary disk of this boot.
+    ResourceDisk,
     /// What happened.
     Status,
     /// How long it took.
@@ -56,6 +58,7 @@ impl Verb {
             Self::Apply => "apply",
             Self::Scripts => "scripts",
             Self::Report => "report",
+            Self::ResourceDisk => "resource-disk",
             Self::Status => "status",
             Self::Timeline => "timeline",
             Self::Show => "show",
@@ -165,6 +168,7 @@ fn verb_of(word: &str) -> Option<Verb> {
         "apply" => Verb::Apply,
         "scripts" => Verb::Scripts,
         "report" => Verb::Report,
+        "resource-disk" => Verb::ResourceDisk,
         "status" => Verb::Status,
         "timeline" => Verb::Timeline,
         "show" => Verb::Show,

@@ -28,6 +28,7 @@ mod hosts;
 mod labels;
 mod password;
 pub mod replace;
+pub mod resource_disk;
 mod root_password;
 mod ssh_host_keys;
 mod ssh_keys;
@@ -42,7 +43,7 @@ use crate::format::config::Config;
 use crate::format::text::{PathText, join};
 use crate::limits;
 use crate::seed;
-use crate::sys::{Dir, System};
+use crate::sys::{Dir, Disks, System};
 
 /// A part of the system by its name in errors, with what may go wrong with it.
 #[derive(Debug)]
@@ -116,6 +117,10 @@ pub struct Root<'a> {
     pub dir: &'a mut dyn Dir,
     /// `/run/preroot`.
     pub run: &'a mut dyn Dir,
+    /// `/` of the running system: `sys/`, `proc/`.
+    pub host: &'a mut dyn Dir,
+    /// Block devices.
+    pub disks: &'a mut dyn Disks,
     /// The kernel, and programs of the image.
     pub system: &'a mut dyn System,
     /// Where `dir` is mounted, absolute; `/` is the running system.
@@ -150,6 +155,22 @@ impl Root<'_> {
     #[must_use]
     pub fn day(&self) -> Option<u32> {
         u32::try_from(self.wall_s.div_euclid(86_400)).ok().filter(|day| *day > 0)
+    }
+
+    /// Runs the first of these programs that the image has, with these words behind its name; `failed` is what its
+    /// refusal means.
+    fn call_program(
+        &mut self,
+        paths: &[&'static str],
+        words: &[&str],
+        object: &'static Object,
+        failed: &'static Rule,
+    ) -> Result<()> {
+        let mut argv = heapless::Vec::<&str, 16>::new();
+        // As a shell says it.
+        let _ = argv.push(self.program(paths).ok_or(failed.at(127))?);
+        argv.extend_from_slice(words).map_err(|_| too_many!("command line words", 16))?;
+        run_of_image(self.system, self.path, &argv, object, failed)
     }
 
     /// The first of these programs that the image has.

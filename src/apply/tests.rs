@@ -5,7 +5,7 @@ use crate::error::{Errno, Kind};
 use crate::facts::{Fact, Facts, Hostname, InstanceId, PasswordHash, Provenance, SshKey, SshKeys, UserName};
 use crate::format::config::Config;
 use crate::sys::Owner;
-use crate::sys::fake::{FakeDir, FakeSystem};
+use crate::sys::fake::{FakeDir, FakeDisks, FakeSystem};
 use std::boxed::Box;
 use std::string::String;
 use std::vec::Vec;
@@ -20,6 +20,8 @@ const DAY: i64 = 20_000;
 struct Image {
     root: FakeDir,
     run: FakeDir,
+    host: FakeDir,
+    disks: FakeDisks,
     system: FakeSystem,
     config: Config,
     id: InstanceId,
@@ -65,8 +67,11 @@ impl Image {
         system.programs.insert("/usr/sbin/visudo".into(), 0);
         let mut run = FakeDir::default();
         run.put("seed/custom-data", "#!/bin/sh\n");
+        let mut host = FakeDir::default();
+        host.put_dir("sys/class/block");
         let (config, id) = (Config::new(false), InstanceId::parse(ID).unwrap());
-        Self { root, run, system, config, id, facts: Self::facts() }
+        let disks = FakeDisks::default();
+        Self { root, run, host, disks, system, config, id, facts: Self::facts() }
     }
 
     fn facts() -> Box<Facts> {
@@ -88,6 +93,8 @@ impl Image {
         let mut root = Root {
             dir: &mut self.root,
             run: &mut self.run,
+            host: &mut self.host,
+            disks: &mut self.disks,
             system: &mut self.system,
             path: "/",
             seed: SeedPlace::Run("seed"),
@@ -130,7 +137,8 @@ impl Image {
 
 #[test]
 fn every_module_file_has_a_row() {
-    let shared = ["mod", "tests", "replace", "account", "home", "deprovision"];
+    // The resource disk has a stage of its own.
+    let shared = ["mod", "tests", "replace", "account", "home", "deprovision", "resource_disk"];
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/apply");
     let mut files: Vec<String> = (std::fs::read_dir(folder).unwrap())
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().into())
@@ -711,6 +719,8 @@ fn the_real_kernel_ends_in_the_same_tree() {
         let mut root = Root {
             dir: &mut real,
             run: &mut second.run,
+            host: &mut second.host,
+            disks: &mut second.disks,
             system: &mut second.system,
             path: "/",
             seed: SeedPlace::Run("seed"),

@@ -152,6 +152,9 @@ keys! {
     resource_disk_format: Switch = "ResourceDisk.Format", "n y";
     /// With this file system.
     resource_disk_file_system: FileSystem = "ResourceDisk.Filesystem", "ext3 ext4";
+    /// A disk below this component of its sysfs path (`0000:00:1e.0`) is the resource disk too; an NVMe disk there is a
+    /// local one. For machines whose places preroot does not know; empty for none.
+    resource_disk_place: Word = "ResourceDisk.Place", "None None";
     /// Here.
     resource_disk_mount_point: Path = "ResourceDisk.MountPoint", "/mnt/resource /mnt/resource";
     /// With these options of mount(8), separated by commas; empty for none.

@@ -27,6 +27,7 @@ const MAX_INDEX_BLOCKS: u64 = 16;
 
 const ATTRIBUTE_LIST: u32 = 0x20;
 const VOLUME_NAME: u32 = 0x60;
+const VOLUME_INFORMATION: u32 = 0x70;
 const INDEX_ROOT: u32 = 0x90;
 const INDEX_ALLOCATION: u32 = 0xA0;
 const END: u32 = 0xFFFF_FFFF;
@@ -46,6 +47,8 @@ pub enum Found {
     OtherLabel,
     /// NTFS of that label with at least one name in its root directory that is not among the known ones.
     Files,
+    /// NTFS of that label, marked as in use: its journal may know of files that no directory names yet.
+    Dirty,
     /// NTFS of that label, and nothing in its root directory but known names.
     Untouched,
 }
@@ -72,12 +75,23 @@ pub fn examine(device: &mut dyn ReadAt, label: &str, known: &[&str], scratch: &m
     if !is_text(name, label) {
         return Ok(Found::OtherLabel);
     }
+    if is_dirty(record)? {
+        return Ok(Found::Dirty);
+    }
     read_record(device, &shape, ROOT, record)?;
     let mut names = Names { known, short: 0, long: 0, has_others: false };
     if list_root(device, &shape, record, block, &mut names)? && names.are_known() {
         return Ok(Found::Untouched);
     }
     Ok(Found::Files)
+}
+
+/// What chkdsk and mount(8) heed.
+fn is_dirty(volume: &[u8]) -> Result<bool> {
+    const DIRTY: u16 = 1;
+    let broken = malformed!(WHAT, "$VOLUME_INFORMATION", 0);
+    let flags = le16(resident(find(volume, VOLUME_INFORMATION, "")?.ok_or(broken)?)?, 10);
+    Ok(flags.ok_or(broken)? & DIRTY != 0)
 }
 
 /// Sizes and places of a volume.
@@ -362,6 +376,25 @@ mod tests {
         assert_eq!(look(&[], KNOWN), Ok(Found::Other));
         assert_eq!(look(&[0; 4096], KNOWN), Ok(Found::Other));
         assert_eq!(look(&image("ntfs-fresh"), &KNOWN[..2]), Ok(Found::Files), "each known name counts");
+    }
+
+    #[test]
+    fn a_volume_in_use_is_not_fresh() {
+        for name in ["ntfs-fresh", "ntfs-empty-512", "ntfs-fresh-64k"] {
+            let whole = image(name);
+            let mut dirty = 0;
+            // $VOLUME_INFORMATION: type, 24 bytes in the record, 12 of value; version 3.1 and no flag at its end.
+            for at in 0..whole.len() - 0x30 {
+                if whole[at..at + 4] == [0x70, 0, 0, 0] && whole[at + 0x20..at + 0x24] == [3, 1, 0, 0] {
+                    let mut image = whole.clone();
+                    image[at + 0x22] = 1;
+                    dirty += usize::from(look(&image, KNOWN) == Ok(Found::Dirty));
+                    image[at + 0x22] = 2;
+                    assert_eq!(look(&image, KNOWN), Ok(Found::Untouched), "{name}: another flag");
+                }
+            }
+            assert_eq!(dirty, 1, "{name}");
+        }
     }
 
     #[test]

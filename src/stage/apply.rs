@@ -266,6 +266,8 @@ impl Story<'_, '_> {
         let mut root = Root {
             dir: self.kernel.root,
             run: self.kernel.run,
+            host: self.kernel.host,
+            disks: self.kernel.disks,
             system: self.kernel.system,
             path: self.root_path,
             seed: place,

@@ -14,6 +14,7 @@ pub mod online;
 mod outcomes;
 mod persist;
 pub mod report;
+mod resource_disk;
 mod scripts;
 mod serial_console;
 mod show;
@@ -49,6 +50,7 @@ in the real root:
   apply                  make this system what the seed says
   report [--early] [--failed REASON]
                          tell the platform: Ready, or why not
+  resource-disk          format the temporary disk if it is fresh; mount it, make its swap
   scripts                run the image's scripts that are due, and customData if it is to run
 for people:
   status [--wait] [--json], timeline, show, version, help
@@ -159,6 +161,7 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
         Verb::Grow => grow_root(kernel, &mut scratch.bytes, command),
         Verb::Persist => persist::run(kernel, &mut scratch.bytes, command.root),
         Verb::Apply => apply::run(kernel, &mut scratch.facts, &mut scratch.bytes, command),
+        Verb::ResourceDisk => resource_disk::run(kernel, &mut scratch.bytes, command),
         Verb::Scripts => scripts::run(kernel, &mut scratch.bytes, command.root, command.dry_run),
         Verb::Report => report::run(kernel, &mut scratch.net, &mut scratch.bytes, command),
         // Told apart by `run` before they come here.

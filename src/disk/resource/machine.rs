@@ -1,10 +1,10 @@
 //! Machines with any disks, as sysfs and the disks themselves show them: the whole way from bytes to decision.
 
-use super::{Choice, IDENTITY, LABEL, choose, identity, observe};
+use super::{Choice, LABEL, choose, identity, observe};
 use crate::error::{Errno, Result};
 use crate::format::ReadAt;
 use crate::format::media::image;
-use crate::sys::fake::FakeDir;
+use crate::sys::fake::{FakeDir, FakeDisk, FakeDisks};
 use crate::sys::{Block, Disks, DriveStatus, Ejected, KernelPartition};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_oneof, proptest};
 use std::collections::BTreeMap;
@@ -26,7 +26,12 @@ enum At {
     NvmeSaysRemote,
     NvmeRemote,
     NvmeUnreadable,
+    NvmeNamed,
+    VirtioNamed,
 }
+
+/// The place that this image's maker named.
+const NAMED: &str = "0000:00:1e.0";
 
 /// What is on the part of it that counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,14 +110,19 @@ fn content(on: On) -> Vec<u8> {
 
 impl Spec {
     fn is_nvme(self) -> bool {
-        use At::{NvmeLocal, NvmeRemote, NvmeSaysRemote, NvmeSilentLocal, NvmeUnreadable};
-        matches!(self.at, NvmeLocal | NvmeRemote | NvmeSaysRemote | NvmeSilentLocal | NvmeUnreadable)
+        use At::{NvmeLocal, NvmeNamed, NvmeRemote, NvmeSaysRemote, NvmeSilentLocal, NvmeUnreadable};
+        let all = [NvmeLocal, NvmeNamed, NvmeRemote, NvmeSaysRemote, NvmeSilentLocal, NvmeUnreadable];
+        all.contains(&self.at)
+    }
+
+    fn is_resource(self) -> bool {
+        matches!(self.at, At::Gen1Resource | At::Gen2Lun(1) | At::VirtioNamed)
     }
 
     fn name(self, n: usize) -> String {
         let letter = char::from(b'a' + n as u8);
         match self.at {
-            At::Virtio => std::format!("vd{letter}"),
+            At::Virtio | At::VirtioNamed => std::format!("vd{letter}"),
             At::Loop => std::format!("loop{n}"),
             _ if self.is_nvme() => std::format!("nvme{n}n1"),
             _ => std::format!("sd{letter}"),
@@ -128,6 +138,8 @@ impl Spec {
             At::Gen2Lun(lun) => scsi("f8b3781a-1e82-4818-a1c3-63d806ec15bb", lun),
             At::DataLun(lun) => scsi("f8b3781b-1e82-4818-a1c3-63d806ec15bb", lun),
             At::Virtio => std::format!("devices/pci0000:00/0000:00:0{n}.0/virtio{n}"),
+            At::VirtioNamed => std::format!("devices/pci0000:00/{NAMED}/0000:01:0{n}.0/virtio{n}"),
+            At::NvmeNamed => std::format!("devices/pci0000:00/{NAMED}/0000:01:0{n}.0/nvme/nvme{n}"),
             At::Loop => "devices/virtual".to_string(),
             _ => std::format!("devices/pci0000:00/0000:00:0{n}.0/nvme/nvme{n}"),
         }
@@ -135,8 +147,8 @@ impl Spec {
 
     /// By what the specification says, not by what the code sees.
     fn may_be_formatted(self, others_in_place: usize) -> bool {
-        let resource = matches!(self.at, At::Gen1Resource | At::Gen2Lun(1)) && others_in_place == 0;
-        let local = matches!(self.at, At::NvmeLocal | At::NvmeSilentLocal);
+        let resource = self.is_resource() && others_in_place == 0;
+        let local = matches!(self.at, At::NvmeLocal | At::NvmeSilentLocal | At::NvmeNamed);
         let one_volume = match self.partitions {
             0 | 1 => true,
             2 => self.first_is_small,
@@ -188,7 +200,7 @@ impl Machine {
             host.put(&std::format!("sys/{above}/device_id"), std::format!("{{{id}}}\n"));
         }
         if spec.is_nvme() {
-            let is_remote = spec.at == At::NvmeRemote;
+            let is_remote = matches!(spec.at, At::NvmeRemote | At::NvmeNamed);
             let model =
                 if is_remote { "MSFT NVMe Accelerator v1.0" } else { "Microsoft NVMe Direct Disk v2" };
             host.put(&std::format!("sys/{device}/model"), std::format!("{model}      \n"));
@@ -203,7 +215,7 @@ impl Machine {
             self.specs.insert(part, spec);
         }
         if spec.begun {
-            self.begun = identity(&mut self.host, &name, &mut [0; IDENTITY]).unwrap().to_string();
+            self.begun = identity(&mut self.host, &mut FakeDisks::default(), &name).unwrap().to_string();
         }
         self.specs.insert(name, spec);
     }
@@ -271,6 +283,8 @@ fn spec() -> impl Strategy<Value = Spec> {
         Just(At::NvmeSaysRemote),
         Just(At::NvmeRemote),
         Just(At::NvmeUnreadable),
+        Just(At::NvmeNamed),
+        Just(At::VirtioNamed),
     ];
     let on = (0..ALL_ON.len()).prop_map(|n| ALL_ON[n]);
     let often_one = prop_oneof![Just(1_u8), 0_u8..4];
@@ -298,13 +312,13 @@ proptest! {
         let specs: Vec<Spec> = specs.iter().enumerate().map(|(n, spec)| of(n, spec)).collect();
         let mut machine = Machine::new(&specs);
         let (mut host, begun) = (core::mem::take(&mut machine.host), machine.begun.clone());
-        let found = observe(&mut host, &mut machine, &begun, &mut std::vec![0; 16 * 1024]).unwrap();
-        let in_place = specs.iter().filter(|spec| matches!(spec.at, At::Gen1Resource | At::Gen2Lun(1))).count();
+        let found = observe(&mut host, &mut machine, NAMED, &begun, &mut std::vec![0; 16 * 1024]).unwrap();
+        let in_place = specs.iter().filter(|spec| spec.is_resource()).count();
         match choose(&found) {
             Choice::Format(disk) => {
                 let spec = machine.specs[disk.name.as_str()];
-                let is_resource = matches!(spec.at, At::Gen1Resource | At::Gen2Lun(1));
-                prop_assert!(spec.may_be_formatted(in_place - usize::from(is_resource)), "{spec:?}");
+                let others = in_place - usize::from(spec.is_resource());
+                prop_assert!(spec.may_be_formatted(others), "{spec:?}");
                 prop_assert!(machine.specs.contains_key(disk.target.as_str()));
             }
             Choice::Mount(disk) => {
@@ -322,6 +336,32 @@ proptest! {
 }
 
 #[test]
+fn without_a_world_wide_id_the_partition_table_s_number_tells_a_disk_from_the_next() {
+    let mut host = FakeDir::default();
+    host.put("sys/class/block/sdb/sdb1/partition", "1\n");
+    let number = |table: &[(usize, &[u8])], host: &mut FakeDir| {
+        let mut bytes = std::vec![0; 4096];
+        for (at, part) in table {
+            bytes[*at..*at + part.len()].copy_from_slice(part);
+        }
+        let mut disks = FakeDisks::default();
+        disks.disks.insert("sdb".to_string(), FakeDisk::new(bytes));
+        identity(host, &mut disks, "sdb").map(|text| text.to_string())
+    };
+    let mbr: (usize, &[u8]) = (440, &[1, 2, 3, 0xA4]);
+    assert_eq!(number(&[], &mut host), None);
+    assert_eq!(number(&[mbr], &mut host).unwrap(), "010203a4");
+    let guid = number(&[(512, b"EFI PART"), (568, b"0123456789abcdef")], &mut host).unwrap();
+    assert_eq!(guid, "0000000030313233343536373839616263646566");
+    host.put("sys/class/block/sdb/device/wwid", "naa.60022480\n");
+    assert_eq!(number(&[mbr], &mut host).unwrap(), "naa.60022480");
+    // A disk without partitions: its first sector is the file system's.
+    let mut bare = FakeDir::default();
+    bare.put("sys/class/block/sdb/size", "8\n");
+    assert_eq!(number(&[mbr], &mut bare), None);
+}
+
+#[test]
 fn each_generation_s_fresh_disk_is_taken() {
     let spec =
         |at, on, partitions| Spec { at, on, partitions, first_is_small: true, in_use: false, begun: false };
@@ -334,7 +374,7 @@ fn each_generation_s_fresh_disk_is_taken() {
     ] {
         let mut machine = Machine::new(&[spec(At::Gen2Lun(0), On::Ext4, 3), fresh]);
         let mut host = core::mem::take(&mut machine.host);
-        let found = observe(&mut host, &mut machine, "", &mut std::vec![0; 16 * 1024]).unwrap();
+        let found = observe(&mut host, &mut machine, NAMED, "", &mut std::vec![0; 16 * 1024]).unwrap();
         assert!(matches!(choose(&found), Choice::Format(disk) if disk.target == target), "{fresh:?}");
     }
 }

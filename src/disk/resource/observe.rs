@@ -8,6 +8,7 @@ use crate::format::ReadAt;
 use crate::format::ntfs::{self, Found};
 use crate::format::root_arg::DeviceName;
 use crate::format::superblock::{self, FileSystem};
+use crate::format::text::{Out, PathText};
 use crate::sys::{Dir, Disks};
 
 /// The label of what we make; xfs takes 12 bytes.
@@ -32,14 +33,16 @@ const NAMES: usize = 4096;
 /// Disks in places for temporary ones; the largest sizes have ten local NVMe.
 pub type TemporaryDisks = heapless::Vec<DiskFacts, 16>;
 
-/// Looks at all disks. `begun` is what [`identity`] gave of a disk that we began to format, or empty. `scratch`
-/// holds at least 16 KiB.
+/// Looks at all disks. `place` is a component of sysfs paths that the image's maker named, or empty; `begun` is what
+/// [`identity`] gave of a disk that we began to format, or empty. `scratch` holds at least 16 KiB.
 ///
 /// # Errors
 /// `Os`, `TooMany`; a disk that cannot be read is [`Contents::Unknown`].
+#[inline(never)]
 pub fn observe(
     host: &mut dyn Dir,
     disks: &mut dyn Disks,
+    place: &str,
     begun: &str,
     scratch: &mut [u8],
 ) -> Result<TemporaryDisks> {
@@ -50,13 +53,13 @@ pub fn observe(
         if sysfs::partition_number(host, name).is_some() {
             continue;
         }
-        let place = place(host, disks, name);
+        let place = place_of(host, disks, name, place);
         if place == Place::Lasting {
             continue;
         }
         let name = sysfs::device_name(name)?;
         let (target, contents) = look(host, disks, &name, place, scratch)?;
-        let was_begun = identity(host, &name, &mut [0; IDENTITY]) == Some(begun);
+        let was_begun = !begun.is_empty() && identity(host, disks, &name).is_some_and(|it| it == begun);
         let is_free = disks.is_free(&name).unwrap_or_default();
         let facts = DiskFacts { name, target, place, contents, is_free, was_begun };
         found.push(facts).map_err(|_| too_many!("temporary disks", found.capacity()))?;
@@ -64,32 +67,57 @@ pub fn observe(
     Ok(found)
 }
 
-/// Bytes of an identity.
-pub const IDENTITY: usize = 256;
-
-/// What names this very disk and no other: its world wide id. `None` where it has none.
-pub fn identity<'b>(host: &mut dyn Dir, disk: &str, buf: &'b mut [u8; IDENTITY]) -> Option<&'b str> {
+/// What names this very disk and no other, also after its next boot: its world wide id, else the number that who
+/// partitioned it gave it, which our mkfs does not touch. `None` where it has neither.
+#[inline(never)]
+pub fn identity(host: &mut dyn Dir, disks: &mut dyn Disks, disk: &str) -> Option<PathText> {
     // NVMe has it at the namespace, SCSI at the device.
     let file = if disk.starts_with("nvme") { "wwid" } else { "device/wwid" };
-    sysfs::attribute(host, disk, file, buf).ok().filter(|text| !text.is_empty())
+    let mut buf = [0; 256];
+    if let Ok(text) = sysfs::attribute(host, disk, file, &mut buf)
+        && !text.is_empty()
+    {
+        return PathText::try_from(text).ok();
+    }
+    if sysfs::has_partitions(host, disk) { table_number(disks, disk) } else { None }
 }
 
-fn place(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str) -> Place {
-    if is_local_nvme(host, disks, name) {
-        Place::LocalNvme
-    } else if is_in_resource_place(host, name).unwrap_or_default() {
-        Place::Resource
-    } else {
-        Place::Lasting
+/// The disk signature of the MBR, and the disk GUID of a GPT behind it.
+fn table_number(disks: &mut dyn Disks, disk: &str) -> Option<PathText> {
+    let mut start = [0; 1024];
+    disks.open_read(disk, &mut |device| device.read_at(0, &mut start)).ok()?;
+    let (mut text, mut is_one) = ([0; 64], false);
+    let mut out = Out::new(too_many!("disk number"), &mut text);
+    let guid = if start.get(512..520) == Some(b"EFI PART") { 568..584 } else { 0..0 };
+    for byte in [440..444, guid].into_iter().filter_map(|part| start.get(part)).flatten() {
+        is_one |= *byte != 0;
+        out.put_hex(*byte).ok()?;
     }
+    let text = core::str::from_utf8(out.as_bytes()).ok().filter(|_| is_one)?;
+    PathText::try_from(text).ok()
+}
+
+fn place_of(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str, wanted: &str) -> Place {
+    let mut buf = [0; 512];
+    let Ok(link) = sysfs::link(host, name, &mut buf) else { return Place::Lasting };
+    let is_wanted = has_component(link, wanted);
+    if name.starts_with("nvme") {
+        return if is_wanted || is_local_nvme(host, disks, name) { Place::LocalNvme } else { Place::Lasting };
+    }
+    if is_wanted || is_in_resource_place(host, link).unwrap_or_default() {
+        return Place::Resource;
+    }
+    Place::Lasting
+}
+
+fn has_component(link: &str, wanted: &str) -> bool {
+    !wanted.is_empty() && link.split('/').any(|component| component == wanted)
 }
 
 /// By the model; and where the disk says more of itself, it says `type=local`.
 fn is_local_nvme(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str) -> bool {
     let mut text = [0; 128];
-    if !name.starts_with("nvme")
-        || !sysfs::attribute(host, name, "device/model", &mut text).is_ok_and(|it| LOCAL_MODELS.contains(&it))
-    {
+    if !sysfs::attribute(host, name, "device/model", &mut text).is_ok_and(|it| LOCAL_MODELS.contains(&it)) {
         return false;
     }
     let Ok(length) = disks.namespace_text(name, &mut text) else { return false };
@@ -98,9 +126,7 @@ fn is_local_nvme(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str) -> bool 
 }
 
 /// By the vmbus device above the SCSI host: `.../DEVICE/hostN/targetN:0:0/N:0:0:LUN/block/sdX`.
-fn is_in_resource_place(host: &mut dyn Dir, name: &str) -> Result<bool> {
-    let mut buf = [0; 512];
-    let link = sysfs::link(host, name, &mut buf)?;
+fn is_in_resource_place(host: &mut dyn Dir, link: &str) -> Result<bool> {
     let mut up = link.rsplitn(6, '/').skip(1);
     let (block, address) = (up.next(), up.next().unwrap_or_default());
     let (target, scsi_host) = (up.next().unwrap_or_default(), up.next().unwrap_or_default());
@@ -140,12 +166,14 @@ fn look(
     Ok((partition, contents))
 }
 
+#[inline(never)]
 fn look_into(disks: &mut dyn Disks, name: &str, place: Place, scratch: &mut [u8]) -> Result<Contents> {
     let mut contents = Contents::Unknown;
     disks.open_read(name, &mut |device| {
         contents = match ntfs::examine(device, PLATFORM_LABEL, KNOWN, scratch) {
             Ok(Found::Untouched) => Contents::Untouched,
             Ok(Found::Files) => Contents::Foreign { why: "there are files on the temporary disk's NTFS" },
+            Ok(Found::Dirty) => Contents::Foreign { why: "an NTFS volume that somebody did not unmount" },
             Ok(Found::OtherLabel) => Contents::Foreign { why: "an NTFS volume with another label" },
             Ok(Found::Other) => look_for_others(device, place, scratch)?,
             Err(error) if error.is(Kind::Os) => return Err(error),

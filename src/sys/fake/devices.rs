@@ -258,9 +258,14 @@ pub struct FakeSystem {
     pub runs: Vec<String>,
     /// Exit status by argv[0].
     pub programs: BTreeMap<String, i32>,
+    /// What programs do, where they do something.
+    pub acts: Option<Act>,
     /// What followed programs write, and the world their log is in.
     pub output: Option<(FakeDir, String)>,
 }
+
+/// A program of the image: argv to exit status.
+pub type Act = std::boxed::Box<dyn FnMut(&[&str]) -> Result<i32>>;
 
 impl Default for FakeSystem {
     fn default() -> Self {
@@ -275,6 +280,7 @@ impl Default for FakeSystem {
             resized: Vec::new(),
             runs: Vec::new(),
             programs: BTreeMap::new(),
+            acts: None,
             output: None,
         }
     }
@@ -321,6 +327,9 @@ impl System for FakeSystem {
     }
     fn run(&mut self, _root: &str, argv: &[&str], _timeout_ms: u64) -> Result<i32> {
         self.runs.push(argv.join(" "));
+        if let Some(act) = &mut self.acts {
+            return act(argv);
+        }
         let name = argv.first().copied().unwrap_or_default();
         self.programs.get(name).copied().ok_or(os!("run program", Errno::NOENT))
     }

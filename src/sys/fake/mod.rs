@@ -3,8 +3,8 @@
 mod devices;
 mod tree;
 
-pub use devices::{FakeClock, FakeDisk, FakeDisks, FakeLinks, FakeLog, FakeSystem};
-pub use tree::{FakeDir, Tree};
+pub use devices::{Act, FakeClock, FakeDisk, FakeDisks, FakeLinks, FakeLog, FakeSystem};
+pub use tree::{FakeDir, Tree, Unmounted};
 
 use super::Kernel;
 

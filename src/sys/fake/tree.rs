@@ -38,7 +38,11 @@ pub struct Tree {
     cut_at: Option<u64>,
     is_off: bool,
     locks: BTreeSet<String>,
+    mounts: BTreeMap<String, DeviceNumber>,
 }
+
+/// What a file system that is not mounted holds: names below its root, and their inodes in the tree it came from.
+pub type Unmounted = Vec<(String, usize)>;
 
 /// A view of a [`Tree`] from one of its directories.
 #[derive(Clone, Default)]
@@ -260,9 +264,10 @@ impl FakeDir {
         self.tree.borrow().changes
     }
 
-    /// From the n-th change (counted from 1, from now) on nothing works any more.
+    /// From the n-th change (counted from 1, from now) on nothing works any more; 0 is now.
     pub fn cut_power_at(&mut self, n: u64) {
         let mut tree = self.tree.borrow_mut();
+        tree.is_off |= n == 0;
         tree.cut_at = Some(tree.changes + n);
     }
 
@@ -270,6 +275,32 @@ impl FakeDir {
     pub fn fail_at(&mut self, n: u64, errno: Errno) {
         let mut tree = self.tree.borrow_mut();
         tree.fail_at = Some((tree.changes + n, errno));
+    }
+
+    /// Mounts a file system over the directory `path`, whose number is `device` from now on.
+    pub fn mount(&mut self, path: &str, device: DeviceNumber, files: Unmounted) {
+        let full = join(&self.base, path);
+        let mut tree = self.tree.borrow_mut();
+        for (name, index) in files {
+            let name = join(&full, &name);
+            tree.live.insert(name.clone(), index);
+            tree.durable.insert(name, index);
+        }
+        tree.mounts.insert(full, device);
+    }
+
+    /// Takes it away again, with what it holds.
+    pub fn unmount(&mut self, path: &str) -> Unmounted {
+        let full = join(&self.base, path);
+        let mut tree = self.tree.borrow_mut();
+        tree.mounts.remove(&full);
+        let below = std::format!("{full}/");
+        let files: Unmounted = (tree.live.iter())
+            .filter_map(|(name, index)| Some((name.strip_prefix(&below)?.to_owned(), *index)))
+            .collect();
+        tree.live.retain(|name, _| !name.starts_with(&below));
+        tree.durable.retain(|name, _| !name.starts_with(&below));
+        files
     }
 
     /// Somebody else takes the lock file and keeps it.
@@ -521,8 +552,19 @@ impl Dir for FakeDir {
             Kind::Symlink(target) => (FileType::Symlink, target.len() as u64),
         };
         let Owner { mode, uid, gid } = node.owner;
-        let device = DeviceNumber::default();
-        Ok(Stat { file_type, mode, uid, gid, size, device, node: device, modified: node.modified })
+        let is_on = |mount: &str| full == mount || full.starts_with(&std::format!("{mount}/"));
+        let device = tree.mounts.iter().rfind(|(mount, _)| is_on(mount));
+        let device = device.map(|(_, device)| *device).unwrap_or_default();
+        Ok(Stat {
+            file_type,
+            mode,
+            uid,
+            gid,
+            size,
+            device,
+            node: DeviceNumber::default(),
+            modified: node.modified,
+        })
     }
 
     fn set_owner(&mut self, path: &str, owner: Owner) -> Result<()> {

@@ -1,0 +1,221 @@
+//! The resource disk, on every boot: formatted when the platform has made it anew, mounted, with its swap file.
+//!
+//! What may be formatted is decided in [`crate::disk::resource`]. A format that a power cut ends leaves a disk that
+//! is nobody's: before it, the disk's own id is noted on the root, and only that disk is formatted again.
+
+mod swap;
+
+use super::replace::{self, Target};
+use super::{Root, exists, ignore_missing, join, named, read};
+use crate::disk::resource::{Choice, DiskFacts, LABEL, choose, identity, observe};
+use crate::disk::sysfs;
+use crate::error::{Errno, Kind, Result, Rule};
+use crate::format::fstab::has_mount_point;
+use crate::format::root_arg::DeviceName;
+use crate::format::text::PathText;
+use crate::seed;
+use crate::sys::Owner;
+
+/// Below the root: the id of a disk that is being formatted.
+const BEGUN: &str = "var/lib/preroot/formatting";
+const WHAT: &str = "resource disk";
+const README: &str = "/DATALOSS_WARNING_README.txt";
+const WARNING: &[u8] =
+    b"This is a temporary disk: everything on it is lost, without a warning and for good, when the\n\
+    VM is stopped, resized, moved or repaired. Keep here only what can be made again.\n";
+
+/// How a file system is made: its name, the program, and the words before the device. `nodiscard` and `-K`: to
+/// discard a terabyte takes longer than all the rest, and it is fresh.
+const MAKERS: &[(&str, &[&str], &[&str])] = &[
+    ("xfs", &["/usr/sbin/mkfs.xfs", "/sbin/mkfs.xfs"], BY_FORCE),
+    ("btrfs", &["/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs", "/usr/bin/mkfs.btrfs"], BY_FORCE),
+    ("ext2", &["/usr/sbin/mkfs.ext2", "/sbin/mkfs.ext2"], EXT),
+    ("ext3", &["/usr/sbin/mkfs.ext3", "/sbin/mkfs.ext3"], EXT),
+    ("ext4", &["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"], EXT),
+];
+const BY_FORCE: &[&str] = &["-q", "-f", "-K", "-L", LABEL];
+const EXT: &[&str] = &["-q", "-F", "-E", "nodiscard", "-L", LABEL];
+
+/// What became of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// There is none, or nothing is wanted of it.
+    Nothing,
+    /// Not touched.
+    LeftAlone(&'static str),
+    /// It was mounted before, and has all it should.
+    AsItShouldBe(DeviceName),
+    /// It had a file system, or was mounted without its swap.
+    Mounted(DeviceName),
+    /// It was fresh.
+    Formatted(DeviceName),
+}
+
+/// What is to be done with it.
+enum Plan {
+    Nothing,
+    Foreign(&'static str),
+    Mounted(DeviceName),
+    Mount(DiskFacts),
+    Format(DiskFacts),
+}
+
+/// Makes it as `root.config` has it; with `dry_run` it only tells what it would do.
+///
+/// # Errors
+/// `Unsupported` where the image has no program for it; `Malformed` when one failed; `Os`.
+pub fn settle(root: &mut Root<'_>, dry_run: bool) -> Result<Outcome> {
+    let outcome = match plan(root)? {
+        Plan::Nothing => return Ok(Outcome::Nothing),
+        Plan::Foreign(why) => return Ok(Outcome::LeftAlone(why)),
+        Plan::Mounted(device) if is_complete(root)? => return Ok(Outcome::AsItShouldBe(device)),
+        Plan::Mounted(device) => Outcome::Mounted(device),
+        Plan::Mount(disk) => {
+            if !dry_run {
+                mount(root, &disk.target)?;
+                forget(root)?;
+            }
+            Outcome::Mounted(disk.target)
+        }
+        Plan::Format(disk) => {
+            if !dry_run {
+                format(root, &disk)?;
+                mount(root, &disk.target)?;
+            }
+            Outcome::Formatted(disk.target)
+        }
+    };
+    if !dry_run {
+        furnish(root)?;
+    }
+    Ok(outcome)
+}
+
+/// What belongs on it once it is mounted.
+fn furnish(root: &mut Root<'_>) -> Result<()> {
+    let readme = join(&[point(root), README])?;
+    if !exists(root.dir, &readme)? {
+        let target = Target::root(&readme, object!(WHAT), 0o644);
+        replace::write(root.dir, target, WARNING, &mut |_, _| Ok(()))?;
+    }
+    swap::settle(root)
+}
+
+fn is_complete(root: &mut Root<'_>) -> Result<bool> {
+    let readme = join(&[point(root), README])?;
+    Ok(exists(root.dir, &readme)? && swap::is_settled(root)?)
+}
+
+/// The mount point, relative to the root.
+fn point<'r>(root: &Root<'r>) -> &'r str {
+    root.config.resource_disk_mount_point().trim_matches('/')
+}
+
+#[inline(never)]
+fn plan(root: &mut Root<'_>) -> Result<Plan> {
+    // Another root's disks are not this machine's.
+    if !root.is_live() || !root.config.resource_disk_format() {
+        return Ok(Plan::Nothing);
+    }
+    let mut begun = [0; 256];
+    let begun = read(root.dir, BEGUN, object!(WHAT), &mut begun)?;
+    let begun = core::str::from_utf8(begun).unwrap_or_default().trim_ascii();
+    let place = root.config.resource_disk_place();
+    let disks = observe(root.host, root.disks, place, begun, root.buffers.old)?;
+    if disks.is_empty() {
+        return Ok(Plan::Nothing);
+    }
+    if let Some(device) = mounted(root)? {
+        let is_it = disks.iter().any(|disk| device == disk.target);
+        let foreign = Plan::Foreign("something else is at its mount point");
+        return Ok(if is_it { Plan::Mounted(device) } else { foreign });
+    }
+    Ok(match choose(&disks) {
+        Choice::Nothing { why } => Plan::Foreign(why),
+        _ if is_in_fstab(root)? => Plan::Foreign("/etc/fstab has an entry for its mount point"),
+        Choice::Format(disk) => Plan::Format(disk.clone()),
+        Choice::Mount(disk) => Plan::Mount(disk.clone()),
+    })
+}
+
+fn is_in_fstab(root: &mut Root<'_>) -> Result<bool> {
+    let point = root.config.resource_disk_mount_point().trim_end_matches('/');
+    let text = read(root.dir, "etc/fstab", object!("etc/fstab"), root.buffers.old)?;
+    Ok(has_mount_point(text, point.as_bytes()))
+}
+
+/// The device mounted at the mount point; "" for one without a device (tmpfs).
+fn mounted(root: &mut Root<'_>) -> Result<Option<DeviceName>> {
+    let point = point(root);
+    let here = match root.dir.stat(point) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        outcome => outcome.map_err(named(object!(WHAT)))?,
+    };
+    let above = root.dir.stat(super::split(point).0).map_err(named(object!(WHAT)))?;
+    if here.device == above.device {
+        return Ok(None);
+    }
+    sysfs::device_of(root.host, here.device).map(|device| Some(device.unwrap_or_default()))
+}
+
+fn device_path(name: &str) -> Result<PathText> {
+    join(&["/dev/", name])
+}
+
+/// Makes a file system on a disk that is proven fresh.
+fn format(root: &mut Root<'_>, disk: &DiskFacts) -> Result<()> {
+    const FAILED: &Rule = malformed!(WHAT, "mkfs failed");
+    let wanted = root.config.resource_disk_file_system();
+    let maker = MAKERS.iter().find(|(name, ..)| *name == wanted);
+    let (_, programs, words) = maker.ok_or(unsupported!(WHAT, "file system"))?;
+    if root.program(programs).is_none() {
+        return Err(unsupported!(WHAT, "the image has no mkfs for it"));
+    }
+    let device = device_path(&disk.target)?;
+    let mut argv = heapless::Vec::<&str, 8>::from_iter(words.iter().copied());
+    let _ = argv.push(&device);
+    let id = identity(root.host, root.disks, &disk.name);
+    if let Some(id) = &id {
+        seed::make_state_dir(root.dir).map_err(named(object!(seed::STATE)))?;
+        let note = Target::root(BEGUN, object!(WHAT), 0o600);
+        replace::write(root.dir, note, id.as_bytes(), &mut |_, _| Ok(()))?;
+    }
+    let made = root.call_program(programs, &argv, object!(WHAT), FAILED);
+    if !made.is_err_and(|error| error.is(Kind::Deadline)) {
+        // It came to its end, well or not: what is there now is not to be formatted once more.
+        forget(root)?;
+    }
+    made
+}
+
+/// Drops the note of a format that ended.
+fn forget(root: &mut Root<'_>) -> Result<()> {
+    match root.dir.remove(BEGUN) {
+        Err(error) if error.is_not_found() => Ok(()),
+        outcome => outcome.and_then(|()| root.dir.sync_dir(seed::STATE)).map_err(named(object!(seed::STATE))),
+    }
+}
+
+fn mount(root: &mut Root<'_>, target: &str) -> Result<()> {
+    const FAILED: &Rule = malformed!(WHAT, "mount failed");
+    make_dirs(root)?;
+    let (device, options) = (device_path(target)?, root.config.resource_disk_mount_options());
+    let words = ["-o", options, &device, root.config.resource_disk_mount_point()];
+    let words = if options.is_empty() { words.get(2..).unwrap_or_default() } else { &words };
+    root.call_program(&["/usr/bin/mount", "/bin/mount"], words, object!(WHAT), FAILED)
+}
+
+fn make_dirs(root: &mut Root<'_>) -> Result<()> {
+    let point = point(root);
+    let ends = point.match_indices('/').map(|(at, _)| at).chain([point.len()]);
+    for above in ends.filter_map(|end| point.get(..end)) {
+        match root.dir.make_dir(above, Owner::root(0o755)) {
+            Err(error) if error.errno() == Some(Errno::EXIST) => {}
+            outcome => outcome.map_err(named(object!(WHAT)))?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! What becomes of the resource disk in this boot? A stage of its own, because it is a duty of every boot, and because
+//! nobody who logs in waits for it.
+
+use crate::apply::resource_disk::{Outcome, settle};
+use crate::apply::{Buffers, Root, SeedPlace};
+use crate::cli::Command;
+use crate::config;
+use crate::error::Result;
+use crate::event::{Level, Value};
+use crate::machine;
+use crate::seed;
+use crate::sys::Kernel;
+
+/// Formats it where it is fresh, mounts it, makes its swap file. `bytes` holds the names of all disks and what is
+/// read of one: 64 KiB.
+///
+/// # Errors
+/// `NotApplicable` where nothing is to be done; why it could not be done.
+#[inline(never)]
+pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) -> Result<()> {
+    kernel.log.enter("resource-disk");
+    let machine = machine::observe(kernel);
+    if machine.platform.is_none() {
+        return Err(not_applicable!("not a platform of ours"));
+    }
+    let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
+    let config = config::load(kernel.root, bytes, &mut |_, _| {});
+    match config.agent() {
+        "preroot" => {}
+        "auto" if !config::has_cloud_init(kernel.root) => {}
+        _ => return Err(not_applicable!("another agent provisions this image")),
+    }
+    let begin_us = kernel.clock.now_us();
+    let mut root = Root {
+        dir: kernel.root,
+        run: kernel.run,
+        host: kernel.host,
+        disks: kernel.disks,
+        system: kernel.system,
+        path: command.root,
+        seed: SeedPlace::Run(seed::SEED),
+        config: &config,
+        id: &id,
+        wall_s: kernel.clock.wall_s(),
+        buffers: Buffers::halves_of(bytes),
+    };
+    let (text, device) = match settle(&mut root, command.dry_run)? {
+        Outcome::Nothing => return Err(not_applicable!("no resource disk, or none wanted")),
+        Outcome::LeftAlone(why) => {
+            kernel.say(Level::Warning, "the resource disk is left alone: {}", &[Value::Text(why)]);
+            return Ok(());
+        }
+        Outcome::AsItShouldBe(device) => ("{}: as it should be, at {}", device),
+        Outcome::Mounted(device) if command.dry_run => ("{}: would be mounted at {}", device),
+        Outcome::Formatted(device) if command.dry_run => ("{}: fresh; would be formatted for {}", device),
+        Outcome::Mounted(device) => ("{}: mounted at {} in {}", device),
+        Outcome::Formatted(device) => ("{}: fresh; formatted and mounted at {} in {}", device),
+    };
+    let took = kernel.clock.now_us().saturating_sub(begin_us) / 1000;
+    let point = config.resource_disk_mount_point();
+    kernel.say(Level::Info, text, &[Value::Name(&device), Value::Name(point), Value::Millis(took)]);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run;
+    use crate::error::Kind;
+    use crate::sys::fake::{FakeDisk, World};
+
+    fn boot(world: &mut World) -> crate::error::Result<()> {
+        let command = crate::cli::parse(&mut [Some("resource-disk")].into_iter()).unwrap();
+        run(&mut world.kernel(), &mut std::vec![0; 128 * 1024], &command)
+    }
+
+    fn azure() -> World {
+        let mut world = World::new();
+        world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
+        world
+            .host
+            .put("sys/class/dmi/id/product_uuid", "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf\n")
+            .put("sys/devices/pci0000:00/0000:00:1e.0/block/vdb/dev", "8:16\n")
+            .put_symlink("sys/class/block/vdb", "../../devices/pci0000:00/0000:00:1e.0/block/vdb");
+        world.disks.disks.insert("vdb".into(), FakeDisk::new(std::vec![7; 1 << 20]));
+        world
+    }
+
+    #[test]
+    fn it_is_nobody_s_business_elsewhere() {
+        assert!(boot(&mut World::new()).unwrap_err().is(Kind::NotApplicable), "not our platform");
+        let mut world = azure();
+        assert!(boot(&mut world).unwrap_err().is(Kind::NotApplicable), "no resource disk");
+        world
+            .root
+            .put("etc/preroot.conf", "ResourceDisk.Place=0000:00:1e.0\nProvisioning.Agent=cloud-init\n");
+        assert!(boot(&mut world).unwrap_err().is(Kind::NotApplicable), "another agent's");
+        assert!(world.log.lines.is_empty() && world.disks.opened.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_alone_is_told_with_its_reason() {
+        let mut world = azure();
+        world.root.put("etc/preroot.conf", "ResourceDisk.Place=0000:00:1e.0\n");
+        boot(&mut world).unwrap();
+        let line =
+            "resource-disk: the resource disk is left alone: the temporary disk holds nothing we recognise";
+        assert!(world.log.lines.concat().contains(line), "{:?}", world.log.lines);
+        assert!(world.system.runs.is_empty());
+    }
+}
