@@ -14,7 +14,7 @@ install-man:
 	chmod 644 $(DESTDIR)$(MANDIR)/man8/preroot.8
 
 # Enable them with: rc-update add preroot-apply boot; rc-update add preroot-report-early boot; rc-update add preroot-report default;
-# rc-update add preroot-scripts default
+# rc-update add preroot-scripts default; rc-update add preroot-resource-disk default
 install-openrc:
 	install -d $(DESTDIR)$(SYSCONFDIR)/init.d
 	install -m 755 packaging/openrc/* $(DESTDIR)$(SYSCONFDIR)/init.d/

@@ -7,6 +7,8 @@
 pub const MEDIUM_MS: u64 = 30_000;
 /// For an optical drive to appear at all once drivers are loaded; IMDS is asked meanwhile after that.
 pub const DRIVE_MS: u64 = 5_000;
+/// For a temporary disk to appear: NVMe's driver is loaded by udev, and finds it in its own time. Nobody waits for that.
+pub const TEMPORARY_DISK_MS: u64 = 5_000;
 /// A drive that says "no disc" this long has no disc.
 pub const NO_DISC_MS: u64 = 2_000;
 /// Longest sleep while waiting for hardware.

@@ -7,6 +7,7 @@ use crate::cli::Command;
 use crate::config;
 use crate::error::Result;
 use crate::event::{Level, Value};
+use crate::limits;
 use crate::machine;
 use crate::seed;
 use crate::sys::Kernel;
@@ -31,21 +32,32 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) 
         _ => return Err(not_applicable!("another agent provisions this image")),
     }
     let begin_us = kernel.clock.now_us();
-    let mut root = Root {
-        dir: kernel.root,
-        run: kernel.run,
-        host: kernel.host,
-        disks: kernel.disks,
-        system: kernel.system,
-        path: command.root,
-        seed: SeedPlace::Run(seed::SEED),
-        config: &config,
-        id: &id,
-        wall_s: kernel.clock.wall_s(),
-        buffers: Buffers::halves_of(bytes),
+    let mut waited_ms = 0;
+    let outcome = loop {
+        let mut root = Root {
+            dir: kernel.root,
+            run: kernel.run,
+            host: kernel.host,
+            disks: kernel.disks,
+            system: kernel.system,
+            path: command.root,
+            seed: SeedPlace::Run(seed::SEED),
+            config: &config,
+            id: &id,
+            wall_s: kernel.clock.wall_s(),
+            buffers: Buffers::halves_of(bytes),
+        };
+        match settle(&mut root, command.dry_run)? {
+            Outcome::Absent if waited_ms < limits::TEMPORARY_DISK_MS && !command.dry_run => {
+                kernel.clock.sleep_ms(limits::POLL_MS);
+                waited_ms += limits::POLL_MS;
+            }
+            outcome => break outcome,
+        }
     };
-    let (text, device) = match settle(&mut root, command.dry_run)? {
-        Outcome::Nothing => return Err(not_applicable!("no resource disk, or none wanted")),
+    let (text, device) = match outcome {
+        Outcome::Unwanted => return Err(not_applicable!("no resource disk is wanted")),
+        Outcome::Absent => return Err(not_applicable!("this machine has no temporary disk")),
         Outcome::LeftAlone(why) => {
             kernel.say(Level::Warning, "the resource disk is left alone: {}", &[Value::Text(why)]);
             return Ok(());
@@ -90,6 +102,11 @@ mod tests {
         assert!(boot(&mut World::new()).unwrap_err().is(Kind::NotApplicable), "not our platform");
         let mut world = azure();
         assert!(boot(&mut world).unwrap_err().is(Kind::NotApplicable), "no resource disk");
+        assert_eq!(
+            world.clock.sleeps.iter().sum::<u64>(),
+            crate::limits::TEMPORARY_DISK_MS,
+            "it might come late"
+        );
         world
             .root
             .put("etc/preroot.conf", "ResourceDisk.Place=0000:00:1e.0\nProvisioning.Agent=cloud-init\n");

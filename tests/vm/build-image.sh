@@ -93,7 +93,7 @@ SH
 install_none() { :; }
 install_preroot() {
     make --no-print-directory -s -C "$REPO" -o build install DESTDIR="$1" PREFIX=/usr
-    chroot "$1" systemctl preset preroot-apply.service preroot-report-early.service preroot-report.service \
+    chroot "$1" systemctl preset preroot-apply.service preroot-report-early.service preroot-report.service preroot-resource-disk.service \
         preroot-scripts.service 2>/dev/null
 }
 install_cloud-init() {

@@ -39,8 +39,10 @@ const EXT: &[&str] = &["-q", "-F", "-E", "nodiscard", "-L", LABEL];
 /// What became of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// There is none, or nothing is wanted of it.
-    Nothing,
+    /// Nothing is wanted of it.
+    Unwanted,
+    /// There is none.
+    Absent,
     /// Not touched.
     LeftAlone(&'static str),
     /// It was mounted before, and has all it should.
@@ -53,7 +55,8 @@ pub enum Outcome {
 
 /// What is to be done with it.
 enum Plan {
-    Nothing,
+    Unwanted,
+    Absent,
     Foreign(&'static str),
     Mounted(DeviceName),
     Mount(DiskFacts),
@@ -66,7 +69,8 @@ enum Plan {
 /// `Unsupported` where the image has no program for it; `Malformed` when one failed; `Os`.
 pub fn settle(root: &mut Root<'_>, dry_run: bool) -> Result<Outcome> {
     let outcome = match plan(root)? {
-        Plan::Nothing => return Ok(Outcome::Nothing),
+        Plan::Unwanted => return Ok(Outcome::Unwanted),
+        Plan::Absent => return Ok(Outcome::Absent),
         Plan::Foreign(why) => return Ok(Outcome::LeftAlone(why)),
         Plan::Mounted(device) if is_complete(root)? => return Ok(Outcome::AsItShouldBe(device)),
         Plan::Mounted(device) => Outcome::Mounted(device),
@@ -115,7 +119,7 @@ fn point<'r>(root: &Root<'r>) -> &'r str {
 fn plan(root: &mut Root<'_>) -> Result<Plan> {
     // Another root's disks are not this machine's.
     if !root.is_live() || !root.config.resource_disk_format() {
-        return Ok(Plan::Nothing);
+        return Ok(Plan::Unwanted);
     }
     let mut begun = [0; 256];
     let begun = read(root.dir, BEGUN, object!(WHAT), &mut begun)?;
@@ -123,7 +127,7 @@ fn plan(root: &mut Root<'_>) -> Result<Plan> {
     let place = root.config.resource_disk_place();
     let disks = observe(root.host, root.disks, place, begun, root.buffers.old)?;
     if disks.is_empty() {
-        return Ok(Plan::Nothing);
+        return Ok(Plan::Absent);
     }
     if let Some(device) = mounted(root)? {
         let is_it = disks.iter().any(|disk| device == disk.target);

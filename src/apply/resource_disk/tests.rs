@@ -358,7 +358,7 @@ fn a_disk_that_is_somebody_s_is_not_touched() {
         let before = vm.shared.0.borrow().disks.disks["sdb1"].bytes.clone();
         let outcome = vm.settle();
         assert_eq!(is_left_alone(&outcome), device == GEN2, "{name}: {outcome:?}");
-        assert_eq!(outcome == Ok(Outcome::Nothing), device == DATA, "{name}: {outcome:?}");
+        assert_eq!(outcome == Ok(Outcome::Absent), device == DATA, "{name}: {outcome:?}");
         assert!(vm.system.runs.is_empty() && vm.shared.0.borrow().disks.disks["sdb1"].bytes == before);
     }
 }
@@ -471,10 +471,10 @@ fn what_the_image_does_its_own_way_stays() {
     assert!(is_left_alone(&vm.settle()));
     let mut vm = Vm::with("ntfs-fresh");
     vm.say("ResourceDisk.Format=n\n");
-    assert_eq!(vm.settle(), Ok(Outcome::Nothing));
+    assert_eq!(vm.settle(), Ok(Outcome::Unwanted));
     let mut vm = Vm::with("ntfs-fresh");
     vm.path = "/sysroot";
-    assert_eq!(vm.settle(), Ok(Outcome::Nothing));
+    assert_eq!(vm.settle(), Ok(Outcome::Unwanted));
     let mut vm = Vm::with("ntfs-fresh");
     vm.shared.0.borrow_mut().disks.disks.get_mut("sdb").unwrap().in_use = true;
     assert!(is_left_alone(&vm.settle()));
