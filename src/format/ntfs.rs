@@ -57,6 +57,7 @@ pub enum Found {
 ///
 /// # Errors
 /// `Malformed` or `Unsupported` when it is NTFS and cannot be understood to the end; `Os`.
+#[inline(never)]
 pub fn examine(device: &mut dyn ReadAt, label: &str, known: &[&str], scratch: &mut [u8]) -> Result<Found> {
     let short = too_many!(WHAT, scratch.len());
     let (record, block) = scratch.split_at_mut_checked(MAX_BLOCK).ok_or(short)?;
@@ -305,6 +306,7 @@ impl Names<'_> {
 
 /// Collects the names of the root directory: those in its record, and every block of its index whether the
 /// tree leads there or not. False: it has too many to look at.
+#[inline(never)]
 fn list_root(
     device: &mut dyn ReadAt,
     shape: &Shape,

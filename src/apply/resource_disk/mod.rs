@@ -67,6 +67,7 @@ enum Plan {
 ///
 /// # Errors
 /// `Unsupported` where the image has no program for it; `Malformed` when one failed; `Os`.
+#[inline(never)]
 pub fn settle(root: &mut Root<'_>, dry_run: bool) -> Result<Outcome> {
     let outcome = match plan(root)? {
         Plan::Unwanted => return Ok(Outcome::Unwanted),
@@ -96,6 +97,7 @@ pub fn settle(root: &mut Root<'_>, dry_run: bool) -> Result<Outcome> {
 }
 
 /// What belongs on it once it is mounted.
+#[inline(never)]
 fn furnish(root: &mut Root<'_>) -> Result<()> {
     let readme = join(&[point(root), README])?;
     if !exists(root.dir, &readme)? {
@@ -167,6 +169,7 @@ fn device_path(name: &str) -> Result<PathText> {
 }
 
 /// Makes a file system on a disk that is proven fresh.
+#[inline(never)]
 fn format(root: &mut Root<'_>, disk: &DiskFacts) -> Result<()> {
     const FAILED: &Rule = malformed!(WHAT, "mkfs failed");
     let wanted = root.config.resource_disk_file_system();
@@ -200,6 +203,7 @@ fn forget(root: &mut Root<'_>) -> Result<()> {
     }
 }
 
+#[inline(never)]
 fn mount(root: &mut Root<'_>, target: &str) -> Result<()> {
     const FAILED: &Rule = malformed!(WHAT, "mount failed");
     make_dirs(root)?;

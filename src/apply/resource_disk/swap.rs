@@ -38,6 +38,7 @@ pub(super) fn is_settled(root: &mut Root<'_>) -> Result<bool> {
 
 /// Makes the swap file unless one of that size is there, and turns it on. If the kernel finds holes in it, it is
 /// written out.
+#[inline(never)]
 pub(super) fn settle(root: &mut Root<'_>) -> Result<()> {
     if is_settled(root)? {
         return Ok(());

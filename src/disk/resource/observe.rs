@@ -83,6 +83,7 @@ pub fn identity(host: &mut dyn Dir, disks: &mut dyn Disks, disk: &str) -> Option
 }
 
 /// The disk signature of the MBR, and the disk GUID of a GPT behind it.
+#[inline(never)]
 fn table_number(disks: &mut dyn Disks, disk: &str) -> Option<PathText> {
     let mut start = [0; 1024];
     disks.open_read(disk, &mut |device| device.read_at(0, &mut start)).ok()?;
@@ -115,6 +116,7 @@ fn has_component(link: &str, wanted: &str) -> bool {
 }
 
 /// By the model; and where the disk says more of itself, it says `type=local`.
+#[inline(never)]
 fn is_local_nvme(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str) -> bool {
     let mut text = [0; 128];
     if !sysfs::attribute(host, name, "device/model", &mut text).is_ok_and(|it| LOCAL_MODELS.contains(&it)) {
@@ -126,6 +128,7 @@ fn is_local_nvme(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str) -> bool 
 }
 
 /// By the vmbus device above the SCSI host: `.../DEVICE/hostN/targetN:0:0/N:0:0:LUN/block/sdX`.
+#[inline(never)]
 fn is_in_resource_place(host: &mut dyn Dir, link: &str) -> Result<bool> {
     let mut up = link.rsplitn(6, '/').skip(1);
     let (block, address) = (up.next(), up.next().unwrap_or_default());
@@ -143,6 +146,7 @@ fn is_in_resource_place(host: &mut dyn Dir, link: &str) -> Result<bool> {
 }
 
 /// The device that counts on a disk, and what is on it.
+#[inline(never)]
 fn look(
     host: &mut dyn Dir,
     disks: &mut dyn Disks,
@@ -184,6 +188,7 @@ fn look_into(disks: &mut dyn Disks, name: &str, place: Place, scratch: &mut [u8]
     Ok(contents)
 }
 
+#[inline(never)]
 fn look_for_others(device: &mut dyn ReadAt, place: Place, scratch: &mut [u8]) -> Result<Contents> {
     /// In an xfs superblock: mkfs has not come to its end.
     const XFS_IN_PROGRESS: u64 = 126;
