@@ -3,7 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use preroot::error::Rule;
-use preroot::format::authorized_keys::{has_key, merge};
+use preroot::format::authorized_keys::{KeyLine, fingerprint, has_key, merge};
+use preroot::format::sha256::Sha256;
 use preroot::format::text::Out;
 
 const FULL: Rule = Rule::new(b"tfuzz\0");
@@ -11,6 +12,10 @@ const FULL: Rule = Rule::new(b"tfuzz\0");
 const KEY: &str = "ssh-ed25519 AAAAC3Nz ops";
 
 fuzz_target!(|text: &[u8]| {
+    let _ = KeyLine::parse(text).and_then(|key| fingerprint(&key));
+    let mut sha = Sha256::new();
+    sha.push(text);
+    let _ = sha.finish();
     let mut buf = vec![0; text.len() + 64];
     let mut once = Out::new(&FULL, &mut buf);
     merge(text, [KEY].into_iter(), &mut once).unwrap();

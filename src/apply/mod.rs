@@ -251,6 +251,21 @@ pub(crate) fn exists(dir: &mut dyn Dir, path: &str) -> Result<bool> {
     }
 }
 
+/// The name in a directory that comes next after `last`, in the order of bytes; hidden ones do not count.
+pub(crate) fn next_name(dir: &mut dyn Dir, path: &str, last: &str) -> Option<PathText> {
+    let mut next: Option<PathText> = None;
+    // No directory has no names.
+    let _ = dir.list(path, &mut |name, _| {
+        let is_next =
+            !name.starts_with('.') && name > last && next.as_ref().is_none_or(|next| name < next.as_str());
+        if is_next {
+            next = PathText::try_from(name).ok().or(next.take());
+        }
+        true
+    });
+    next
+}
+
 /// A file that may be missing; then it is empty.
 fn read<'b>(dir: &mut dyn Dir, path: &str, object: &'static Object, buf: &'b mut [u8]) -> Result<&'b [u8]> {
     match dir.read(path, buf) {

@@ -812,3 +812,53 @@ fn custom_data_converges_after_a_cut_at_every_change() {
         assert_eq!(image.root.dump(), uncut.root.dump(), "cut at {n}");
     }
 }
+
+#[test]
+fn keys_go_where_sshd_looks_for_them() {
+    const DROP_IN: &str = "etc/ssh/sshd_config.d/60-keys.conf";
+    const DEFAULT: &str = "home/ops/.ssh/authorized_keys";
+    for (drop_in, rest, file) in [
+        ("", "", Some(DEFAULT)),
+        ("AuthorizedKeysFile /etc/ssh/keys/%u\n", "AuthorizedKeysFile .x\n", Some("etc/ssh/keys/ops")),
+        (
+            "Match all\nAuthorizedKeysFile /no/%u\n",
+            "AuthorizedKeysFile .config/a/keys\n",
+            Some("home/ops/.config/a/keys"),
+        ),
+        ("", "AuthorizedKeysFile /etc/ssh/everybodys\n", Some(DEFAULT)),
+        ("AuthorizedKeysFile none\n", "", None),
+    ] {
+        let mut image = prepared("ssh_keys");
+        image.root.put(DROP_IN, drop_in).put("etc/ssh/sshd_config.d/10-none", "AuthorizedKeysFile none\n");
+        let config = std::format!("Include /etc/ssh/sshd_config.d/*.conf\n{rest}");
+        image.root.put("etc/ssh/sshd_config", config);
+        image.converge("ssh_keys").unwrap();
+        let written: Vec<String> = image
+            .root
+            .dump()
+            .into_iter()
+            .filter(|(_, text)| text.contains(KEY))
+            .map(|(path, _)| path)
+            .collect();
+        assert_eq!(written, file.into_iter().map(String::from).collect::<Vec<_>>(), "{drop_in}{rest}");
+        let Some(file) = file else { continue };
+        assert_eq!(image.check("ssh_keys").unwrap(), State::Satisfied);
+        assert_eq!(image.root.owner(file).unwrap(), Owner { mode: 0o600, uid: 1000, gid: 1000 });
+        let above = file.rsplit_once('/').unwrap().0;
+        let owner = if file.starts_with("home/") {
+            Owner { mode: 0o700, uid: 1000, gid: 1000 }
+        } else {
+            Owner::root(0o755)
+        };
+        assert_eq!(image.root.owner(above).unwrap(), owner);
+    }
+}
+
+#[test]
+fn a_link_on_the_way_to_keys_elsewhere_is_refused() {
+    let mut image = prepared("ssh_keys");
+    image.root.put("etc/ssh/sshd_config", "AuthorizedKeysFile /srv/keys/%u\n").put_dir("tmp/x");
+    image.root.put_symlink("srv/keys", "/tmp/x");
+    assert!(image.converge("ssh_keys").is_err());
+    assert!(image.root.text("tmp/x/ops").is_none());
+}

@@ -1,7 +1,10 @@
 //! authorized_keys: is a key there, and the file with ours in it.
 
+use super::base64::{Decoder, base64_rules, encode_in_place};
+use super::sha256::Sha256;
 use super::text::{Out, lines};
 use crate::error::Result;
+use crate::limits;
 
 /// A line that holds a key (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +31,25 @@ impl<'t> KeyLine<'t> {
         let is_key = is_kind(kind) && !blob.is_empty() && !line.starts_with(b"#");
         is_key.then_some(Self { options, kind, blob, comment })
     }
+}
+
+/// The fingerprint of a key as `ssh-keygen -l` shows it: `SHA256:` and 43 characters; `None` where the key is no base64.
+#[must_use]
+pub fn fingerprint(key: &KeyLine<'_>) -> Option<heapless::String<50>> {
+    let rules = base64_rules!("SSH key");
+    let mut sha = Sha256::new();
+    let mut decoder = Decoder::new(rules, limits::SSH_KEY);
+    let mut take = |bytes: &[u8]| {
+        sha.push(bytes);
+        Ok(())
+    };
+    decoder.push(key.blob, &mut take).and_then(|()| decoder.finish(&mut take)).ok()?;
+    let mut text = [0; 44];
+    text.get_mut(..32)?.copy_from_slice(&sha.finish());
+    let n = encode_in_place(&mut text, 32).checked_sub(1)?;
+    let mut named = heapless::String::try_from("SHA256:").ok()?;
+    named.push_str(core::str::from_utf8(text.get(..n)?).ok()?).ok()?;
+    Some(named)
 }
 
 /// The first word, and what follows it without the blanks between.
@@ -101,6 +123,15 @@ mod tests {
     use proptest::prelude::{any, prop_assert, proptest};
     use std::string::String;
     use std::vec::Vec;
+
+    /// Made with `ssh-keygen -t ed25519` and `ssh-keygen -l` of OpenSSH 9.2.
+    #[test]
+    fn a_fingerprint_is_ssh_keygens() {
+        let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA6+LFCETYBBhe3+Em+hx+JOYH93mSBWQ5ttAMBAbhgF x";
+        let key = KeyLine::parse(line.as_bytes()).unwrap();
+        assert_eq!(super::fingerprint(&key).unwrap(), "SHA256:HP+8cSwvbR5qIqFfhZQVwEnRPoFpwVvAzz55l7NwaGs");
+        assert!(super::fingerprint(&KeyLine { blob: b"?", ..key }).is_none());
+    }
 
     const KEY: &str = "ssh-ed25519 AAAAC3Nz ops@cloud";
 

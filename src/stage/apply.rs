@@ -5,12 +5,13 @@
 //! this VM comes last. A module that fails stops no other.
 
 use crate::apply::replace::{self, Target};
-use crate::apply::{Buffers, MODULES, Module, Root, SeedPlace, State, object};
+use crate::apply::{Buffers, MODULES, Module, Root, SeedPlace, State, next_name, object};
 use crate::cli::Command;
 use crate::config;
 use crate::error::{Errno, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::{Facts, InstanceId};
+use crate::format::authorized_keys::{KeyLine, fingerprint};
 use crate::format::config::Config;
 use crate::format::text::{Out, join, number};
 use crate::limits;
@@ -20,6 +21,7 @@ use crate::sys::{Dir, Kernel, Owner};
 
 /// Below /run/preroot: why this boot's apply failed, for the report. Static text only.
 pub(super) const FAILURE: &str = "apply.failure";
+const HOST_KEYS: &str = "etc/ssh";
 /// Below /run/preroot: this boot is in the count of boots; a person may run apply again and again.
 const COUNTED: &str = "apply.counted";
 type PathText = heapless::String<{ limits::PATH }>;
@@ -301,8 +303,32 @@ impl Story<'_, '_> {
         if let Err(error) = swept {
             self.say(Level::Warning, "marks of the modules stay: {}", &[Value::Why(error)]);
         }
+        self.show_host_keys();
         self.say(Level::Info, "this VM is provisioned", &[]);
         Ok(())
+    }
+
+    /// Who has the serial console can compare them with what the first login shows.
+    #[inline(never)]
+    fn show_host_keys(&mut self) {
+        let mut last = PathText::new();
+        while let Some(name) = next_name(self.kernel.root, HOST_KEYS, &last) {
+            if name.starts_with("ssh_host_") && name.ends_with("_key.pub") {
+                let path = join(&[HOST_KEYS, "/", &name]);
+                let n = path.and_then(|path| self.kernel.root.read(&path, self.bytes)).unwrap_or_default();
+                let key = KeyLine::parse(self.bytes.get(..n).unwrap_or_default());
+                let print = key.and_then(|key| fingerprint(&key));
+                if let (Some(key), Some(print)) = (key, print) {
+                    let kind = core::str::from_utf8(key.kind).unwrap_or_default();
+                    self.kernel.say(
+                        Level::Info,
+                        "SSH host key: {} {}",
+                        &[Value::Name(&print), Value::Name(kind)],
+                    );
+                }
+            }
+            last = name;
+        }
     }
 }
 

@@ -6,11 +6,11 @@
 //! must not do so for ever.
 
 use crate::apply::replace::{self, Target};
-use crate::apply::{exists, object};
+use crate::apply::{exists, next_name, object};
 use crate::error::{Errno, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
-use crate::format::text::{bare, digits, join, lines};
+use crate::format::text::{PathText, bare, digits, join, lines};
 use crate::limits;
 use crate::machine;
 use crate::seed;
@@ -73,9 +73,6 @@ const CONSOLE_NAP_MS: u64 = 20;
 /// Of a line, on the console.
 const LINE: usize = 256;
 
-/// Of a script or its record.
-pub(super) type Name = heapless::String<{ limits::PATH }>;
-
 /// Runs what is due. `bytes` holds lines on their way to the console.
 ///
 /// # Errors
@@ -101,7 +98,7 @@ pub(super) fn run(
     let mut story = Story { kernel, bytes, root_path, is_dry_run, failed: 0 };
     for place in PLACES.iter().filter(|place| !(has_cloud_init && place.directory.starts_with(CLOUDS))) {
         let key = if place.when == When::Boot { &boot } else { &id };
-        let mut last = Name::new();
+        let mut last = PathText::new();
         while let Some(name) = next_name(story.kernel.root, place.directory, &last) {
             story.run_one(place, &name, key);
             last = name;
@@ -111,21 +108,6 @@ pub(super) fn run(
         0 => Ok(()),
         _ => Err(malformed!("scripts", "a script failed", 0)),
     }
-}
-
-/// The name that comes next after `last`, in the order of bytes.
-pub(super) fn next_name(dir: &mut dyn Dir, path: &str, last: &str) -> Option<Name> {
-    let mut next: Option<Name> = None;
-    // No directory is no script.
-    let _ = dir.list(path, &mut |name, _| {
-        let is_next =
-            !name.starts_with('.') && name > last && next.as_ref().is_none_or(|next| name < next.as_str());
-        if is_next {
-            next = Name::try_from(name).ok().or(next.take());
-        }
-        true
-    });
-    next
 }
 
 struct Story<'s, 'k> {

@@ -2,10 +2,11 @@
 
 use super::outcomes::Outcomes;
 use super::scripts::RECORDS;
+use crate::apply::next_name;
 use crate::cli::Command;
 use crate::error::{Errno, Result};
 use crate::facts::InstanceId;
-use crate::format::text::join;
+use crate::format::text::{PathText, join};
 use crate::limits;
 use crate::machine::{self, Machine};
 use crate::seed;
@@ -157,8 +158,8 @@ fn print_text(
 
 /// Scripts that ran, in this boot or an earlier one, and their exit status. What is no plain name shows as `?`.
 fn scripts(root: &mut dyn Dir, each: &mut dyn FnMut(&str, &str) -> fmt::Result) -> fmt::Result {
-    let mut last = super::scripts::Name::new();
-    while let Some(name) = super::scripts::next_name(root, RECORDS, &last) {
+    let mut last = PathText::new();
+    while let Some(name) = next_name(root, RECORDS, &last) {
         let mut buf = [0; 256];
         let path = join(&[RECORDS, "/", &name]);
         let n = path.and_then(|path| root.read(&path, &mut buf)).unwrap_or_default();

@@ -50,6 +50,7 @@ fn world(facts: &Facts, context: &Context, is_kept: bool) -> World {
     world.root.put_owned("etc/sudoers", Owner::root(0o440), "@includedir /etc/sudoers.d\n");
     world.root.put("etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\n");
     world.root.put("etc/ssh/ssh_host_ed25519_key", "key").put("var/lib/preroot/host-keys", ID);
+    world.root.put("etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA root@image\n");
     seed::begin(&mut world.run).unwrap();
     seed::spool_custom_data(&mut world.run, b"#!canary\n").unwrap();
     seed::publish(&mut world.run, facts, context).unwrap();
@@ -97,6 +98,7 @@ fn a_seed_becomes_a_system_and_only_once() {
     assert!(said(&world, "apply: users: applied in"));
     assert!(said(&world, "apply: ssh_host_keys: as it should be"));
     assert!(said(&world, "apply: this VM is provisioned"));
+    assert!(said(&world, "apply: SSH host key: SHA256:"), "{:?}", world.log.lines);
     assert!(!world.log.lines.concat().contains("canary"));
     let before = world.root.dump();
     assert!(before.keys().all(|path| !path.contains("marks-") && !path.contains("boots-")));
