@@ -2,7 +2,7 @@
 # The fast loop: a kernel, a few modules, preroot and a busybox script; about 5 s a boot.
 #
 # usage: appliance.sh         with SUITE in the environment; prints a directory with vmlinuz, initrd.img and disk.img
-# (strace.cpio: strace for it, to be appended to initrd.img; disk.img: the same layout as the real image, root 64 MiB on a disk of 512 MiB)
+# (strace.cpio, captured.cpio: to be appended to initrd.img: strace for it; what an image has that is captured later; disk.img: the same layout as the real image, root 64 MiB on a disk of 512 MiB)
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
 
@@ -73,6 +73,21 @@ write_strace() {
     rm -rf "$dir"
 }
 
+# A third: an image with ssh-keygen and its libraries, waagent, and a configuration.
+write_captured() {
+    local dir=$out.captured file
+    rm -rf "$dir"
+    mkdir -p "$dir/extra/usr/sbin" "$dir/extra/etc"
+    with_libraries /usr/bin/ssh-keygen | while read -r file; do
+        install -D -m 755 "$(readlink -f "$tree$file")" "$dir/extra$file"
+    done
+    printf '#!/bin/false\n' >"$dir/extra/usr/sbin/waagent"
+    chmod 755 "$dir/extra/usr/sbin/waagent"
+    echo Provisioning.SshHostKeyPairType=ed25519 >"$dir/extra/etc/preroot.conf"
+    (cd "$dir" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -R 0:0 -o -H newc) | zstd -q -1 >"$out.part/captured.cpio"
+    rm -rf "$dir"
+}
+
 write_disk() {
     local dir=$out.root start
     rm -rf "$dir"
@@ -106,6 +121,7 @@ if [ ! -d "$out" ]; then
     mkdir -p "$out.part"
     write_initrd
     write_strace
+    write_captured
     write_disk
     cp "$tree/boot/vmlinuz-$release" "$out.part/vmlinuz"
     rm -rf "$VM_DIR/appliance-$SUITE"-????????????

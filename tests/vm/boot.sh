@@ -7,6 +7,7 @@
 #   medium=FILE|empty|none the optical drive's disc, a drive without a disc, or no drive at all   (default none)
 #   drive=ide|scsi         where the drive is: Gen1's IDE or Gen2's SCSI                           (default ide)
 #   network=NAME|none      a namespace of tests/cloud/namespace.sh that is up (tap), or no NIC     (default none)
+#   uuid=UUID              SMBIOS's                                                 (default that of azure.sh's VM_ID)
 #   append="words"         more kernel arguments
 #   plugin=FILE,OPTIONS    a plugin of QEMU's TCG
 #   marker=TEXT            what the guest prints when it got through                 (default PREROOT-VM-OK)
@@ -21,11 +22,12 @@ set -euo pipefail
 name=$1
 shift
 kernel='' initrd='' disk='' snapshot=no medium=none drive=ide network=none append='' marker=PREROOT-VM-OK deadline=240 memory=768 plugin=''
+uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf
 console=$VM_DIR/console-$name.log
 for pair in "$@"; do
     case $pair in
         kernel=* | initrd=* | disk=* | snapshot=* | medium=* | drive=* | network=* | append=* | marker=* | deadline=* | \
-            console=* | memory=* | plugin=*) declare "$pair" ;;
+            console=* | memory=* | plugin=* | uuid=*) declare "$pair" ;;
         *) die "unknown setting '$pair'" ;;
     esac
 done
@@ -35,7 +37,7 @@ require qemu-system-x86_64=qemu-system-x86 perl=perl-base timeout=coreutils
 # cx16=off: emulated cmpxchg16b makes kernel 6.12 fault at random. One processor: no stalls between emulated ones.
 machine=(-accel "$ACCEL" -cpu 'max,cx16=off' -smp 1 -m "$memory" -M pc
     -nodefaults -no-user-config -display none -serial stdio -no-reboot
-    -smbios 'type=1,uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf,manufacturer=Microsoft Corporation,product=Virtual Machine'
+    -smbios 'type=1,uuid='"$uuid"',manufacturer=Microsoft Corporation,product=Virtual Machine'
     -smbios 'type=3,asset=7783-7084-3265-9085-8269-3286-77'
     -device virtio-rng-pci)
 

@@ -23,7 +23,8 @@ ROOT='root=PARTUUID=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa ro'
 
 # world: everything as on Azure; a scenario then changes what it is about.
 world() {
-    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance more_initrd=''
+    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance more_initrd='' more_words=()
+    uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf VM_ID=91267c52-9f02-4cfe-b1f4-a4da7ebac2cf
     suite=bookworm tool=dracut init=systemd
 }
 
@@ -33,6 +34,9 @@ image_dir() {
         *) SUITE=$suite INITRD=$tool INIT=$init WITHOUT_PLAIN=yes "$REPO/tests/vm/build-image.sh" ;;
     esac
 }
+
+# reversed WORD...: as kernel arguments, where the words themselves would be found on the console.
+reversed() { printf '%s\n' "$@" | rev | paste -sd ,; }
 
 # boot NAME: one boot of this world. The console is in $console afterwards.
 boot() {
@@ -52,8 +56,8 @@ boot() {
     [ "$keep_disk" = no ] || snapshot=no
     cat "$image/initrd.img" ${more_initrd:+"$image/$more_initrd"} >"$LAB/initrd.img"
     "$REPO/tests/vm/boot.sh" "$name" kernel="$image/vmlinuz" initrd="$LAB/initrd.img" disk="${disk:-$image/disk.img}" \
-        snapshot="$snapshot" medium="$disc" drive="$drive" network="$nic" deadline="$deadline" console="$console" \
-        append="$ROOT vm.check vm.poweroff vm.canaries=$(printf '%s' "$CANARY_PASSWORD" | rev),$(printf '%s' "$CANARY_KEY" | rev),$(printf '%s' "$CANARY_DATA" | rev) $append" \
+        uuid="$uuid" snapshot="$snapshot" medium="$disc" drive="$drive" network="$nic" deadline="$deadline" console="$console" \
+        append="$ROOT vm.check vm.poweroff vm.canaries=$(reversed "$CANARY_PASSWORD" "$CANARY_KEY" "$CANARY_DATA" ${more_words[@]+"${more_words[@]}"}) $append" \
         2>"$LAB/boot.err" || problem "$(cat "$LAB/boot.err")"
     [ "$network" = none ] || azure_down
 }
@@ -113,7 +117,7 @@ initrd_network_untouched() {
 # The final places: the key in authorized_keys, customData where programs of the image read it.
 no_canary() {
     local places
-    places=$(grep -a ' VM canary-at=' "$console" | grep -vE '/home/[a-z]*/\.ssh/authorized_keys$|/var/lib/preroot/custom-data$' | sed 's/^ *[0-9.]* VM canary-at=//' | sort -u)
+    places=$(grep -a ' VM canary-at=' "$console" | grep -vE '/home/[a-z]*/\.ssh/authorized_keys$|/var/lib/preroot/custom-data$|/var/lib/waagent/CustomData$' | sed 's/^ *[0-9.]* VM canary-at=//' | sort -u)
     [ -z "$places" ] || problem "canaries remain: $(printf '%s' "$places" | tr '\n' ';')"
     for canary in "$CANARY_PASSWORD" "$CANARY_KEY" "$CANARY_DATA"; do
         ! grep -aq -- "$canary" "$console" || problem "a canary is on the console"

@@ -126,6 +126,48 @@ second_boot() {
 }
 scenario second-boot fast second_boot
 
+# A machine becomes an image, and a copy of that another machine: nothing of the first is left.
+captured() {
+    local first key
+    image=$(image_dir)
+    disk=$VM_DIR/captured-$NAMESPACE.img keep_disk=yes more_initrd=captured.cpio # new_person clears $LAB
+    cp --sparse=always "$image/disk.img" "$disk"
+    VM_USER=firstperson VM_HOST=first-vm
+    boot captured-1
+    expect user firstperson
+    expect host-keys 1
+    expect waagent "$VM_ID"
+    expect_reports Ready 1
+    key=$(value host-key)
+    first=("$CANARY_PASSWORD" "$CANARY_KEY" "$CANARY_DATA" firstperson first-vm "$VM_ID")
+
+    more_initrd='' medium=none network=none append=vm.deprovision
+    boot captured-2
+    console_says 'VM-deprovision done; power off and capture'
+    expect exit-deprovision-.* '0 .*'
+    expect host-keys 0
+    expect user ''
+
+    new_person
+    cp --sparse=always "$disk" "$LAB/copy.img"
+    rm "$disk"
+    disk=$LAB/copy.img medium=azure network=azure append='' more_initrd=captured.cpio more_words=("${first[@]}")
+    uuid=11223344-5566-7788-99aa-bbccddeeff00 VM_ID=44332211-6655-8877-99aa-bbccddeeff00
+    VM_USER=secondperson VM_HOST=second-vm
+    boot captured-3
+    person_is_complete
+    expect_reports Ready 1
+    expect host-keys 1
+    expect waagent "$VM_ID"
+    [ "$(value host-key)" != "$key" ] || problem 'the copy has the host key of the first machine'
+    for word in "${first[@]}"; do
+        ! grep -aq "VM canary-at=$(reversed "$word") " "$console" ||
+            problem "the first machine is still in $(grep -a "VM canary-at=$(reversed "$word") " "$console" | sed 's/.* //' | tr '\n' ' ')"
+    done
+    no_canary
+}
+scenario captured fast captured
+
 # --- real images ------------------------------------------------------------------------------------------
 
 real() { guest=image deadline=420; append="$append vm.wait=30"; }
