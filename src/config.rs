@@ -24,7 +24,7 @@ pub fn load(dir: &mut dyn Dir, buf: &mut [u8], fault: &mut dyn FnMut(Place, Faul
     let mut path = PathText::new();
     let has_ours = dir.stat(FILE).is_ok() || find(dir, false, FIRST.saturating_add(1), &mut path);
     let mut config = Config::new(!has_ours && dir.stat(WAAGENTS).is_ok());
-    for file in FIRST.. {
+    for file in FIRST..=u16::MAX {
         if !find(dir, config.is_waagents(), file, &mut path) {
             break;
         }

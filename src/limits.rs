@@ -32,8 +32,10 @@ pub const DHCP_MS: u64 = 10_000;
 pub const IMDS_MS: u64 = 5_000;
 /// For a salt: the kernel's generator seeds itself within this on real machines.
 pub const SALT_MS: u64 = 5_000;
+/// For the mount to tell whether this is a first boot, where nothing at all was found and the platform would be told so.
+pub const MARK_MS: u64 = 15_000;
 /// For the whole online half: carrier, lease and IMDS, with room for a second interface, and one report.
-pub const ONLINE_MS: u64 = NIC_MS + UDEV_MS + CARRIER_MS + 2 * DHCP_MS + IMDS_MS + REPORT_EARLY_MS;
+pub const ONLINE_MS: u64 = NIC_MS + UDEV_MS + CARRIER_MS + 2 * DHCP_MS + IMDS_MS + MARK_MS + REPORT_EARLY_MS;
 /// For both halves of fetch.
 pub const FETCH_MS: u64 = MEDIUM_MS + ONLINE_MS + 2 * SLACK_MS;
 /// For `modules`: a slow disk under hundreds of modaliases.
@@ -53,9 +55,13 @@ pub const STOP_LOOK_MS: u64 = 50;
 /// For the one early report before the OS network, from the start of our process: the network waits for it. Its
 /// unit's TimeoutStartSec is no guard of ours: systemd counts its own work before that start.
 pub const REPORT_EARLY_MS: u64 = 2_500;
-/// For one program of the image, which fails provisioning if it takes longer: ssh-keygen's RSA key is luck, and took
-/// more than 60 s on a busy emulated machine. All of apply has 180 s by its unit.
-pub const APPLY_MODULE_MS: u64 = 120_000;
+/// For one program of the image, which fails provisioning if it takes longer.
+pub const PROGRAM_MS: u64 = 20_000;
+/// For ssh-keygen: an RSA key is luck, and took more than 60 s on a busy emulated machine.
+pub const KEYGEN_MS: u64 = 120_000;
+/// What preroot-apply.service gives all of apply: its failure shall be told, not cut off.
+const APPLY_UNIT_MS: u64 = 180_000;
+const _: () = assert!(PASSWORD_LOCK_MS + KEYGEN_MS + 2 * PROGRAM_MS < APPLY_UNIT_MS);
 /// For one of the image's or the administrator's scripts: installing packages takes minutes, and nothing waits for
 /// it. What hangs longer than this is stopped.
 pub const SCRIPT_MS: u64 = 60 * 60_000;

@@ -188,7 +188,9 @@ fn run_of_image(
     object: &'static Object,
     failed: &'static Rule,
 ) -> Result<()> {
-    match system.run(mount, argv, limits::APPLY_MODULE_MS).map_err(named(object))? {
+    let is_keygen = argv.first().is_some_and(|program| program.ends_with("ssh-keygen"));
+    let timeout_ms = if is_keygen { limits::KEYGEN_MS } else { limits::PROGRAM_MS };
+    match system.run(mount, argv, timeout_ms).map_err(named(object))? {
         0 => Ok(()),
         status => Err(failed.at(u64::try_from(status).unwrap_or_default())),
     }

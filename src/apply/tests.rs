@@ -356,6 +356,14 @@ fn sudo_of_the_vendor_is_sudo() {
 }
 
 #[test]
+fn sub_ids_behind_a_link_are_the_images_own() {
+    let mut image = Image::debian();
+    image.root.put_symlink("etc/subuid", "../run/subuid");
+    image.converge("users").unwrap();
+    assert!(image.text("etc/passwd").contains("ops:x:1000:"));
+}
+
+#[test]
 fn a_hash_in_passwd_does_not_win_over_shadow() {
     let mut image = Image::debian();
     image.root.put("etc/passwd", "ops::1000:1000::/home/ops:/bin/sh\n");

@@ -13,7 +13,7 @@ use crate::facts::{Facts, UserName};
 use crate::format::login_defs::LoginDefsRepr;
 use crate::format::passwd::{self, SubIds, find, free_id, free_range};
 use crate::format::text::Out;
-use crate::sys::Dir;
+use crate::sys::{Dir, FileType};
 
 /// Groups of an administrator, joined where the image has them: what it grants by them is the image's choice
 /// (sudo on Debian, wheel on Red Hat), and adm and systemd-journal may read logs. None is created. Desktop
@@ -141,7 +141,9 @@ fn add_shadow(editor: &mut Editor<'_, '_>) -> Result<()> {
 
 /// Only where the image uses them, as useradd: rootless containers need them.
 fn add_sub_ids(editor: &mut Editor<'_, '_>, file: &'static Object, ids: SubIds) -> Result<()> {
-    if ids.count == 0 || !exists(editor.dir, file.name)? {
+    // A link there, or a missing file, is an image with ways of its own; a home matters more than sub-ids.
+    let is_file = editor.dir.stat(file.name).is_ok_and(|stat| stat.file_type == FileType::File);
+    if ids.count == 0 || !is_file {
         return Ok(());
     }
     let taken = read(editor.dir, file.name, file, editor.buffers.old)?;

@@ -233,7 +233,7 @@ impl Config {
 
     /// Reads one more file, whose lines count more than those before. `fault` hears what is wrong with a line.
     pub fn read(&mut self, file: u16, text: &[u8], fault: &mut dyn FnMut(Place, Fault)) {
-        for (line, n) in lines(text).zip(1..) {
+        for (line, n) in lines(text).zip((1..u16::MAX).chain(core::iter::repeat(u16::MAX))) {
             let place = Place { file, line: n };
             if let Err(told) = self.read_line(place, bare(line))
                 && !self.is_waagents
@@ -368,6 +368,13 @@ mod tests {
         let (mut config, mut faults) = (Config::new(is_waagents), Vec::new());
         config.read(1, text, &mut |place, fault| faults.push((place.line, fault)));
         (config, faults)
+    }
+
+    #[test]
+    fn more_lines_than_can_be_counted_are_read() {
+        let text = "\n".repeat(70_000) + "Provisioning.Agent=disabled\nnonsense\n";
+        let (config, faults) = config_of(false, text.as_bytes());
+        assert_eq!((config.agent(), faults.len()), ("disabled", 1));
     }
 
     /// Where our rule for values is the narrower one, the default is to hold.

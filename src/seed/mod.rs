@@ -32,6 +32,8 @@ pub const FORMAT: &str = "1";
 pub const STATE: &str = "var/lib/preroot";
 /// Below the root: holds the instance id once everything was applied.
 pub const PROVISIONED: &str = "var/lib/preroot/provisioned";
+/// Below the root: as [`PROVISIONED`], where that is on a file system which the initrd does not see.
+pub const PROVISIONED_HERE: &str = "etc/preroot.provisioned";
 /// Below the root: holds the instance id once the platform took our Ready.
 pub const REPORTED: &str = "var/lib/preroot/reported";
 /// Below the root: the administrator's name, for `deprovision --user`.
@@ -179,6 +181,13 @@ pub fn remove(dir: &mut dyn Dir, base: &str) -> Result<()> {
     }
     ignore_missing(dir.remove(&path(base, "boots")?))?;
     ignore_missing(dir.remove_dir(base))
+}
+
+/// True when a copy that never became a seed, or a seed, of this VM is on the root.
+#[must_use]
+pub fn is_kept(root: &mut dyn Dir, id: &InstanceId) -> bool {
+    let mut is_there = |path: Result<PathText>| path.is_ok_and(|path| root.stat(&path).is_ok());
+    is_there(pending(id)) || is_there(path(STATE, PENDING_STAGING))
 }
 
 /// Drops every seed of this VM and what a stage that was stopped in the middle left of one.

@@ -3,11 +3,11 @@
 use super::lease::write_lease;
 use super::persist::copy_file;
 use super::{CUSTOM_DATA, FAIL, FORMAT, PRIVATE_FILE, PROVISION, SEED, STAGING, path, remove};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::facts::{DeviceName, Fact, Facts, PreProvisioning, Provenance};
 use crate::format::dhcp::Lease;
 use crate::limits;
-use crate::sys::Dir;
+use crate::sys::{CANCEL, Dir};
 
 /// Room for the file `source`.
 pub(super) const SOURCE: usize = 512;
@@ -73,11 +73,16 @@ impl Writer<'_> {
 /// when nothing newer was spooled.
 ///
 /// # Errors
-/// `Os`; the old seed, if any, is untouched then.
+/// `Os`; [`Error::STOPPED`] once this process was told to stop. The old seed, if any, is untouched then.
 pub fn publish(run: &mut dyn Dir, facts: &Facts, context: &Context) -> Result<()> {
     let mut writer = Writer { run, source: heapless::String::new() };
     write_facts(&mut writer, facts)?;
     write_context(&mut writer, context)?;
+    // By descriptor: once /run has moved to the real root, only this still tells that nobody waits for us.
+    if run.stat(CANCEL).is_ok() {
+        remove(run, STAGING)?;
+        return Err(Error::STOPPED);
+    }
     let has_old = run.stat(SEED).is_ok();
     if !has_old {
         return run.rename(STAGING, SEED);

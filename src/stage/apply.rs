@@ -299,6 +299,7 @@ impl Story<'_, '_> {
             seed::keep_user(self.kernel.root, &user.value)?;
         }
         seed::mark(self.kernel.root, seed::PROVISIONED, &self.id)?;
+        self.mark_here();
         let swept = sweep(self.kernel.root, &self.id);
         if let Err(error) = swept {
             self.say(Level::Warning, "marks of the modules stay: {}", &[Value::Why(error)]);
@@ -328,6 +329,20 @@ impl Story<'_, '_> {
                 }
             }
             last = name;
+        }
+    }
+
+    /// The initrd does not see a /var of its own: the same mark where it looks, or each boot would wait for a fetch.
+    fn mark_here(&mut self) {
+        let device = |root: &mut dyn Dir, path| root.stat(path).map(|stat| stat.device);
+        if device(self.kernel.root, seed::STATE) == device(self.kernel.root, "etc") {
+            return;
+        }
+        let target = Target::root(seed::PROVISIONED_HERE, object!("mark in /etc"), 0o644);
+        let written =
+            replace::write(self.kernel.root, target, self.id.as_str().as_bytes(), &mut |_, _| Ok(()));
+        if let Err(error) = written {
+            self.say(Level::Warning, "later boots will wait for a fetch: {}", &[Value::Why(error)]);
         }
     }
 }

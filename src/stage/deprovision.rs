@@ -76,7 +76,7 @@ fn consent(command: &Command, ask: &mut dyn FnMut() -> Option<bool>, out: &mut d
 /// Else it could write what was just taken away. That it is not there, or not running, is fine.
 fn stop_agent(kernel: &mut Kernel<'_>) {
     for argv in STOP {
-        let _ = kernel.system.run("/", argv, limits::APPLY_MODULE_MS);
+        let _ = kernel.system.run("/", argv, limits::PROGRAM_MS);
     }
 }
 

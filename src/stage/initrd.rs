@@ -1,14 +1,22 @@
 //! All initrd stages with one call, for appliances: each in its own process, none able to stop the boot.
 
+use super::persist::MOUNT_LATER;
 use super::{fetch, supervise};
 use crate::cli::{Command, Verb};
 use crate::limits;
-use crate::sys::linux::{self, Ended};
+use crate::sys::linux::{self, Ended, LinuxDir};
+use crate::sys::{Dir, Owner};
 
 /// modules, then fetch beside grow, then persist where a mounted root was named.
 pub(super) fn run(command: &Command) -> u8 {
     let stage = |verb, deadline_ms| supervise(&Command { verb, ..*command }, deadline_ms);
     stage(Verb::Modules, limits::MODULES_MS);
+    if command.root == "/"
+        && let Ok(mut run) = LinuxDir::open(command.run)
+    {
+        // Whoever called us waits for fetch before the mount: fetch must not wait for the mount.
+        let _ = run.create_unsynced(MOUNT_LATER, Owner::root(0o644), b"");
+    }
     let fetch = linux::fork(&mut || fetch::run_both(command));
     stage(Verb::Grow, limits::GROW_MS);
     let mut left_ms = limits::FETCH_MS;

@@ -24,6 +24,7 @@ mod timeline;
 use crate::cli::{Command, Usage, Verb};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
+use crate::limits;
 use crate::machine;
 use crate::sys::linux::{self, Ended, Linux, Scratch};
 use crate::sys::{Dir, Kernel, Owner};
@@ -77,6 +78,7 @@ pub fn run(command: &Command) -> u8 {
         | Verb::Config
         | Verb::Deprovision
         | Verb::SerialConsole => run_for_people(command),
+        Verb::Report if command.early => supervise(command, limits::REPORT_EARLY_MS + 1_000),
         _ => run_stage(command),
     }
 }
@@ -189,13 +191,18 @@ fn grow_root(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) -> Re
 }
 
 /// Says how a stage ended and returns its exit code. "Not applicable" is said only in `status`: on every
-/// second boot, and on every machine that is not ours, silence is the right message.
+/// second boot, and on every machine that is not ours, silence is the right message, but to a person at a terminal.
 fn conclude(kernel: &mut Kernel<'_>, command: &Command, outcome: Result<()>, ms: u64) -> u8 {
     let stage = command.verb.word();
     kernel.log.enter(stage);
     let (word, code) = match outcome {
         Ok(()) => ("done", 0),
-        Err(error) if error.is(Kind::NotApplicable) => ("not-applicable", error.exit_code()),
+        Err(error) if error.is(Kind::NotApplicable) => {
+            if linux::has_terminal() {
+                let _ = writeln!(linux::Stdout, "preroot {stage}: {error}");
+            }
+            ("not-applicable", error.exit_code())
+        }
         Err(error) if error.is(Kind::NeedNetwork) => ("needs-network", error.exit_code()),
         Err(error) if error == Error::STOPPED => {
             kernel.say(Level::Info, "stopped: it was asked to", &[]);

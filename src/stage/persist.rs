@@ -18,6 +18,10 @@ pub(super) const ON_LINE: &str = "fetch.online";
 /// Below /run/preroot: apply and report have nothing to do in this boot; their units are not even started. Whatever
 /// they are to do at every boot must be asked for in [`is_settled`].
 const SETTLED: &str = "settled";
+/// Below /run/preroot: the mounted root is not provisioned for this VM.
+pub(super) const FIRST_BOOT: &str = "first-boot";
+/// Below /run/preroot: the root is mounted only after fetch has ended, so that [`FIRST_BOOT`] cannot be known.
+pub(super) const MOUNT_LATER: &str = "mount.later";
 const STOP_POLL_MS: u64 = 10;
 /// Where our state directory may have a file system of its own.
 const PLACES: [&str; 3] = ["var", "var/lib", seed::STATE];
@@ -41,13 +45,12 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
         let _ = grow::after_mount(kernel, bytes, false);
     }
     let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
-    if seed::is_marked(kernel.root, seed::PROVISIONED, &id) {
-        if is_settled(kernel, &id) {
-            // Without it they look themselves.
-            let _ = kernel.run.create_unsynced(SETTLED, Owner::root(0o644), b"");
-        }
-        return stop_fetch(kernel);
+    if [seed::PROVISIONED, seed::PROVISIONED_HERE].iter().any(|mark| seed::is_marked(kernel.root, mark, &id))
+    {
+        return stop_fetch(kernel, &id);
     }
+    // A fetch that found nothing may tell the platform so now.
+    let _ = kernel.run.create_unsynced(FIRST_BOOT, Owner::root(0o644), b"");
     join_fetch(kernel);
     if kernel.run.stat(seed::SEED).is_err() {
         return Err(not_applicable!("no seed to persist"));
@@ -63,8 +66,9 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
 
 /// True when apply and report would find nothing to do: told, its secrets dropped, its file system as large as can be.
 fn is_settled(kernel: &mut Kernel<'_>, id: &InstanceId) -> bool {
-    let is_kept = seed::pending(id).is_ok_and(|pending| kernel.root.stat(&pending).is_ok());
-    !is_kept && seed::is_marked(kernel.root, seed::REPORTED, id) && filesystem::is_full(kernel)
+    !seed::is_kept(kernel.root, id)
+        && seed::is_marked(kernel.root, seed::REPORTED, id)
+        && filesystem::is_full(kernel)
 }
 
 /// True when the image's fstab mounts something over our state directory and that has not happened yet. What
@@ -97,9 +101,13 @@ fn mounts(line: &str, place: &str) -> bool {
 }
 
 /// A second boot waits for nothing but a link that fetch has up, and reports nothing.
-fn stop_fetch(kernel: &mut Kernel<'_>) -> Result<()> {
+fn stop_fetch(kernel: &mut Kernel<'_>, id: &InstanceId) -> Result<()> {
     stop(kernel, &|run| run.stat(ON_LINE).is_err());
-    seed::remove(kernel.run, seed::SEED)?;
+    seed::remove(kernel.run, seed::SEED).and(seed::abandon(kernel.run))?;
+    if is_settled(kernel, id) {
+        // Without it they look themselves.
+        let _ = kernel.run.create_unsynced(SETTLED, Owner::root(0o644), b"");
+    }
     kernel.say(Level::Info, "this VM is provisioned already; fetch is stopped", &[]);
     Err(not_applicable!("provisioned already"))
 }
@@ -217,6 +225,29 @@ mod tests {
         assert!(!is_settled(false, false, 100), "the platform does not know yet");
         assert!(!is_settled(true, true, 100), "a cut came before the secrets were dropped");
         assert!(!is_settled(true, false, 200), "the disk was made larger");
+    }
+
+    #[test]
+    fn a_fetch_that_nobody_can_stop_leaves_no_seed() {
+        let mut world = azure();
+        seed::mark(&mut world.root, seed::PROVISIONED, &InstanceId::parse(ID).unwrap()).unwrap();
+        seed::begin(&mut world.run).unwrap();
+        assert!(run(&mut world.kernel(), &mut [], "/sysroot").is_err());
+        // it comes late, in an initrd that is gone
+        seed::begin(&mut world.run).unwrap();
+        let published = seed::publish(&mut world.run, &Facts::new(), &seed::Context::default());
+        assert_eq!(published, Err(crate::error::Error::STOPPED));
+        assert!(world.run.owner(seed::SEED).is_none() && world.run.owner("seed.tmp").is_none());
+    }
+
+    #[test]
+    fn a_state_directory_that_is_not_mounted_yet_hides_no_mark() {
+        let mut world = azure();
+        world.root.put("etc/fstab", "UUID=b /var ext4 defaults 0 2\n").put(seed::PROVISIONED_HERE, ID);
+        publish(&mut world);
+        assert!(run(&mut world.kernel(), &mut [0; 512], "/sysroot").is_err());
+        assert!(world.clock.sleeps.is_empty() && world.run.owner(seed::SEED).is_none());
+        assert!(world.run.text(super::FIRST_BOOT).is_none() && world.run.text(super::SETTLED).is_none());
     }
 
     #[test]

@@ -6,7 +6,6 @@ use crate::cli::Command;
 use crate::error::{Kind, Result};
 use crate::format::kernel_args::{self, Grammar};
 use crate::format::text::{PathText, join};
-use crate::limits;
 use crate::sys::{Dir, Kernel};
 use core::fmt::Write;
 
@@ -27,6 +26,8 @@ const MAKE_GRUB: [&[&str]; 3] = [
     &["/usr/sbin/grub2-mkconfig", "-o", "/boot/grub2/grub.cfg"],
     &["/usr/sbin/grub-mkconfig", "-o", "/boot/grub/grub.cfg"],
 ];
+/// It looks at every disk.
+const MAKE_GRUB_MS: u64 = 120_000;
 /// Its initrd waits for the root device up to `rootdelay=` (init_functions, poll_device).
 const WAITS: &str = "etc/mkinitcpio.conf";
 /// Its initrd sleeps all of `rootdelay=` on each boot (initramfs-tools, init).
@@ -138,7 +139,7 @@ fn make_grub(kernel: &mut Kernel<'_>, root: &str, out: &mut dyn Write) {
         path.is_some_and(|path| kernel.root.stat(path).is_ok())
     });
     let Some(argv) = found else { return };
-    let made = kernel.system.run(root, argv, limits::APPLY_MODULE_MS);
+    let made = kernel.system.run(root, argv, MAKE_GRUB_MS);
     let text = match made {
         Ok(0) => "made anew",
         _ => "not made anew: run it in the image",

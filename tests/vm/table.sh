@@ -88,7 +88,7 @@ scenario wireserver-xml fast wireserver_xml
 wireserver_silent() { script=$NEVER_READY; boot wireserver-silent; person_is_complete; console_says 'preroot report: .*wireserver'; }
 scenario wireserver-silent fast wireserver_silent
 
-nothing_known() { medium=none; script='{"imds": ["never"]}'; boot nothing-known; nobody_was_made; expect_reports Ready 0; root_grown 450000000; }
+nothing_known() { medium=none; script='{"imds": ["never"]}'; boot nothing-known; nobody_was_made; expect_reports Ready 0; expect_reports NotReady 1; root_grown 450000000; }
 scenario nothing-known fast nothing_known
 
 full_size() {
@@ -125,6 +125,20 @@ second_boot() {
     if [ -s "$LAB/platform.jsonl" ] && grep -q '"event": "request"' "$LAB/platform.jsonl"; then problem 'the platform was asked again'; fi
 }
 scenario second-boot fast second_boot
+# Provisioned, but nothing says so before the mount, which takes its time (a passphrase, a long fsck), and nobody answers.
+late_mount() {
+    image=$(image_dir)
+    disk=$LAB/disk.img keep_disk=yes
+    cp --sparse=always "$image/disk.img" "$disk"
+    boot late-mount-1
+    person_is_complete
+    medium=empty script='{"imds": ["never"]}' append="$append vm.mount-after=12"
+    boot late-mount
+    person_is_complete
+    expect_reports Ready 0
+    expect_reports NotReady 0
+}
+scenario late-mount fast late_mount
 
 # A machine becomes an image, and a copy of that another machine: nothing of the first is left.
 captured() {

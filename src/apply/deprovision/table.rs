@@ -91,7 +91,7 @@ pub const TABLE: &[Group] = &[
         why: "marks of the VM that was provisioned",
         when: always,
         action: Action::Remove,
-        paths: "var/lib/ preroot/provisioned preroot/reported azure-init/*.provisioned",
+        paths: "etc/preroot.provisioned var/lib/ preroot/provisioned preroot/reported azure-init/*.provisioned",
     },
     Group {
         why: "SSH host keys: who has a copy can pose as its siblings",

@@ -301,7 +301,7 @@ fn a_configured_directory_is_emptied_unless_it_is_near_the_root() {
     dir.put("opt/agent/state/x", "x");
     walked(&mut dir, BASE, Purpose::Act, "Lib.Dir=/opt/agent/state/\n").1.unwrap();
     assert!(dir.stat("opt/agent/state/x").is_err() && dir.stat("var/lib/waagent/ovf-env.xml").is_ok());
-    for near in ["/", "/etc", "/var//lib/"] {
+    for near in ["/", "/etc", "/var//lib/", "/var/lib/.", "/./etc/."] {
         let mut dir = image();
         let (told, outcome) = walked(&mut dir, BASE, Purpose::Act, &std::format!("Lib.Dir={near}\n"));
         assert!(outcome.is_err() && told.len() == 1, "{near}: {told:?}");

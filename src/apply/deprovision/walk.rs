@@ -103,7 +103,7 @@ impl<'w> Walk<'w> {
             Some(("%L", rest)) => (self.context.config.extension_log_directory(), rest),
             _ => return join(&[base, word]),
         };
-        let names = directory.split('/').filter(|name| !name.is_empty()).count();
+        let names = directory.split('/').filter(|name| !matches!(*name, "" | ".")).count();
         if names < NAMES_OF_A_STATE_DIRECTORY || directory.contains(['*', '@']) {
             return Err(unsupported!(
                 "Lib.Dir or Extension.LogDir",

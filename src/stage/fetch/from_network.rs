@@ -4,13 +4,14 @@ use super::{STAGE, identify};
 use crate::error::{Error, Result};
 use crate::event::{Level, Value};
 use crate::facts::{Fact, Facts, Hostname, Provenance};
+use crate::limits;
 use crate::plan::{self, Fault, Outcome, Verdict};
 use crate::report::health::Reason;
 use crate::seed::{self, Context};
 use crate::source;
 use crate::source::azure_imds::{ImdsReader, Learned};
 use crate::stage::online::{self as network, Body, Rest, Session};
-use crate::stage::persist::ON_LINE;
+use crate::stage::persist::{FIRST_BOOT, MOUNT_LATER, ON_LINE};
 use crate::stage::report;
 use crate::sys::linux::Scratch;
 use crate::sys::{Dir, Kernel, Owner};
@@ -54,7 +55,9 @@ fn over_network(kernel: &mut Kernel<'_>, scratch: &mut Scratch, gathered: &mut G
         gathered.context.lease = session.lease().cloned();
         let asked = gathered.ask(session, rest.run, imds, facts);
         let verdict = gathered.conclude(rest.run, facts, asked);
-        gathered.tell_fatal(session, rest, bytes, facts);
+        if !gathered.is_nothing || is_first_boot(session, rest.run) {
+            gathered.tell_fatal(session, rest, bytes, facts);
+        }
         verdict
     });
     match outcome {
@@ -72,6 +75,8 @@ struct Gathered {
     context: Context,
     medium: Outcome,
     imds_fault: Option<Error>,
+    /// No source at all: so it is with a machine that is provisioned, too, where IMDS is silent.
+    is_nothing: bool,
 }
 
 impl Gathered {
@@ -86,7 +91,7 @@ impl Gathered {
             (None, Some(_)) => Outcome::Bad,
             (None, None) => Outcome::Absent,
         };
-        Self { context, medium, imds_fault: None }
+        Self { context, medium, imds_fault: None, is_nothing: false }
     }
 
     /// IMDS into `facts`; userData is spooled where the medium brought no customData.
@@ -127,6 +132,7 @@ impl Gathered {
 
     /// Weighs, writes the outcome into the seed and publishes it.
     fn conclude(&mut self, run: &mut dyn Dir, facts: &Facts, imds: Outcome) -> Result<()> {
+        self.is_nothing = self.medium == Outcome::Absent && imds != Outcome::Good;
         match plan::verdict(facts, self.medium, imds) {
             Verdict::Specialised => {
                 seed::remove(run, seed::SEED)?;
@@ -164,6 +170,19 @@ impl Gathered {
             session.say(Level::Error, "the platform could not be told: {}", &[Value::Why(error)]);
         }
     }
+}
+
+/// True once `persist` saw that the mounted root is not provisioned for this VM. Where the mount takes longer, the
+/// report of the real root tells.
+fn is_first_boot(session: &mut Session<'_>, run: &mut dyn Dir) -> bool {
+    let until_us = session.now_us().saturating_add(limits::MARK_MS * 1000);
+    while run.stat(FIRST_BOOT).is_err() {
+        if session.is_cancelled() || run.stat(MOUNT_LATER).is_ok() || session.now_us() >= until_us {
+            return false;
+        }
+        session.sleep_ms(limits::STOP_LOOK_MS);
+    }
+    true
 }
 
 fn say_learned(session: &mut Session<'_>, learned: &Learned) {

@@ -26,7 +26,7 @@ pub use raw::exit;
 pub use scratch::{Scratch, take as take_scratch};
 pub use signal::StopSignal;
 pub use system::LinuxSystem;
-pub use terminal::answer;
+pub use terminal::{answer, has_terminal};
 pub use world::Linux;
 
 use crate::error::{Errno, Error, Rule};
