@@ -188,8 +188,8 @@ fn run_of_image(
     object: &'static Object,
     failed: &'static Rule,
 ) -> Result<()> {
-    let is_keygen = argv.first().is_some_and(|program| program.ends_with("ssh-keygen"));
-    let timeout_ms = if is_keygen { limits::KEYGEN_MS } else { limits::PROGRAM_MS };
+    let is_check = argv.first().is_some_and(|path| path.ends_with("visudo") || path.ends_with("restorecon"));
+    let timeout_ms = if is_check { limits::CHECK_MS } else { limits::PROGRAM_MS };
     match system.run(mount, argv, timeout_ms).map_err(named(object))? {
         0 => Ok(()),
         status => Err(failed.at(u64::try_from(status).unwrap_or_default())),
