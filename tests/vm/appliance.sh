@@ -2,11 +2,11 @@
 # The fast loop: a kernel, a few modules, preroot and a busybox script; about 5 s a boot.
 #
 # usage: appliance.sh         with SUITE in the environment; prints a directory with vmlinuz, initrd.img and disk.img
-# (strace.cpio, captured.cpio: to be appended to initrd.img: strace for it; what an image has that is captured later; disk.img: the same layout as the real image, root 64 MiB on a disk of 512 MiB)
+# (strace.cpio, captured.cpio, storage.cpio: to be appended to initrd.img: strace for it; what an image has that is captured later; mkfs and its kin; disk.img: the same layout as the real image, root 64 MiB on a disk of 512 MiB)
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
 
-require cpio=cpio zstd=zstd modprobe=kmod depmod=kmod mke2fs=e2fsprogs sgdisk=gdisk strace=strace
+require cpio=cpio zstd=zstd modprobe=kmod depmod=kmod mke2fs=e2fsprogs sgdisk=gdisk strace=strace mkfs.xfs=xfsprogs mkswap=util-linux
 binary=$REPO/target/release/preroot
 [ -x "$binary" ] || die "build first: cargo build --release"
 tree=$(INITRD=initramfs-tools "$REPO/tests/vm/build-root.sh")
@@ -14,7 +14,7 @@ release=$(basename "$(find "$tree/usr/lib/modules" -mindepth 1 -maxdepth 1 | sor
 out=$VM_DIR/appliance-$SUITE-$(digest "$(basename "$tree")" "$(cat "$binary" "$0" "$REPO/tests/vm/appliance/init" | sha256sum)")
 
 modules="virtio_pci virtio_blk virtio_scsi virtio_net virtio_rng ata_piix ata_generic ahci sr_mod sd_mod cdrom
-    hv_vmbus hv_storvsc hv_netvsc hv_utils af_packet nvme ext4"
+    hv_vmbus hv_storvsc hv_netvsc hv_utils af_packet nvme ext4 xfs"
 
 # with_libraries PROGRAM: a dynamic program of the tree and what it loads, as paths inside the tree.
 with_libraries() { echo "$1"; chroot "$tree" ldd "$1" | grep -oE '/[^ ]+'; }
@@ -88,6 +88,21 @@ write_captured() {
     rm -rf "$dir"
 }
 
+# A fourth for the temporary disk: the programs that the root would have, below /storage.
+write_storage() {
+    local dir=$out.storage program file
+    rm -rf "$dir"
+    for program in mkfs.ext4 mkfs.xfs mkswap swapon fallocate mount sh dd sleep; do
+        file=$(command -v "$program")
+        install -D -m 755 "$(readlink -f "$file")" "$dir/storage$file"
+        ldd "$file" | grep -oE '/[^ ]+' | while read -r file; do
+            install -D -m 755 "$(readlink -f "$file")" "$dir/storage$file"
+        done
+    done
+    (cd "$dir" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -R 0:0 -o -H newc) | zstd -q -1 >"$out.part/storage.cpio"
+    rm -rf "$dir"
+}
+
 write_disk() {
     local dir=$out.root start
     rm -rf "$dir"
@@ -122,6 +137,7 @@ if [ ! -d "$out" ]; then
     write_initrd
     write_strace
     write_captured
+    write_storage
     write_disk
     cp "$tree/boot/vmlinuz-$release" "$out.part/vmlinuz"
     rm -rf "$VM_DIR/appliance-$SUITE"-????????????

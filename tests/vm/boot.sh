@@ -8,6 +8,8 @@
 #   drive=ide|scsi         where the drive is: Gen1's IDE or Gen2's SCSI                           (default ide)
 #   network=NAME|none      a namespace of tests/cloud/namespace.sh that is up (tap), or no NIC     (default none)
 #   uuid=UUID              SMBIOS's                                                 (default that of azure.sh's VM_ID)
+#   temporary=FILE         a disk in slot 1e of the PCI bus, as=nvme|virtio                        (default virtio)
+#   data=FILE              another disk
 #   append="words"         more kernel arguments
 #   plugin=FILE,OPTIONS    a plugin of QEMU's TCG
 #   marker=TEXT            what the guest prints when it got through                 (default PREROOT-VM-OK)
@@ -21,13 +23,13 @@ set -euo pipefail
 [ $# -ge 1 ] || die "usage: boot.sh NAME key=value..."
 name=$1
 shift
-kernel='' initrd='' disk='' snapshot=no medium=none drive=ide network=none append='' marker=PREROOT-VM-OK deadline=240 memory=768 plugin=''
+kernel='' initrd='' disk='' snapshot=no medium=none drive=ide network=none append='' marker=PREROOT-VM-OK deadline=240 memory=768 plugin='' temporary='' as=virtio data=''
 uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf
 console=$VM_DIR/console-$name.log
 for pair in "$@"; do
     case $pair in
         kernel=* | initrd=* | disk=* | snapshot=* | medium=* | drive=* | network=* | append=* | marker=* | deadline=* | \
-            console=* | memory=* | plugin=* | uuid=*) declare "$pair" ;;
+            console=* | memory=* | plugin=* | uuid=* | temporary=* | as=* | data=*) declare "$pair" ;;
         *) die "unknown setting '$pair'" ;;
     esac
 done
@@ -43,6 +45,10 @@ machine=(-accel "$ACCEL" -cpu 'max,cx16=off' -smp 1 -m "$memory" -M pc
 
 [ -z "$disk" ] || machine+=(-drive "if=none,id=root,file=$disk,format=raw,cache=unsafe,snapshot=$([ "$snapshot" = yes ] && echo on || echo off)"
     -device virtio-blk-pci,drive=root)
+more_disk() { machine+=(-drive "if=none,id=$1,file=$2,format=raw,cache=unsafe" -device "$3,drive=$1"); }
+case $as in virtio) device=virtio-blk-pci,addr=0x1e ;; nvme) device=nvme,serial=preroot-test,addr=0x1e ;; *) die "as is virtio or nvme" ;; esac
+[ -z "$temporary" ] || more_disk temporary "$temporary" "$device"
+[ -z "$data" ] || more_disk data "$data" virtio-blk-pci
 case $drive in
     ide) cd=(-device ide-cd,bus=ide.1,unit=0) ;;
     scsi) cd=(-device virtio-scsi-pci,id=scsi -device scsi-cd,bus=scsi.0) ;;

@@ -182,6 +182,113 @@ captured() {
 }
 scenario captured fast captured
 
+# --- the temporary disk -----------------------------------------------------------------------------------
+
+# ntfs FILE LABEL [NAME]: an MBR with one NTFS partition as the platform makes it; NAME is a file in its root directory.
+ntfs() {
+    local part=$LAB/part.ntfs name
+    rm -f "$1" "$part"
+    truncate -s 383M "$part"
+    mkntfs -F -Q -q -p 2048 -H 16 -S 63 -L "$2" "$part" >/dev/null 2>&1 || problem 'mkntfs failed'
+    for name in DATALOSS_WARNING_README.txt ${3:-}; do
+        echo 'everything on it is lost' >"$LAB/$name"
+        ntfscp -q "$part" "$LAB/$name" "$name" 2>/dev/null || problem "ntfscp $name failed"
+    done
+    truncate -s 384M "$1"
+    echo '2048,,7' | sfdisk -q "$1"
+    dd if="$part" of="$1" bs=1M seek=1 conv=notrunc,sparse status=none
+    rm -f "$part"
+}
+temporary_disk() { # CONFIGURATION: every boot of it has the same root
+    require mkntfs=ntfs-3g sfdisk=fdisk
+    medium=none network=none more_initrd=storage.cpio append="vm.temporary=ResourceDisk.Place=0000:00:1e.0,$1"
+    image=$(image_dir)
+    disk=$LAB/disk.img keep_disk=yes temporary=$LAB/temporary.img
+    cp --sparse=always "$image/disk.img" "$disk"
+}
+SWAP=ResourceDisk.EnableSwap=y,ResourceDisk.SwapSizeMB=16
+temporary_is_complete() { # DEVICE FILE-SYSTEM
+    expect exit-resource-disk '0 .*'
+    expect temporary "$1 $2"
+    expect files '.*DATALOSS_WARNING_README.txt .*swapfile .*'
+    # 16 MiB, and as many blocks: no hole
+    expect swap-file '600 0:0 16777216 3276[89]|600 0:0 16777216 327[7-9][0-9]'
+    expect swaps '.*/mnt/resource/swapfile file 163[78][0-9] .*'
+    expect note ''
+}
+left_alone() { # REASON
+    expect exit-resource-disk '0 .*'
+    console_says "preroot resource-disk: the resource disk is left alone: $1"
+    expect temporary ''
+}
+
+# Fresh; a second boot; the platform makes it anew; somebody's; the power goes in mkfs.
+resource_disk() {
+    local before words
+    temporary_disk "$SWAP,ResourceDisk.MountOptions=noatime,nodev"
+    # a comma parts lines here
+    append=${append%,nodev}
+    ntfs "$temporary" 'Temporary Storage'
+    boot resource-disk-fresh
+    console_says 'preroot resource-disk: vdb1: fresh; formatted and mounted at /mnt/resource'
+    temporary_is_complete /dev/vdb1 ext4
+    expect options '.*noatime.*'
+    expect kept ''
+    boot resource-disk-second
+    console_says 'preroot resource-disk: vdb1: mounted at /mnt/resource'
+    console_lacks 'fresh; formatted'
+    temporary_is_complete /dev/vdb1 ext4
+    expect kept 'this disk'
+    ntfs "$temporary" 'Temporary Storage'
+    boot resource-disk-again
+    temporary_is_complete /dev/vdb1 ext4
+    expect kept ''
+    ntfs "$temporary" 'Temporary Storage' somebodys.txt
+    before=$(sha256sum <"$temporary")
+    boot resource-disk-files
+    left_alone 'there are files on the temporary disk'
+    [ "$before" = "$(sha256sum <"$temporary")" ] || problem 'a disk with files was written'
+    ntfs "$temporary" 'Temporary Storage'
+    words=$append append="$append vm.cut"
+    boot resource-disk-cut
+    expect cut /dev/vdb1
+    append=$words
+    boot resource-disk-after-cut
+    console_says 'fresh; formatted'
+    temporary_is_complete /dev/vdb1 ext4
+}
+scenario resource-disk fast resource_disk
+
+# A local NVMe disk is raw; xfs on it.
+resource_disk_nvme() {
+    temporary_disk "$SWAP,ResourceDisk.Filesystem=xfs"
+    as=nvme
+    truncate -s 384M "$temporary"
+    boot resource-disk-nvme
+    temporary_is_complete /dev/nvme0n1 xfs
+    boot resource-disk-nvme-second
+    console_lacks 'fresh; formatted'
+    temporary_is_complete /dev/nvme0n1 xfs
+    expect kept 'this disk'
+}
+scenario resource-disk-nvme fast resource_disk_nvme
+
+# Data disks labelled alike, with files and without: not in the place, or not fresh.
+resource_disk_data() {
+    local before file
+    temporary_disk "$SWAP"
+    temporary='' data=$LAB/data.img
+    for file in '' somebodys.txt; do
+        ntfs "$data" 'Temporary Storage' $file
+        before=$(sha256sum <"$data")
+        boot "resource-disk-data${file:+-files}"
+        expect exit-resource-disk '76 .*'
+        expect temporary ''
+        [ "$before" = "$(sha256sum <"$data")" ] || problem 'a data disk was written'
+    done
+}
+scenario resource-disk-data fast resource_disk_data
+
 # --- real images ------------------------------------------------------------------------------------------
 
 real() { guest=image deadline=420; append="$append vm.wait=30"; }
