@@ -2,6 +2,7 @@
 # Debian 12 or later with cargo; as root they install what they lack.
 #
 #   SUITE=bookworm|trixie    INITRD=dracut|initramfs-tools    ACCEL=tcg|kvm    (demo, vm-test)
+#   APPLIANCE=1              demo: an image of busybox, dropbear and preroot alone instead of Debian's
 #   DESTDIR= PREFIX=/usr                                                        (install)
 
 SUITE  ?= bookworm
@@ -30,7 +31,7 @@ build: toolchain
 	$(CARGO) build --release --locked
 
 demo: build
-	tests/vm/demo.sh
+	tests/vm/demo$(if $(APPLIANCE),-appliance).sh
 
 test: check
 	$(CARGO) test --locked

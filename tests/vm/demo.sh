@@ -7,29 +7,13 @@
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
 . "$REPO/tests/vm/azure.sh"
+. "$REPO/tests/vm/show.sh"
 
 [ "$(id -u)" -eq 0 ] || die "run as root: network namespaces and the image's root tree need it"
 require ip=iproute2 dnsmasq=dnsmasq-base python3=python3 ssh=openssh-client sshpass=sshpass genisoimage=genisoimage \
     qemu-system-x86_64=qemu-system-x86 zstd=zstd perl=perl-base
 
-NAMESPACE=demo
-LAB=$VM_DIR/lab-demo
-console=$VM_DIR/console-demo.log
 deadline=300
-started=$SECONDS
-
-heading() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
-point() { printf '   %-46s %s\n' "$1" "$2"; }
-bad() { printf '   \033[31m%s\033[0m\n' "$*"; failures=$((failures + 1)); }
-failures=0
-
-finish() {
-    if [ -f "$VM_DIR/qemu-demo.pid" ]; then kill "$(cat "$VM_DIR/qemu-demo.pid")" 2>/dev/null || true; fi
-    [ -z "${BOOT_PID:-}" ] || wait "$BOOT_PID" 2>/dev/null || true
-    azure_down
-    rm -rf "$LAB" "$VM_DIR/demo.img"
-}
-trap finish EXIT
 
 # --- what is needed ---------------------------------------------------------------------------------------
 heading "1. A Debian $SUITE image whose initrd is made by $INITRD"
@@ -47,36 +31,6 @@ point 'DVD (UDF)' 'ovf-env.xml, CustomData.bin'
 point 'the person' "$VM_USER on $VM_HOST, an SSH key and a password"
 
 # --- the boot ---------------------------------------------------------------------------------------------
-# The kernel log's lines of ours, and the boot's own milestones, as they come; ends with the marker or the machine.
-follow() { # PID of the boot
-    perl -MTime::HiRes=sleep -e '
-        $| = 1;
-        my ($file, $boot) = @ARGV;
-        my %colour = (modules => 36, fetch => 36, grow => 33, persist => 35, apply => 32, report => 34);
-        my ($partial, $mounted) = ("", 0);
-        open(my $log, "<", $file) or exit;
-        while (1) {
-            my $line = <$log>;
-            if (!defined $line) {
-                last unless kill 0, $boot;
-                sleep 0.1;
-                seek $log, 0, 1;
-                next;
-            }
-            $partial .= $line;
-            next unless $partial =~ s/\n\z//;
-            my $text = $partial;
-            $partial = "";
-            my ($at) = $text =~ /^ *([\d.]+)/ or next;
-            my $say = sub { printf "   %7.2f s  \033[%dm%-8s\033[0m %s\n", $at, $colour{$_[0]} // 0, @_ };
-            if ($text =~ /\] preroot ([a-z]+): (.*)/) { $say->($1, $2) }
-            elsif ($text =~ /\] Linux version (\S+)/) { $say->("-", "kernel $1 starts") }
-            elsif ($text =~ /EXT4-fs \(\w+\): mounted filesystem/) { $say->("-", "root file system mounted") unless $mounted++ }
-            elsif ($text =~ /\] systemd\[1\]: (?:Hostname set to|Set hostname to) <(.*)>/) { $say->("-", "systemd starts on $1") }
-            last if $text =~ /PREROOT-VM-OK/;
-        }' "$console" "$1"
-}
-
 heading "3. The boot (QEMU $ACCEL; seconds since power-on)"
 rm -f "$console" "$VM_DIR/qemu-demo.pid"
 : >"$console"
@@ -92,16 +46,7 @@ if ! grep -qaF PREROOT-VM-OK "$console"; then
 fi
 
 # --- what became of it ------------------------------------------------------------------------------------
-guest_value() { sed -n "s/^.*VM $1=\(.*\)$/\1/p" "$console" | tail -n 1; }
 address=$(guest_value addresses | cut -d/ -f1)
-ssh_options=(-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=20)
-in_cloud() { sh "$REPO/tests/cloud/namespace.sh" cloud "$NAMESPACE" "$@"; }
-as_root() { by_key "printf '%s\\n' '$VM_PASSWORD' | sudo -S -p '' $1"; } # with a password there is no NOPASSWD
-by_key() { in_cloud ssh -n -i "$LAB/key" -o PasswordAuthentication=no "${ssh_options[@]}" "$VM_USER@$address" "$@"; }
-by_password() {
-    SSHPASS=$VM_PASSWORD in_cloud sshpass -e ssh -n -o PubkeyAuthentication=no -o PreferredAuthentications=password,keyboard-interactive \
-        "${ssh_options[@]}" "$VM_USER@$address" "$@"
-}
 
 heading '4. The timeline, from the machine itself'
 if answer=$(as_root 'preroot timeline' 2>&1); then printf '%s\n' "$answer" | sed 's/^/   /'; else bad "timeline: $answer"; fi
@@ -133,20 +78,7 @@ bytes=$(guest_value root-bytes)
 [ "${bytes:-0}" -gt 7500000000 ] || bad "the root file system has ${bytes:-no} bytes, not about 8 GiB"
 
 heading '7. What the platform saw'
-while read -r line; do point "$line" ''; done < <(python3 - "$LAB/platform.jsonl" <<'PY'
-import json, sys
-first = None
-for line in open(sys.argv[1]):
-    record = json.loads(line)
-    if record.get("event") != "request":
-        continue
-    first = first or record["time"]
-    state = f' {record["state"]}' if record.get("state") else ""
-    print(f'+{record["time"] - first:6.3f} s  {record["method"]} {record["path"].partition("?")[0]}{state}: {record["answer"]}, checks: {record["verdict"]}')
-PY
-)
-ready=$(wc -l <"$LAB/ready")
-if [ "$ready" -eq 1 ]; then point 'Ready received' 'exactly once'; else bad "Ready was received $ready times"; fi
+show_requests
 
 heading '8. What was added to the initrd'
 with=$(stat -Lc %s "$image/initrd.img") without=$(stat -Lc %s "$image/plain.img")
