@@ -9,6 +9,7 @@ pub mod cmdline;
 pub mod config;
 pub mod crc32;
 pub mod dhcp;
+pub mod disk_setup;
 pub mod field;
 pub mod fstab;
 pub mod goalstate;
