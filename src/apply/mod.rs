@@ -27,9 +27,11 @@ mod hostname;
 mod hosts;
 mod labels;
 mod password;
+mod persistent_net;
 pub mod replace;
 pub mod resource_disk;
 mod root_password;
+pub(crate) mod scsi_timeout;
 mod ssh_host_keys;
 mod ssh_keys;
 mod sshd;
@@ -223,6 +225,8 @@ pub const MODULES: &[Module] = &[
     module!(sudo),
     module!(sshd),
     module!(ssh_host_keys),
+    module!(persistent_net),
+    module!(scsi_timeout),
     module!(custom_data),
     module!(waagent),
     module!(labels),

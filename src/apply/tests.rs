@@ -62,6 +62,7 @@ impl Image {
         .put("var/lib/preroot/host-keys", ID)
         .put("etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n")
         .put_dir("etc/ssh/sshd_config.d")
+        .put_dir("etc/udev/rules.d")
         .put_dir("var/lib");
         let mut system = FakeSystem::default();
         system.programs.insert("/usr/sbin/visudo".into(), 0);
@@ -361,6 +362,24 @@ fn sub_ids_behind_a_link_are_the_images_own() {
     image.root.put_symlink("etc/subuid", "../run/subuid");
     image.converge("users").unwrap();
     assert!(image.text("etc/passwd").contains("ops:x:1000:"));
+}
+
+#[test]
+fn scsi_disks_of_later_boots_get_their_time_by_a_rule() {
+    let mut image = Image::configured("OS.RootDeviceScsiTimeout=300\n");
+
+    image.converge("scsi_timeout").unwrap();
+    let rule = image.text("etc/udev/rules.d/66-preroot-scsi-timeout.rules");
+    assert!(rule.ends_with("ATTR{type}==\"0\", ATTR{timeout}=\"300\"\n"), "{rule}");
+}
+
+#[test]
+fn a_builders_network_card_has_no_name_here() {
+    let mut image = Image::debian();
+    image.root.put("etc/udev/rules.d/70-persistent-net.rules", "old\n");
+    image.converge("persistent_net").unwrap();
+    assert!(image.root.text("etc/udev/rules.d/70-persistent-net.rules").is_none());
+    assert_eq!(image.text("etc/udev/rules.d/70-persistent-net.rules.preroot"), "old\n");
 }
 
 #[test]

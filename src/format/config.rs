@@ -166,7 +166,7 @@ keys! {
     /// Its size in MiB.
     resource_disk_swap_size_mb: Number = "ResourceDisk.SwapSizeMB", "0 0";
     /// SCSI disks get this time for an answer, in seconds; none: the kernel's.
-    scsi_timeout_s: Optional = "OS.RootDeviceScsiTimeout", "None 300";
+    scsi_timeout_s: Optional = "OS.RootDeviceScsiTimeout", "None None";
     /// sshd asks a silent client for a sign of life after this time, in seconds; none: the image's choice.
     ssh_client_alive_interval_s: Optional = "OS.SshClientAliveInterval", "180 None";
     /// Homes are made here.
@@ -416,7 +416,7 @@ mod tests {
         }
         let (ours, waagents) = (Config::new(false), Config::new(true));
         assert!(ours.resource_disk_format() && !waagents.resource_disk_format());
-        assert_eq!((ours.scsi_timeout_s(), waagents.scsi_timeout_s()), (Some(300), None));
+        assert_eq!((ours.scsi_timeout_s(), waagents.scsi_timeout_s()), (None, None));
         assert_eq!(waagents.resource_disk_file_system(), "ext3");
     }
 

@@ -2,6 +2,7 @@
 //! nobody who logs in waits for it.
 
 use crate::apply::resource_disk::{Outcome, settle};
+use crate::apply::scsi_timeout;
 use crate::apply::{Buffers, Root, SeedPlace};
 use crate::cli::Command;
 use crate::config;
@@ -26,6 +27,9 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) 
     }
     let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
     let config = config::load(kernel.root, bytes, &mut |_, _| {});
+    if let (Some(seconds), false) = (config.scsi_timeout_s(), command.dry_run) {
+        scsi_timeout::set(kernel.host, seconds);
+    }
     match config.agent() {
         "preroot" => {}
         "auto" if !config::has_cloud_init(kernel.root) => {}
@@ -112,6 +116,22 @@ mod tests {
             .put("etc/preroot.conf", "ResourceDisk.Place=0000:00:1e.0\nProvisioning.Agent=cloud-init\n");
         assert!(boot(&mut world).unwrap_err().is(Kind::NotApplicable), "another agent's");
         assert!(world.log.lines.is_empty() && world.disks.opened.is_empty());
+    }
+
+    #[test]
+    fn every_scsi_disk_gets_the_time_that_is_configured() {
+        let mut world = azure();
+        world.root.put("etc/preroot.conf", "OS.RootDeviceScsiTimeout=240\n");
+        for name in ["sda", "sdb", "vda"] {
+            world.host.put(&std::format!("sys/class/block/{name}/device/timeout"), "30\n");
+        }
+        world.host.put("sys/class/block/sda1/size", "1\n");
+        assert!(boot(&mut world).is_err());
+        let time =
+            |world: &World, name| world.host.text(&std::format!("sys/class/block/{name}/device/timeout"));
+        assert_eq!(time(&world, "sda").unwrap(), "240");
+        assert_eq!(time(&world, "sdb").unwrap(), "240");
+        assert_eq!(time(&world, "vda").unwrap(), "30\n");
     }
 
     #[test]

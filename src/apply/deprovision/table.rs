@@ -165,7 +165,7 @@ pub const TABLE: &[Group] = &[
         when: always,
         action: Action::Remove,
         paths: "var/lib/ hyperv/.kvp_pool_* NetworkManager/timestamps NetworkManager/seen-bssids / \
-                etc/udev/rules.d/ 70-persistent-net.rules 85-persistent-net-cloud-init.rules",
+                etc/udev/rules.d/ 70-persistent-net.rules 70-persistent-net.rules.preroot 85-persistent-net-cloud-init.rules",
     },
     Group {
         why: "cloud-init's state of this instance",
