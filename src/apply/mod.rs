@@ -21,6 +21,7 @@ pub(crate) use object;
 
 pub mod account;
 mod custom_data;
+mod data_disks;
 pub mod deprovision;
 mod home;
 mod hostname;
@@ -152,6 +153,15 @@ impl Root<'_> {
         exists(self.dir, seed::PROVISIONED)
     }
 
+    /// A file of the seed that may be missing; then it is empty.
+    fn seed_file<'b>(&mut self, name: &str, buf: &'b mut [u8]) -> Result<&'b [u8]> {
+        let (dir, base) = match self.seed {
+            SeedPlace::Run(base) => (&mut *self.run, base),
+            SeedPlace::Root(base) => (&mut *self.dir, base),
+        };
+        read(dir, &below(base, name)?, object!("seed"), buf)
+    }
+
     /// Days since the epoch as shadow counts them; `None` before the clock was set (0 would force a new
     /// password at the first login).
     #[must_use]
@@ -214,10 +224,11 @@ macro_rules! module {
     };
 }
 
-/// All modules, in order: the account before what lives in its home; labels last, over all files made.
+/// All modules, in order: the what is mounted before what lives on it, the account before what lives in its home; labels last, over all files made.
 pub const MODULES: &[Module] = &[
     module!(hostname),
     module!(hosts),
+    module!(data_disks),
     module!(users),
     module!(password),
     module!(root_password),

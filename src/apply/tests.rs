@@ -10,6 +10,7 @@ use std::boxed::Box;
 use std::string::String;
 use std::vec::Vec;
 
+mod data_disks;
 mod shadow_utils;
 
 const KEY: &str = "ssh-ed25519 AAAAC3Nz ops@cloud";

@@ -142,8 +142,8 @@ pub struct Seen<'s> {
     pub number: u32,
     /// What is on it: blkid's word where it has one; empty for nothing.
     pub kind: &'s [u8],
-    /// Its label.
-    pub label: &'s [u8],
+    /// Its label is the entry's.
+    pub has_label: bool,
 }
 
 impl<'t> FileSystem<'t> {
@@ -180,7 +180,6 @@ impl<'t> FileSystem<'t> {
     #[must_use]
     pub fn choose(&self, seen: &[Seen<'_>]) -> Option<u32> {
         let is_it = |it: &Seen<'_>| is_same_kind(it.kind, self.kind);
-        let has_label = |it: &Seen<'_>| self.label().is_some_and(|label| label == it.label);
         let at = |number| seen.iter().find(move |it| it.number == number);
         let is_any = self.place == Place::Any;
         match self.place {
@@ -195,7 +194,7 @@ impl<'t> FileSystem<'t> {
                 {
                     return Some(it.number);
                 }
-                if seen.iter().any(|it| is_it(it) && (is_any || has_label(it))) {
+                if seen.iter().any(|it| is_it(it) && (is_any || it.has_label)) {
                     return None;
                 }
                 let is_free = |it: &&Seen<'_>| it.kind.is_empty() && (it.number > 0 || seen.len() <= 1);
@@ -325,11 +324,12 @@ mod tests {
         }
         let seen = |(number, kind, label): &(u32, String, String)| (*number, kind.clone(), label.clone());
         let rows: Vec<_> = rows.iter().map(seen).collect();
+        let wanted = entry.label().unwrap();
         let seen: Vec<Seen<'_>> = (rows.iter())
             .map(|(number, kind, label)| Seen {
                 number: *number,
                 kind: kind.as_bytes(),
-                label: label.as_bytes(),
+                has_label: wanted == label.as_bytes(),
             })
             .collect();
         let number = entry.choose(&seen)?;
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn nothing_is_taken_that_holds_something() {
-        let seen = |number, kind: &'static [u8]| Seen { number, kind, label: b"" };
+        let seen = |number, kind: &'static [u8]| Seen { number, kind, has_label: true };
         let ntfs = [seen(0, b""), seen(1, b"ntfs"), seen(2, b"unknown")];
         for (line, wanted) in [
             ("sdb 1 ext4 - n", None),

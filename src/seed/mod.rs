@@ -41,6 +41,17 @@ pub const USER: &str = "var/lib/preroot/user";
 /// Decoded customData (or userData) inside a seed.
 pub const CUSTOM_DATA: &str = "custom-data";
 
+/// Inside a seed: entries of `disk_setup`, a line each ([`crate::format::disk_setup::Disk`]).
+pub const DISKS: &str = "storage/disks";
+/// Inside a seed: entries of `fs_setup`, a line each ([`crate::format::disk_setup::FileSystem`]).
+pub const FILE_SYSTEMS: &str = "storage/filesystems";
+/// Inside a seed: entries of `mounts`, a line of fstab each.
+pub const MOUNTS: &str = "storage/mounts";
+/// Inside a seed: `mount_default_fields`, one such line.
+pub const MOUNT_DEFAULTS: &str = "storage/mount-defaults";
+/// Inside a seed: a swap file, its size or `auto`, and its largest size or `-`.
+pub const SWAP: &str = "storage/swap";
+
 /// Every file a seed may hold, so that it can be copied and removed without trusting a directory listing.
 const NAMES: &[&str] = &[
     "format",
@@ -66,8 +77,13 @@ const NAMES: &[&str] = &[
     "lease/router",
     "lease/routes",
     "wireserver/address",
+    DISKS,
+    FILE_SYSTEMS,
+    MOUNTS,
+    MOUNT_DEFAULTS,
+    SWAP,
 ];
-const DIRECTORIES: &[&str] = &["user", "azure", "lease", "wireserver"];
+const DIRECTORIES: &[&str] = &["user", "azure", "lease", "wireserver", "storage"];
 /// In `verdict`: report it, apply nothing.
 const FAIL: &str = "fail";
 /// In `verdict`: apply it. Only this word allows that.

@@ -3,7 +3,7 @@
 //! What may be formatted is decided in [`crate::disk::resource`]. A format that a power cut ends leaves a disk that
 //! is nobody's: before it, the disk's own id is noted on the root, and only that disk is formatted again.
 
-mod swap;
+pub(super) mod swap;
 
 use super::replace::{self, Target};
 use super::{Root, exists, ignore_missing, join, named, read};
@@ -14,7 +14,7 @@ use crate::format::fstab::has_mount_point;
 use crate::format::root_arg::DeviceName;
 use crate::format::text::PathText;
 use crate::seed;
-use crate::sys::Owner;
+use crate::sys::{Dir, Owner};
 
 /// Below the root: the id of a disk that is being formatted.
 const BEGUN: &str = "var/lib/preroot/formatting";
@@ -24,17 +24,26 @@ const WARNING: &[u8] =
     b"This is a temporary disk: everything on it is lost, without a warning and for good, when the\n\
     VM is stopped, resized, moved or repaired. Keep here only what can be made again.\n";
 
-/// How a file system is made: its name, the program, and the words before the device. `nodiscard` and `-K`: to
-/// discard a terabyte takes longer than all the rest, and it is fresh.
-const MAKERS: &[(&str, &[&str], &[&str])] = &[
-    ("xfs", &["/usr/sbin/mkfs.xfs", "/sbin/mkfs.xfs"], BY_FORCE),
-    ("btrfs", &["/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs", "/usr/bin/mkfs.btrfs"], BY_FORCE),
-    ("ext2", &["/usr/sbin/mkfs.ext2", "/sbin/mkfs.ext2"], EXT),
-    ("ext3", &["/usr/sbin/mkfs.ext3", "/sbin/mkfs.ext3"], EXT),
-    ("ext4", &["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"], EXT),
+/// How a file system is made: its name, the program, the word by which it takes a disk or what holds something, and
+/// the words that spare time on a fresh disk of a terabyte.
+pub(super) type Maker = (&'static str, &'static [&'static str], &'static str, &'static [&'static str]);
+const MAKERS: &[Maker] = &[
+    ("xfs", &["/usr/sbin/mkfs.xfs", "/sbin/mkfs.xfs"], "-f", NO_DISCARD),
+    ("btrfs", &["/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs", "/usr/bin/mkfs.btrfs"], "-f", NO_DISCARD),
+    ("ext2", &["/usr/sbin/mkfs.ext2", "/sbin/mkfs.ext2"], "-F", EXT_NO_DISCARD),
+    ("ext3", &["/usr/sbin/mkfs.ext3", "/sbin/mkfs.ext3"], "-F", EXT_NO_DISCARD),
+    ("ext4", &["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"], "-F", EXT_NO_DISCARD),
+    ("swap", &["/usr/sbin/mkswap", "/sbin/mkswap"], "-f", &[]),
 ];
-const BY_FORCE: &[&str] = &["-q", "-f", "-K", "-L", LABEL];
-const EXT: &[&str] = &["-q", "-F", "-E", "nodiscard", "-L", LABEL];
+const NO_DISCARD: &[&str] = &["-q", "-K"];
+const EXT_NO_DISCARD: &[&str] = &["-q", "-E", "nodiscard"];
+
+/// How this file system is made with what the image has.
+pub(super) fn maker(root: &mut Root<'_>, name: &[u8]) -> Result<&'static Maker> {
+    let maker = MAKERS.iter().find(|(it, ..)| it.as_bytes() == name);
+    let has_program = |root: &mut Root<'_>, maker: &Maker| root.program(maker.1).is_some();
+    maker.filter(|maker| has_program(root, maker)).ok_or(unsupported!("mkfs", "the image has no mkfs for it"))
+}
 
 /// What became of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -164,7 +173,7 @@ fn mounted(root: &mut Root<'_>) -> Result<Option<DeviceName>> {
     sysfs::device_of(root.host, here.device).map(|device| Some(device.unwrap_or_default()))
 }
 
-fn device_path(name: &str) -> Result<PathText> {
+pub(super) fn device_path(name: &str) -> Result<PathText> {
     join(&["/dev/", name])
 }
 
@@ -172,15 +181,11 @@ fn device_path(name: &str) -> Result<PathText> {
 #[inline(never)]
 fn format(root: &mut Root<'_>, disk: &DiskFacts) -> Result<()> {
     const FAILED: &Rule = malformed!(WHAT, "mkfs failed");
-    let wanted = root.config.resource_disk_file_system();
-    let maker = MAKERS.iter().find(|(name, ..)| *name == wanted);
-    let (_, programs, words) = maker.ok_or(unsupported!(WHAT, "file system"))?;
-    if root.program(programs).is_none() {
-        return Err(unsupported!(WHAT, "the image has no mkfs for it"));
-    }
+    let file_system = root.config.resource_disk_file_system();
+    let (_, programs, force, words) = maker(root, file_system.as_bytes())?;
     let device = device_path(&disk.target)?;
     let mut argv = heapless::Vec::<&str, 8>::from_iter(words.iter().copied());
-    let _ = argv.push(&device);
+    argv.extend([force, "-L", LABEL, &*device]);
     let id = identity(root.host, root.disks, &disk.name);
     if let Some(id) = &id {
         seed::make_state_dir(root.dir).map_err(named(object!(seed::STATE)))?;
@@ -206,20 +211,21 @@ fn forget(root: &mut Root<'_>) -> Result<()> {
 #[inline(never)]
 fn mount(root: &mut Root<'_>, target: &str) -> Result<()> {
     const FAILED: &Rule = malformed!(WHAT, "mount failed");
-    make_dirs(root)?;
+    let point = point(root);
+    make_dirs(root.dir, point)?;
     let (device, options) = (device_path(target)?, root.config.resource_disk_mount_options());
     let words = ["-o", options, &device, root.config.resource_disk_mount_point()];
     let words = if options.is_empty() { words.get(2..).unwrap_or_default() } else { &words };
     root.call_program(&["/usr/bin/mount", "/bin/mount"], words, object!(WHAT), FAILED)
 }
 
-fn make_dirs(root: &mut Root<'_>) -> Result<()> {
-    let point = point(root);
+/// A mount point, and what is above it.
+pub(super) fn make_dirs(dir: &mut dyn Dir, point: &str) -> Result<()> {
     let ends = point.match_indices('/').map(|(at, _)| at).chain([point.len()]);
     for above in ends.filter_map(|end| point.get(..end)) {
-        match root.dir.make_dir(above, Owner::root(0o755)) {
+        match dir.make_dir(above, Owner::root(0o755)) {
             Err(error) if error.errno() == Some(Errno::EXIST) => {}
-            outcome => outcome.map_err(named(object!(WHAT)))?,
+            outcome => outcome.map_err(named(object!("mount point")))?,
         }
     }
     Ok(())

@@ -293,8 +293,8 @@ fn is_left_alone(outcome: &Result<Outcome>) -> bool {
 #[test]
 fn a_fresh_disk_is_formatted_mounted_and_gets_its_swap() {
     for (file_system, words) in [
-        ("ext4", "/usr/sbin/mkfs.ext4 -q -F -E nodiscard -L preroot-temp /dev/sdb1"),
-        ("xfs", "/usr/sbin/mkfs.xfs -q -f -K -L preroot-temp /dev/sdb1"),
+        ("ext4", "/usr/sbin/mkfs.ext4 -q -E nodiscard -F -L preroot-temp /dev/sdb1"),
+        ("xfs", "/usr/sbin/mkfs.xfs -q -K -f -L preroot-temp /dev/sdb1"),
     ] {
         for fresh in ["ntfs-fresh", "ntfs-fresh-64k", "ntfs-empty-512"] {
             let mut vm = Vm::with(fresh);

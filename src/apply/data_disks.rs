@@ -1,0 +1,231 @@
+//! Data disks: the partitions, file systems, mounts and swap that the seed asks for, as cloud-config means them.
+//!
+//! Nothing is taken that is in use, and without `overwrite` nothing that holds something; so all of it may be asked for
+//! again. Every entry has its turn, whatever became of those before it.
+
+use super::replace::{self, Target};
+use super::resource_disk::swap::{self, SWAPON};
+use super::resource_disk::{device_path, make_dirs, maker};
+use super::{Root, State, exists};
+use crate::disk::root::read_contents;
+use crate::disk::sysfs;
+use crate::error::{Result, Rule};
+use crate::facts::Facts;
+use crate::format::ReadAt;
+use crate::format::disk_setup::{Disk, FileSystem, Seen};
+use crate::format::fstab::{
+    DEFAULTS, DEFAULTS_WITHOUT_SYSTEMD, Field, Wanted, has_swap, merge, mount_points, unescape,
+};
+use crate::format::root_arg::DeviceName;
+use crate::format::superblock::Contents;
+use crate::format::swap::{size_bytes, suggested_bytes};
+use crate::format::text::{Out, bare, lines, number, split_once, words};
+use crate::seed;
+use crate::sys::Dir;
+
+const WHAT: &str = "data disk";
+/// Bytes of each file of the seed.
+const ENTRIES: usize = 2048;
+/// Partitions that are looked at.
+const PARTITIONS: usize = 16;
+/// The types of partition tables differ, sfdisk's words do not. What was on a partition before is no file system of it.
+const SFDISK: &str =
+    r#"printf '%s\n' "$1" | sfdisk -q --force --wipe always --wipe-partitions always -X "$2" "$3""#;
+
+pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
+    for name in [seed::DISKS, seed::FILE_SYSTEMS, seed::MOUNTS, seed::SWAP] {
+        if !root.seed_file(name, &mut [0; ENTRIES])?.is_empty() {
+            return Ok(State::Missing);
+        }
+    }
+    Ok(State::Satisfied)
+}
+
+pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
+    let partitioned = each(root, seed::DISKS, partition);
+    let made = each(root, seed::FILE_SYSTEMS, make);
+    let mounted = mount(root);
+    partitioned.and(made).and(mounted)
+}
+
+/// Every line has its turn; the first failure is told. Another root's disks are not this machine's.
+fn each(root: &mut Root<'_>, name: &str, act: fn(&mut Root<'_>, &[u8]) -> Result<()>) -> Result<()> {
+    let mut buf = [0; ENTRIES];
+    let mut outcome = Ok(());
+    let text = root.seed_file(name, &mut buf)?;
+    let text = if root.is_live() { text } else { b"" };
+    for line in lines(text).map(bare) {
+        outcome = outcome.and(act(root, line));
+    }
+    outcome
+}
+
+#[inline(never)]
+fn partition(root: &mut Root<'_>, line: &[u8]) -> Result<()> {
+    const FAILED: &Rule = malformed!(WHAT, "sfdisk failed");
+    let disk = Disk::parse(line).ok_or(malformed!(WHAT, "no entry of disk_setup", 0))?;
+    let name = device(root.host, disk.device)?;
+    let partitions = sysfs::partitions(root.host, &name)?;
+    if partitions == disk.partitions() || !root.disks.is_free(&name)? {
+        return Ok(());
+    }
+    let is_blank = partitions == 0 && look(root, &name, b"")?.0.is_empty();
+    if !disk.is_overwritten && !is_blank {
+        return Ok(());
+    }
+    let mut script = [0; 512];
+    let mut out = Out::new(too_many!(WHAT), &mut script);
+    disk.put_script(sysfs::size_bytes(root.host, &name)? / 512, &mut out)?;
+    let script = core::str::from_utf8(out.as_bytes()).unwrap_or_default();
+    let words = ["-c", SFDISK, "sh", script, disk.table.name(), &device_path(&name)?];
+    root.call_program(&["/bin/sh", "/usr/bin/sh"], &words, object!(WHAT), FAILED)
+}
+
+#[inline(never)]
+fn make(root: &mut Root<'_>, line: &[u8]) -> Result<()> {
+    const FAILED: &Rule = malformed!(WHAT, "mkfs failed");
+    let entry = FileSystem::parse(line).ok_or(malformed!(WHAT, "no entry of fs_setup", 0))?;
+    let disk = device(root.host, entry.device)?;
+    let label = entry.label().unwrap_or_default();
+    let mut seen = heapless::Vec::<Seen<'_>, { PARTITIONS + 1 }>::new();
+    for number in 0..=PARTITIONS as u32 {
+        let name = name_of(&disk, number)?;
+        if number == 0 || sysfs::exists(root.host, &name) {
+            let (kind, has_label) = look(root, &name, &label)?;
+            let _ = seen.push(Seen { number, kind, has_label });
+        }
+    }
+    let Some(number) = entry.choose(&seen) else { return Ok(()) };
+    let name = name_of(&disk, number)?;
+    if !root.disks.is_free(&name)? {
+        return Ok(());
+    }
+    let (_, programs, force, _) = maker(root, entry.kind)?;
+    let device = device_path(&name)?;
+    let mut argv = heapless::Vec::<&str, 14>::new();
+    let label = core::str::from_utf8(&label).unwrap_or_default();
+    argv.extend(["-L", label].into_iter().filter(|_| !label.is_empty()));
+    argv.extend(Some(*force).filter(|_| entry.is_overwritten || number == 0));
+    argv.extend(entry.options().filter_map(|word| core::str::from_utf8(word).ok()).take(8));
+    argv.extend([&*device]);
+    root.call_program(programs, &argv, object!(WHAT), FAILED)
+}
+
+fn name_of(disk: &DeviceName, number: u32) -> Result<DeviceName> {
+    if number == 0 { Ok(disk.clone()) } else { sysfs::partition_name(disk, number) }
+}
+
+/// The kernel's name of a device that an entry names, by itself or by a link of udev's.
+fn device(host: &mut dyn Dir, name: &[u8]) -> Result<DeviceName> {
+    let none = unsupported!(WHAT, "no such device");
+    let name = unescape(name).ok_or(none)?;
+    let name = core::str::from_utf8(&name).map_err(|_| none)?;
+    let name = name.strip_prefix("/dev/").unwrap_or(name);
+    let mut link = [0; 256];
+    let n = if name.contains('/') {
+        host.read_link(&super::below("dev", name)?, &mut link).unwrap_or(0)
+    } else {
+        0
+    };
+    let link = link.get(..n).and_then(|link| core::str::from_utf8(link).ok()).unwrap_or_default();
+    let name = if link.is_empty() { name } else { super::split(link).1 };
+    if sysfs::exists(host, name) { sysfs::device_name(name) } else { Err(none) }
+}
+
+/// What is on a device, in blkid's words where it has one, and whether it has this label.
+#[inline(never)]
+fn look(root: &mut Root<'_>, name: &str, label: &[u8]) -> Result<(&'static [u8], bool)> {
+    let scratch = &mut *root.buffers.old;
+    let mut found: (&'static [u8], bool) = (b"", false);
+    root.disks.open_read(name, &mut |device| {
+        found = match read_contents(device, 0, scratch)? {
+            Contents::FileSystem(it) => (it.file_system.name().as_bytes(), it.label == label),
+            Contents::Unknown => (signature(device, scratch)?, label.is_empty()),
+            _ => (b"container", false),
+        };
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// What has no superblock that `root=` may name.
+fn signature(device: &mut dyn ReadAt, scratch: &mut [u8]) -> Result<&'static [u8]> {
+    let start = scratch.get_mut(..4096).ok_or(too_many!(WHAT, 4096))?;
+    start.fill(0);
+    if device.size_bytes() >= 4096 {
+        device.read_at(0, start)?;
+    }
+    Ok(match &*start {
+        start if start.get(3..11) == Some(b"NTFS    ") => b"ntfs",
+        start if start.ends_with(b"SWAPSPACE2") => b"swap",
+        start if start.iter().all(|byte| *byte == 0) => b"",
+        _ => b"unknown",
+    })
+}
+
+/// fstab, mount points and swap; then all of it is mounted.
+#[inline(never)]
+fn mount(root: &mut Root<'_>) -> Result<()> {
+    const FAILED: &Rule = malformed!(WHAT, "mount -a failed");
+    let (mut mounts, mut defaults, mut swap) = ([0; ENTRIES], [0; 256], [0; 256]);
+    let mounts = root.seed_file(seed::MOUNTS, &mut mounts)?;
+    let given = root.seed_file(seed::MOUNT_DEFAULTS, &mut defaults)?;
+    let mut swap = words(root.seed_file(seed::SWAP, &mut swap)?);
+    let (swap_file, size, most) =
+        (swap.next(), swap.next().unwrap_or_default(), swap.next().unwrap_or_default());
+    if mounts.is_empty() && swap_file.is_none() {
+        return Ok(());
+    }
+    let has_systemd =
+        exists(root.dir, "usr/lib/systemd/systemd")? || exists(root.dir, "lib/systemd/systemd")?;
+    let defaults = match given {
+        b"" if has_systemd => DEFAULTS,
+        b"" => DEFAULTS_WITHOUT_SYSTEMD,
+        given => bare(given),
+    };
+    let wanted = Wanted { mounts, defaults, swap_file };
+    let fstab = Target::root("etc/fstab", object!("etc/fstab"), 0o644);
+    let host = &mut *root.host;
+    replace::edit(root.dir, fstab, &mut root.buffers, &mut |old, out| {
+        merge(old, &wanted, &mut |name| resolve(host, name), out)
+    })?;
+    for point in mount_points(&wanted) {
+        let point = core::str::from_utf8(&point).unwrap_or_default();
+        make_dirs(root.dir, point.trim_matches('/'))?;
+    }
+    if !root.is_live() {
+        return Ok(());
+    }
+    if let Some(path) = swap_file.and_then(unescape) {
+        let path = core::str::from_utf8(&path).unwrap_or_default();
+        let bytes = swap_bytes(root, size, most)?;
+        swap::File { path, bytes, is_encrypted: false, is_copied_on_write: false }.make(root)?;
+    }
+    let swapped = if has_swap(&wanted) { swap::call(root, SWAPON, &["-a"]) } else { Ok(()) };
+    root.call_program(&["/usr/bin/mount", "/bin/mount"], &["-a"], object!(WHAT), FAILED).and(swapped)
+}
+
+/// The size of a swap file in bytes.
+fn swap_bytes(root: &mut Root<'_>, size: &[u8], most: &[u8]) -> Result<u64> {
+    let bytes = |text| core::str::from_utf8(text).ok().and_then(size_bytes);
+    if size != b"auto" {
+        return bytes(size).ok_or(malformed!(WHAT, "size of the swap file", 0));
+    }
+    // Its first line is MemTotal, in KiB.
+    let text = super::read(root.host, "proc/meminfo", object!("proc/meminfo"), root.buffers.old)?;
+    let kib = words(lines(text).next().unwrap_or_default()).nth(1).and_then(number).unwrap_or_default();
+    Ok(suggested_bytes(u64::from(kib) << 10, None, bytes(most)))
+}
+
+/// `sdc`, `/dev/sdc` or `sdc.2`: the device it means, a partitioned disk's first partition; `None` for what stays as it is.
+pub(super) fn resolve(host: &mut dyn Dir, name: &[u8]) -> Option<Field> {
+    let name = core::str::from_utf8(name).ok()?;
+    let name = name.strip_prefix("/dev/").unwrap_or(name);
+    let (disk, partition) = match split_once(name, ".") {
+        Some((disk, partition)) => (disk, number(partition.as_bytes())?),
+        None => (name, if sysfs::has_partitions(host, name) { 1 } else { 0 }),
+    };
+    let disk = sysfs::device_name(disk).ok()?;
+    let name = name_of(&disk, partition).ok().filter(|name| sysfs::exists(host, name))?;
+    Field::from_slice(device_path(&name).ok()?.as_bytes()).ok()
+}
