@@ -90,6 +90,10 @@ pub const MODULE_PARAMETERS: usize = 1024;
 pub const HOSTNAME: usize = 64;
 /// User name: useradd's limit is 32; Azure's adminUsername 64, of which useradd would refuse half.
 pub const USER_NAME: usize = 32;
+/// Users a seed has besides the administrator.
+pub const USERS: usize = 16;
+/// All that is said of one, keys and rules of sudo included.
+pub const PERSON: usize = 16 * 1024;
 /// Clear password, bytes (the platform documents 6 to 72 characters, up to 4 UTF-8 bytes each).
 pub const PASSWORD: usize = 72 * 4;
 /// Characters of a clear password the platform accepts.

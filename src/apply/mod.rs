@@ -23,12 +23,15 @@ pub mod account;
 mod custom_data;
 mod data_disks;
 pub mod deprovision;
+mod doas;
 mod home;
 mod hostname;
 mod hosts;
 mod labels;
+pub mod machine_id;
 mod password;
 mod persistent_net;
+mod person;
 pub mod replace;
 pub mod resource_disk;
 mod root_password;
@@ -94,15 +97,8 @@ pub struct Buffers<'a> {
     pub old: &'a mut [u8],
     /// What shall be there.
     pub new: &'a mut [u8],
-}
-
-impl<'a> Buffers<'a> {
-    /// Halves a buffer: files up to half its length can be edited.
-    #[must_use]
-    pub fn halves_of(bytes: &'a mut [u8]) -> Self {
-        let (old, new) = bytes.split_at_mut(bytes.len() / 2);
-        Self { old, new }
-    }
+    /// Who is looked after.
+    pub person: &'a mut [u8],
 }
 
 /// Where the seed that is being applied lies.
@@ -234,6 +230,7 @@ pub const MODULES: &[Module] = &[
     module!(root_password),
     module!(ssh_keys),
     module!(sudo),
+    module!(doas),
     module!(sshd),
     module!(ssh_host_keys),
     module!(persistent_net),

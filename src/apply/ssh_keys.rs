@@ -1,13 +1,16 @@
-//! The administrator's keys, beside those that are there, in the file where sshd looks for them.
+//! SSH keys, beside those that are there, in the file where sshd looks for them.
 //!
 //! The home belongs to a user, so from there on no symbolic link is followed, and none in a place elsewhere.
 
 use super::account::{self, Account};
 use super::replace::{self, Ownership, Target};
-use super::{Buffers, PathText, Root, State, below, exists, home, join, named, next_name, read, split};
+use super::{
+    Buffers, PathText, Root, State, below, exists, home, join, named, next_name, person, read, split,
+};
 use crate::error::{Errno, Result};
-use crate::facts::{Facts, SshKeys, UserName};
+use crate::facts::{Facts, UserName};
 use crate::format::authorized_keys::{has_key, merge};
+use crate::format::person::Person;
 use crate::format::sshd_config::{Deciding, KeysFile, deciding, keys_file};
 use crate::sys::{Dir, FileType, Owner, Symlinks};
 
@@ -28,9 +31,19 @@ struct Place {
 }
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
-    let Some((user, keys)) = asked(facts) else { return Ok(State::Satisfied) };
-    let buffers = &mut root.buffers;
-    let Some(account) = account::lookup(root.dir, buffers, user, root.config.allow_reset_sys_user())? else {
+    person::check(facts, root, look)
+}
+
+pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
+    person::apply(facts, root, look, act)
+}
+
+fn look(person: &Person<'_>, root: &mut Root<'_>) -> Result<State> {
+    if person.keys().next().is_none() {
+        return Ok(State::Satisfied);
+    }
+    let (user, buffers) = (&person.name, &mut root.buffers);
+    let Some(account) = account::lookup(root.dir, buffers, user, person.allows_system)? else {
         return Ok(State::Missing);
     };
     let Some(place) = place(root.dir, buffers, user, &account)? else {
@@ -46,27 +59,20 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
             is_private = is_private && is_owned(dir, directory, &account, mode(directory))?;
         }
         let text = read(dir, &place.file, object!(WHAT), buffers.old)?;
-        is_whole = is_private && keys.lines().all(|key| has_key(text, key));
+        is_whole = is_private && person.keys().all(|key| has_key(text, key));
         Ok(())
     })?;
     Ok(if is_whole { State::Satisfied } else { State::Missing })
 }
 
-pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
-    let Some((user, keys)) = asked(facts) else { return Ok(()) };
-    let buffers = &mut root.buffers;
-    let account = account::require(root.dir, buffers, user, root.config.allow_reset_sys_user())?;
+fn act(person: &Person<'_>, root: &mut Root<'_>) -> Result<()> {
+    let (user, buffers) = (&person.name, &mut root.buffers);
+    let account = account::require(root.dir, buffers, user, person.allows_system)?;
     let Some(place) = place(root.dir, buffers, user, &account)? else { return Ok(()) };
     if !place.is_in_home {
         home::make_parents(root.dir, &place.base)?;
     }
-    at(root.dir, &account, &place, &mut |dir| write_keys(dir, buffers, &account, &place.file, keys))
-}
-
-/// Whose keys, and which; `None` when there is nothing to do.
-fn asked(facts: &Facts) -> Option<(&UserName, &SshKeys)> {
-    let (user, keys) = (facts.user.as_ref()?, facts.keys.as_ref()?);
-    (!keys.value.is_empty()).then_some((&user.value, &keys.value))
+    at(root.dir, &account, &place, &mut |dir| write_keys(dir, buffers, &account, &place.file, person))
 }
 
 /// Where sshd looks for this user's keys: the first AuthorizedKeysFile of sshd_config and what it includes, as sshd
@@ -119,7 +125,7 @@ fn at(
     work: &mut dyn FnMut(&mut dyn Dir) -> Result<()>,
 ) -> Result<()> {
     if place.is_in_home && account.home.is_empty() {
-        return Err(unsupported!(WHAT, "the administrator has no home"));
+        return Err(unsupported!(WHAT, "a user with keys has no home"));
     }
     if place.is_in_home && !home::exists(dir, account)? {
         return Err(os!("home directory", Errno::NOENT));
@@ -142,7 +148,7 @@ fn write_keys(
     buffers: &mut Buffers<'_>,
     account: &Account,
     file: &str,
-    keys: &SshKeys,
+    person: &Person<'_>,
 ) -> Result<()> {
     let owner = |mode| Owner { mode, uid: account.uid, gid: account.gid };
     for directory in directories(file) {
@@ -156,7 +162,7 @@ fn write_keys(
         }
     }
     let target = Target { path: file, object: object!(WHAT), ownership: Ownership::Force(owner(0o600)) };
-    replace::edit(dir, target, buffers, &mut |old, out| merge(old, keys.lines(), out))?;
+    replace::edit(dir, target, buffers, &mut |old, out| merge(old, person.keys(), out))?;
     // The right keys in a file of the wrong mode: sshd would refuse them.
     if is_owned(dir, file, account, 0o600)? {
         return Ok(());

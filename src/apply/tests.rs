@@ -11,6 +11,7 @@ use std::string::String;
 use std::vec::Vec;
 
 mod data_disks;
+mod recorded;
 mod shadow_utils;
 
 const KEY: &str = "ssh-ed25519 AAAAC3Nz ops@cloud";
@@ -140,7 +141,17 @@ impl Image {
 #[test]
 fn every_module_file_has_a_row() {
     // The resource disk has a stage of its own.
-    let shared = ["mod", "tests", "replace", "account", "home", "deprovision", "resource_disk"];
+    let shared = [
+        "mod",
+        "tests",
+        "person",
+        "machine_id",
+        "replace",
+        "account",
+        "home",
+        "deprovision",
+        "resource_disk",
+    ];
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/apply");
     let mut files: Vec<String> = (std::fs::read_dir(folder).unwrap())
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().into())
@@ -889,4 +900,57 @@ fn a_link_on_the_way_to_keys_elsewhere_is_refused() {
     image.root.put_symlink("srv/keys", "/tmp/x");
     assert!(image.converge("ssh_keys").is_err());
     assert!(image.root.text("tmp/x/ops").is_none());
+}
+
+const PERSON: &str = "name web\ngroups crew,adm\nprimary_group www\npasswd $6$a$b\nhashed_passwd $6$c$d\nlock_passwd true\n\
+    expire true\nsudo ALL=(ALL) /bin/ls\ndoas permit nopass web\nssh_authorized_keys ssh-rsa AAAAweb w\n";
+
+#[test]
+fn other_users_converge_after_a_cut_at_every_change() {
+    const PARTS: [&str; 5] = ["users", "password", "ssh_keys", "sudo", "doas"];
+    let new = || {
+        let mut image = Image::debian();
+        image.run.put("seed/users/0", PERSON).put("seed/users/1", "name second\nsystem true\n");
+        image.root.put("usr/bin/doas", "");
+        image.root.power_on(true);
+        image
+    };
+    let all = |image: &mut Image| PARTS.iter().try_for_each(|part| image.converge(part));
+    let mut uncut = new();
+    let before = uncut.root.changes();
+    all(&mut uncut).unwrap();
+    assert!(uncut.text("etc/shadow").contains("\nweb:!$6$c$d:0:"), "{}", uncut.text("etc/shadow"));
+    assert_eq!(uncut.root.owner("home/web").unwrap().uid, 1001);
+    assert!(uncut.root.owner("home/second").is_none());
+    for n in 1..=uncut.root.changes() - before {
+        let mut image = new();
+        image.root.cut_power_at(n);
+        assert!(all(&mut image).is_err(), "cut at {n}");
+        image.root.power_on(false);
+        all(&mut image).unwrap();
+        assert_eq!(image.root.dump(), uncut.root.dump(), "cut at {n}");
+    }
+}
+
+#[test]
+fn one_users_mistake_stops_no_other() {
+    let mut image = Image::debian();
+    image.run.put("seed/users/0", "name nobody\n").put("seed/users/1", "name second\n");
+    assert_eq!(image.apply("users").unwrap_err().reason(), "the name of a system account");
+    assert!(image.text("etc/passwd").contains("\nops:") && image.text("etc/passwd").contains("\nsecond:"));
+    image.run.put("seed/users/0", "name a:b\n");
+    assert!(image.check("users").is_err());
+}
+
+#[test]
+fn root_is_a_user_of_the_seeds_and_never_the_administrator() {
+    let mut image = Image::debian();
+    image.facts.user = fact(UserName::parse("root").unwrap());
+    assert!(image.converge("users").is_err());
+    image.facts.user = None;
+    image.run.put("seed/users/0", "name root\nhashed_passwd $6$r$r\nlock_passwd false\n");
+    for part in ["users", "password"] {
+        image.converge(part).unwrap();
+    }
+    assert!(image.text("etc/shadow").starts_with("root:$6$r$r:20000:"));
 }

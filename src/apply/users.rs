@@ -1,4 +1,4 @@
-//! The administrator's account: group, user, groups that let it administer, home.
+//! Accounts: group, user, the groups it is in, home; the administrator's, and whoever's the seed has besides.
 //!
 //! The lines are useradd's. passwd comes last, so that nobody can log in before the rest is there, and so
 //! that an account that exists is whole. No `-` backup files are made: the old file is whole until the
@@ -7,12 +7,13 @@
 use super::account::{self, Account, GROUP, GSHADOW, PASSWD, SHADOW, SUBGID, SUBUID};
 use super::password::NO_PASSWORD;
 use super::replace::{self, Target};
-use super::{Buffers, Object, Root, State, exists, home, join, named, read};
-use crate::error::Result;
-use crate::facts::{Facts, UserName};
+use super::{Buffers, Object, Root, State, exists, home, join, named, person, read};
+use crate::error::{Result, Rule};
+use crate::facts::Facts;
 use crate::format::login_defs::LoginDefsRepr;
-use crate::format::passwd::{self, SubIds, find, free_id, free_range};
-use crate::format::text::Out;
+use crate::format::passwd::{self, SubIds, find, free_id, free_range, free_system_id};
+use crate::format::person::Person;
+use crate::format::text::{Out, lines};
 use crate::sys::{Dir, FileType};
 
 /// Groups of an administrator, joined where the image has them: what it grants by them is the image's choice
@@ -20,40 +21,68 @@ use crate::sys::{Dir, FileType};
 /// groups (audio, plugdev ...) of cloud-init's default user are left out: nobody sits at a VM.
 const GROUPS: &[&str] = &["adm", "sudo", "wheel", "systemd-journal"];
 
+/// The primary group of who has none of its own: useradd's GROUP where /etc/default/useradd does not say another.
+const DEFAULT_GROUP: &str = "users";
+const DEFAULT_GID: u32 = 100;
+const NO_GROUP: &Rule = unsupported!(rule GROUP, "no free group id between GID_MIN and GID_MAX");
+
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
-    let Some(user) = &facts.user else { return Ok(State::Satisfied) };
-    let (user, buffers) = (&user.value, &mut root.buffers);
-    let Some(account) = account::lookup(root.dir, buffers, user, root.config.allow_reset_sys_user())? else {
+    person::check(facts, root, look)
+}
+
+pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
+    person::apply(facts, root, look, act)
+}
+
+fn look(person: &Person<'_>, root: &mut Root<'_>) -> Result<State> {
+    let buffers = &mut root.buffers;
+    let Some(account) = account::lookup(root.dir, buffers, &person.name, person.allows_system)? else {
         return Ok(State::Missing);
     };
-    let is_whole = has_line(root.dir, buffers, object!(SHADOW), user.as_str())?
-        && is_member_everywhere(root.dir, buffers, user)?
-        && home::exists(root.dir, &account)?;
+    let is_whole = has_line(root.dir, buffers, object!(SHADOW), person.name.as_str())?
+        && is_member_everywhere(root.dir, buffers, person)?
+        && (!makes_home(person) || home::exists(root.dir, &account)?);
     Ok(if is_whole { State::Satisfied } else { State::Missing })
+}
+
+/// As useradd's `-m` and `-M`, and as cloud-init calls it for system accounts.
+const fn makes_home(person: &Person<'_>) -> bool {
+    !person.no_home && !person.is_system
 }
 
 fn has_line(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, file: &'static Object, name: &str) -> Result<bool> {
     Ok(find(read(dir, file.name, file, buffers.old)?, name).is_some())
 }
 
-fn is_member_everywhere(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, user: &UserName) -> Result<bool> {
-    let is_member = |text: &[u8]| {
-        GROUPS.iter().filter_map(|group| find(text, group)).all(|line| line.has_member(user.as_str()))
-    };
-    Ok(is_member(read(dir, GROUP, object!(GROUP), buffers.old)?)
-        && is_member(read(dir, GSHADOW, object!(GSHADOW), buffers.old)?))
+/// Of the groups asked for; the administrator's are those the image has.
+fn is_member_everywhere(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, person: &Person<'_>) -> Result<bool> {
+    let name = person.name.as_str();
+    for file in [object!(GROUP), object!(GSHADOW)] {
+        let text = read(dir, file.name, file, buffers.old)?;
+        let may_lack = person.is_administrator || file.name == GSHADOW;
+        let is_member = |group: &str| find(text, group).map_or(may_lack, |line| line.has_member(name));
+        let is_everywhere = match person.is_administrator {
+            true => GROUPS.iter().all(|group| is_member(group)),
+            false => person.groups().all(is_member),
+        };
+        if !is_everywhere {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
-    let Some(user) = &facts.user else { return Ok(()) };
-    let day = root.day();
-    let (homes, allows_system) = (root.config.home_directory(), root.config.allow_reset_sys_user());
+fn act(person: &Person<'_>, root: &mut Root<'_>) -> Result<()> {
+    let (day, homes) = (root.day(), root.config.home_directory());
     let buffers = &mut root.buffers;
     account::locked(root.dir, &mut |dir| {
         let defs = account::login_defs(dir, buffers)?;
-        add_account(&mut Editor { dir, buffers, user: &user.value, homes, allows_system, defs, day })
+        add_account(&mut Editor { dir, buffers, person, homes, defs, day })
     })?;
-    let account = account::require(root.dir, buffers, &user.value, allows_system)?;
+    if !makes_home(person) {
+        return Ok(());
+    }
+    let account = account::require(root.dir, buffers, &person.name, person.allows_system)?;
     let mode = account::login_defs(root.dir, buffers)?.home_mode;
     home::make(root.dir, buffers, &account, mode)
 }
@@ -62,78 +91,134 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
 struct Editor<'e, 'b> {
     dir: &'e mut dyn Dir,
     buffers: &'e mut Buffers<'b>,
-    user: &'e UserName,
+    person: &'e Person<'e>,
     homes: &'e str,
-    allows_system: bool,
     defs: LoginDefsRepr,
     day: Option<u32>,
 }
 
 fn add_account(editor: &mut Editor<'_, '_>) -> Result<()> {
-    let known = account::lookup(editor.dir, editor.buffers, editor.user, editor.allows_system)?;
+    let person = editor.person;
+    let known = account::lookup(editor.dir, editor.buffers, &person.name, person.allows_system)?;
+    // The primary group of an account that is there stays.
+    let primary = Some(person.primary_group).filter(|group| !group.is_empty() && known.is_none());
+    for group in person.groups().chain(primary) {
+        need_group(editor, group)?;
+    }
     let account = match &known {
         Some(account) => account.clone(),
         None => new_account(editor)?,
     };
     add_shadow(editor)?;
-    for group in GROUPS {
+    for group in GROUPS.iter().filter(|_| person.is_administrator) {
         join_group(editor, group)?;
     }
+    person.groups().try_for_each(|group| join_group(editor, group))?;
     if known.is_some() {
         return Ok(());
     }
-    add_sub_ids(editor, object!(SUBUID), editor.defs.sub_uids)?;
-    add_sub_ids(editor, object!(SUBGID), editor.defs.sub_gids)?;
+    if !person.is_system {
+        add_sub_ids(editor, object!(SUBUID), editor.defs.sub_uids)?;
+        add_sub_ids(editor, object!(SUBGID), editor.defs.sub_gids)?;
+    }
     add_user(editor, &account)
+}
+
+/// Makes it as groupadd does, unless only groups that exist are wanted.
+fn need_group(editor: &mut Editor<'_, '_>, group: &str) -> Result<()> {
+    let groups = read(editor.dir, GROUP, object!(GROUP), editor.buffers.old)?;
+    if find(groups, group).is_some() {
+        return Ok(());
+    }
+    if editor.person.needs_groups {
+        return Err(unsupported!(GROUP, "a user's group does not exist"));
+    }
+    let gid = free_id(groups, editor.defs.gids, None).ok_or(NO_GROUP.at(0))?;
+    add_group(editor, group, Some(gid), b"x")
+}
+
+/// Its lines, where they are missing; with `None` it has that in group. gshadow only where the image uses it, and locked;
+/// without it the password of group is `x` by groupadd, `!` by useradd.
+fn add_group(editor: &mut Editor<'_, '_>, group: &str, gid: Option<u32>, password: &[u8]) -> Result<()> {
+    let has_gshadow = exists(editor.dir, GSHADOW)?;
+    let name = group.as_bytes();
+    // The line of group last: what is there is whole.
+    if has_gshadow {
+        add_line(editor, Target::existing(object!(GSHADOW)), &[name, b"!", b"", b""])?;
+    }
+    if gid.is_some() {
+        let (password, digits) = (if has_gshadow { b"x" } else { password }, Digits::of(gid)?);
+        add_line(editor, Target::existing(object!(GROUP)), &[name, password, digits.as_bytes(), b""])?;
+    }
+    Ok(())
 }
 
 /// Chooses the ids, and makes the user's own group as USERGROUPS_ENAB does. A group of that name that is
 /// there already, ours from before a power cut or the image's, becomes the primary group.
 fn new_account(editor: &mut Editor<'_, '_>) -> Result<Account> {
-    let name = editor.user.as_str();
+    let person = editor.person;
+    let name = person.name.as_str();
     let text = editor.dir.read(PASSWD, editor.buffers.old).map_err(named(object!(PASSWD)))?;
     let text = editor.buffers.old.get(..text).unwrap_or_default();
-    let uid = free_id(text, editor.defs.uids, None)
-        .ok_or(unsupported!(PASSWD, "no free user id between UID_MIN and UID_MAX"))?;
-    let groups = read(editor.dir, GROUP, object!(GROUP), editor.buffers.old)?;
-    let (gid, is_new) = match find(groups, name).map(|line| line.id()) {
-        Some(gid) => (gid.ok_or(malformed!(GROUP, "group id", 0))?, false),
-        None => {
-            let gid = free_id(groups, editor.defs.gids, Some(uid));
-            (gid.ok_or(unsupported!(GROUP, "no free group id between GID_MIN and GID_MAX"))?, true)
+    let uid = match person.uid {
+        Some(uid) if lines(text).any(|line| passwd::View::of(line).id() == Some(uid)) => {
+            return Err(unsupported!(PASSWD, "a user's id is another's"));
         }
+        Some(uid) => Some(uid),
+        None if person.is_system => free_system_id(text, editor.defs.system_uids, None),
+        None => free_id(text, editor.defs.uids, None),
     };
-    // As groupadd: gshadow only where the image uses it, and locked; without it the lock is here.
-    let has_gshadow = exists(editor.dir, GSHADOW)?;
-    if is_new {
-        let (password, digits): (&[u8], _) = (if has_gshadow { b"x" } else { b"!" }, Digits::of(Some(gid))?);
-        add_line(
-            editor,
-            Target::existing(object!(GROUP)),
-            &[name.as_bytes(), password, digits.as_bytes(), b""],
-        )?;
-    }
-    if has_gshadow {
-        add_line(editor, Target::existing(object!(GSHADOW)), &[name.as_bytes(), b"!", b"", b""])?;
-    }
-    Ok(Account { uid, gid, home: join(&[editor.homes.trim_matches('/'), "/", name])? })
+    let uid = uid.ok_or(unsupported!(PASSWD, "no free user id between UID_MIN and UID_MAX"))?;
+    let gid = if person.primary_group.is_empty() && !person.no_user_group {
+        own_group(editor, uid)?
+    } else {
+        let groups = read(editor.dir, GROUP, object!(GROUP), editor.buffers.old)?;
+        let group = if person.primary_group.is_empty() { DEFAULT_GROUP } else { person.primary_group };
+        let gid = find(groups, group).and_then(|line| line.id());
+        gid.or(person.primary_group.is_empty().then_some(DEFAULT_GID))
+            .ok_or(malformed!(GROUP, "group id", 0))?
+    };
+    let home = match person.home {
+        "" => join(&[editor.homes.trim_matches('/'), "/", name]),
+        home => join(&[home.trim_matches('/')]),
+    };
+    Ok(Account { uid, gid, home: home? })
+}
+
+fn own_group(editor: &mut Editor<'_, '_>, uid: u32) -> Result<u32> {
+    let name = editor.person.name.as_str();
+    let groups = read(editor.dir, GROUP, object!(GROUP), editor.buffers.old)?;
+    let known = find(groups, name).map(|line| line.id());
+    let gid = match known {
+        Some(gid) => gid.ok_or(malformed!(GROUP, "group id", 0))?,
+        None if editor.person.is_system => {
+            free_system_id(groups, editor.defs.system_gids, Some(uid)).ok_or(NO_GROUP.at(0))?
+        }
+        None => free_id(groups, editor.defs.gids, Some(uid)).ok_or(NO_GROUP.at(0))?,
+    };
+    add_group(editor, name, known.is_none().then_some(gid), b"!")?;
+    Ok(gid)
 }
 
 /// No password: `*`, not `!`, which sshd without PAM (Alpine) takes for an account that may not log in at all,
 /// keys included (OpenSSH `LOCKED_PASSWD_PREFIX`). Module `password` sets one where there is one.
 fn add_shadow(editor: &mut Editor<'_, '_>) -> Result<()> {
-    let (day, min) = (Digits::of(editor.day)?, Digits::of(editor.defs.min_days)?);
-    let (max, warn) = (Digits::of(editor.defs.max_days)?, Digits::of(editor.defs.warn_days)?);
-    let name = editor.user.as_str().as_bytes();
+    let (person, defs) = (editor.person, &editor.defs);
+    let hash = if person.first_hash.is_empty() { NO_PASSWORD } else { person.first_hash };
+    // As useradd: system accounts neither age nor end.
+    let ages = |days: Option<u32>| Digits::of(days.filter(|_| !person.is_system));
+    let (day, min, max) = (Digits::of(editor.day)?, ages(defs.min_days)?, ages(defs.max_days)?);
+    let (warn, inactive) = (ages(defs.warn_days)?, ages(person.inactive)?);
+    let expires = ages(person.expires)?;
     let fields = [
-        name,
-        NO_PASSWORD.as_bytes(),
+        person.name.as_str().as_bytes(),
+        hash.as_bytes(),
         day.as_bytes(),
         min.as_bytes(),
         max.as_bytes(),
         warn.as_bytes(),
-        b"",
-        b"",
+        inactive.as_bytes(),
+        expires.as_bytes(),
         b"",
     ];
     add_line(editor, Target::root(SHADOW, object!(SHADOW), 0o600), &fields)
@@ -149,22 +234,27 @@ fn add_sub_ids(editor: &mut Editor<'_, '_>, file: &'static Object, ids: SubIds) 
     let taken = read(editor.dir, file.name, file, editor.buffers.old)?;
     let Some(first) = free_range(taken, ids) else { return Ok(()) };
     let (first, count) = (Digits::of(Some(first))?, Digits::of(Some(ids.count))?);
-    let name = editor.user.as_str().as_bytes();
+    let name = editor.person.name.as_str().as_bytes();
     add_line(editor, Target::existing(file), &[name, first.as_bytes(), count.as_bytes()])
 }
 
 fn add_user(editor: &mut Editor<'_, '_>, account: &Account) -> Result<()> {
     let (uid, gid) = (Digits::of(Some(account.uid))?, Digits::of(Some(account.gid))?);
     let home = join(&["/", &account.home])?;
-    let shell: &[u8] = if exists(editor.dir, "bin/bash")? { b"/bin/bash" } else { b"/bin/sh" };
-    let name = editor.user.as_str().as_bytes();
-    let fields = [name, b"x", uid.as_bytes(), gid.as_bytes(), b"", home.as_bytes(), shell];
+    let person = editor.person;
+    let shell = match person.shell {
+        "" if exists(editor.dir, "bin/bash")? => "/bin/bash",
+        "" => "/bin/sh",
+        shell => shell,
+    };
+    let (name, gecos) = (person.name.as_str().as_bytes(), person.gecos.as_bytes());
+    let fields = [name, b"x", uid.as_bytes(), gid.as_bytes(), gecos, home.as_bytes(), shell.as_bytes()];
     add_line(editor, Target::existing(object!(PASSWD)), &fields)
 }
 
 /// Adds a line unless its name is there.
 fn add_line(editor: &mut Editor<'_, '_>, target: Target<'_>, fields: &[&[u8]]) -> Result<()> {
-    let name = editor.user.as_str();
+    let name = fields.first().and_then(|name| core::str::from_utf8(name).ok()).unwrap_or_default();
     replace::edit(editor.dir, target, editor.buffers, &mut |old, out| {
         if find(old, name).is_some() { out.put(old) } else { passwd::add(old, fields, out) }
     })
@@ -172,7 +262,7 @@ fn add_line(editor: &mut Editor<'_, '_>, target: Target<'_>, fields: &[&[u8]]) -
 }
 
 fn join_group(editor: &mut Editor<'_, '_>, group: &str) -> Result<()> {
-    let user = editor.user.as_str();
+    let user = editor.person.name.as_str();
     for file in [object!(GROUP), object!(GSHADOW)] {
         if !exists(editor.dir, file.name)? {
             continue;

@@ -10,6 +10,10 @@ pub struct LoginDefsRepr {
     pub uids: IdRange,
     /// GID_MIN, GID_MAX.
     pub gids: IdRange,
+    /// SYS_UID_MIN, SYS_UID_MAX.
+    pub system_uids: IdRange,
+    /// SYS_GID_MIN, SYS_GID_MAX.
+    pub system_gids: IdRange,
     /// Mode of a new home: HOME_MODE, else what UMASK leaves of 0777.
     pub home_mode: u32,
     /// PASS_MIN_DAYS; a setting that is missing leaves the field of shadow empty.
@@ -30,7 +34,21 @@ impl Default for LoginDefsRepr {
         let (min_days, max_days, warn_days) = (None, None, None);
         let sub = SubIds { min: 100_000, max: 600_100_000, count: 65_536 };
         let (uids, gids, sub_uids, sub_gids) = (people, people, sub, sub);
-        Self { uids, gids, home_mode: 0o755, min_days, max_days, warn_days, sub_uids, sub_gids }
+        // SYS_UID_MAX is one below UID_MIN, whatever that is.
+        let system_uids = IdRange { min: 101, max: 999 };
+        let system_gids = system_uids;
+        Self {
+            uids,
+            gids,
+            system_uids,
+            system_gids,
+            home_mode: 0o755,
+            min_days,
+            max_days,
+            warn_days,
+            sub_uids,
+            sub_gids,
+        }
     }
 }
 
@@ -48,7 +66,8 @@ impl LoginDefsRepr {
         }
         let [uid_min, uid_max, gid_min, gid_max, umask, home_mode, min_days, max_days, warn_days, sub @ ..] =
             found;
-        let [uids_min, uids_max, uids_count, gids_min, gids_max, gids_count] = sub;
+        let [uids_min, uids_max, uids_count, gids_min, gids_max, gids_count, system @ ..] = sub;
+        let [system_uid_min, system_uid_max, system_gid_min, system_gid_max] = system;
         let or = Self::default();
         let ids = |min: Option<u32>, max: Option<u32>, or: IdRange| IdRange {
             min: min.unwrap_or(or.min),
@@ -59,9 +78,14 @@ impl LoginDefsRepr {
             max: max.unwrap_or(or.sub_uids.max),
             count: count.unwrap_or(or.sub_uids.count),
         };
+        let uids = ids(uid_min, uid_max, or.uids);
+        let gids = ids(gid_min, gid_max, or.gids);
+        let below = |people: IdRange| IdRange { max: people.min.saturating_sub(1), ..or.system_uids };
         Self {
-            uids: ids(uid_min, uid_max, or.uids),
-            gids: ids(gid_min, gid_max, or.gids),
+            uids,
+            gids,
+            system_uids: ids(system_uid_min, system_uid_max, below(uids)),
+            system_gids: ids(system_gid_min, system_gid_max, below(gids)),
             home_mode: home_mode.unwrap_or(0o777 & !umask.unwrap_or(0o022)) & 0o777,
             min_days,
             max_days,
@@ -73,7 +97,7 @@ impl LoginDefsRepr {
 }
 
 /// The settings read, in the order [`LoginDefsRepr::parse`] takes them apart.
-const NAMES: [&[u8]; 15] = [
+const NAMES: [&[u8]; 19] = [
     b"UID_MIN",
     b"UID_MAX",
     b"GID_MIN",
@@ -89,6 +113,10 @@ const NAMES: [&[u8]; 15] = [
     b"SUB_GID_MIN",
     b"SUB_GID_MAX",
     b"SUB_GID_COUNT",
+    b"SYS_UID_MIN",
+    b"SYS_UID_MAX",
+    b"SYS_GID_MIN",
+    b"SYS_GID_MAX",
 ];
 
 /// A number as C's strtol reads it with base 0: `0750` is octal, `0x1f` hexadecimal.

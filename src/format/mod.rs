@@ -25,6 +25,7 @@ pub mod mbr;
 pub mod modules;
 pub mod ovf;
 pub mod passwd;
+pub mod person;
 pub mod root_arg;
 pub mod sha256;
 pub mod sha512_crypt;

@@ -34,7 +34,7 @@ pub struct View<'t>(&'t [u8]);
 
 /// Position of the password in passwd, shadow, group and gshadow.
 pub const PASSWORD: usize = 1;
-/// Position of the day of the last change in shadow.
+/// Position of the day of the last change in shadow; 0 asks for a new password.
 pub const CHANGED: usize = 2;
 /// Position of the administrators in gshadow; in group the gid is there, which is no name.
 const ADMINISTRATORS: usize = 2;
@@ -42,6 +42,12 @@ const ADMINISTRATORS: usize = 2;
 pub const MEMBERS: usize = 3;
 
 impl<'t> View<'t> {
+    /// Of a line, with its newline or without.
+    #[must_use]
+    pub fn of(line: &'t [u8]) -> Self {
+        Self(bare(line))
+    }
+
     /// The line without its newline.
     #[must_use]
     pub const fn as_bytes(&self) -> &'t [u8] {
@@ -120,6 +126,18 @@ pub fn free_id(text: &[u8], range: IdRange, wanted: Option<u32>) -> Option<u32> 
         Some(highest) if highest < range.max => highest.checked_add(1),
         Some(_) => (range.min..=range.max).find(is_free),
     }
+}
+
+/// The id useradd gives a system account: `wanted` if it is free and in range, else the lowest used in the range less
+/// one, else the highest free. Source: shadow 4.13 `libmisc/find_new_uid.c`.
+#[must_use]
+pub fn free_system_id(text: &[u8], range: IdRange, wanted: Option<u32>) -> Option<u32> {
+    let is_free = |id: &u32| lines(text).all(|line| View(bare(line)).id() != Some(*id));
+    let wanted = wanted.filter(|id| (range.min..=range.max).contains(id)).filter(is_free);
+    let used = lines(text).filter_map(|line| View(bare(line)).id());
+    let lowest = used.filter(|id| (range.min..=range.max).contains(id)).min();
+    let below = lowest.and_then(|id| id.checked_sub(1)).filter(|id| *id >= range.min);
+    wanted.or(below).or_else(|| (range.min..=range.max).rev().find(is_free))
 }
 
 /// First of the lowest `ids.count` ids in a row that no line of subuid or subgid has; `None` when there are not

@@ -1,5 +1,6 @@
 //! sudoers(5): the rule of one user, its file's name, and does sudoers read that directory.
 
+use super::person::Person;
 use super::text::{Out, lines};
 use crate::error::Result;
 use crate::facts::UserName;
@@ -20,21 +21,43 @@ pub fn file_name(user: &UserName) -> FileName {
     name
 }
 
-/// Writes the rule: everything, without asking for a password that does not exist.
-///
-/// waagent gives NOPASSWD only where no password was set (facts of `WA:pa/provision/default.py`).
+/// Writes the rules: the administrator's is everything, without asking for a password that does not exist (as waagent,
+/// `WA:pa/provision/default.py`).
 ///
 /// # Errors
-/// `TooMany`.
-pub fn emit(user: &UserName, uid: u32, has_password: bool, out: &mut Out<'_>) -> Result<()> {
-    out.put(b"# Written by preroot for the administrator of this VM.\n")?;
-    if is_sudoers_word(user.as_str()) {
-        out.put(b"#")?;
-        out.put_number(u64::from(uid))?;
-    } else {
-        out.put(user.as_str().as_bytes())?;
+/// `Malformed` for a rule that would break the file; `TooMany`.
+pub fn emit(person: &Person<'_>, uid: u32, out: &mut Out<'_>) -> Result<()> {
+    let has_password = !person.hash.is_empty();
+    let everything = if has_password { "ALL=(ALL) ALL" } else { "ALL=(ALL) NOPASSWD: ALL" };
+    out.put(match person.is_administrator {
+        true => b"# Written by preroot for the administrator of this VM.\n",
+        false => b"# Written by preroot for a user of this VM.\n",
+    })?;
+    for rule in person.sudo().chain(person.is_administrator.then_some(everything)) {
+        if !is_rule(rule) {
+            return Err(malformed!("sudoers", "rule of sudo", 0));
+        }
+        if is_sudoers_word(person.name.as_str()) {
+            out.put(b"#")?;
+            out.put_number(u64::from(uid))?;
+        } else {
+            out.put(person.name.as_str().as_bytes())?;
+        }
+        out.put_all(&[b" ", rule.as_bytes(), b"\n"])?;
     }
-    out.put(if has_password { b" ALL=(ALL) ALL\n" } else { b" ALL=(ALL) NOPASSWD: ALL\n" })
+    Ok(())
+}
+
+/// What visudo would refuse at once, for images without it: a rule says where, `=`, and what; its quotes and
+/// parentheses are closed, and it ends with its line.
+fn is_rule(rule: &str) -> bool {
+    let (hosts, commands) = rule.split_once('=').unwrap_or_default();
+    let count = |c| rule.matches(c).count();
+    !hosts.trim().is_empty()
+        && !commands.trim().is_empty()
+        && !rule.ends_with('\\')
+        && count('(') == count(')')
+        && count('"').is_multiple_of(2)
 }
 
 /// A login name that sudoers would take for something else: an alias or `ALL` (upper case), a keyword.
@@ -69,6 +92,7 @@ pub fn include_directory(old: &[u8], out: &mut Out<'_>) -> Result<()> {
 mod tests {
     use super::{emit, file_name, include_directory, includes_directory};
     use crate::facts::UserName;
+    use crate::format::person::Person;
     use crate::format::text::Out;
     use proptest::prelude::{any, prop_assert, proptest};
     use std::string::String;
@@ -77,7 +101,9 @@ mod tests {
     fn rule(user: &str, has_password: bool) -> String {
         let mut buf = std::vec![0; 256];
         let mut out = Out::new(too_many!("test"), &mut buf);
-        emit(&UserName::parse(user).unwrap(), 1000, has_password, &mut out).unwrap();
+        let name = UserName::parse(user).unwrap();
+        emit(&Person::administrator(&name, if has_password { "$6$x" } else { "" }, ""), 1000, &mut out)
+            .unwrap();
         let text = String::from_utf8(out.as_bytes().to_vec()).unwrap();
         text.lines().last().unwrap().into()
     }
@@ -86,6 +112,20 @@ mod tests {
     fn a_password_is_asked_for_only_where_there_is_one() {
         assert_eq!(rule("azureuser", false), "azureuser ALL=(ALL) NOPASSWD: ALL");
         assert_eq!(rule("azureuser", true), "azureuser ALL=(ALL) ALL");
+    }
+
+    #[test]
+    fn other_users_have_their_own_rules_or_none_of_them() {
+        let mut buf = [0; 256];
+        let mut out = Out::new(too_many!("test"), &mut buf);
+        let text = "name foo\nsudo ALL=(ALL) NOPASSWD:ALL\nsudo ALL=(other) /bin/ls\n";
+        emit(&Person::parse(text).unwrap(), 1000, &mut out).unwrap();
+        let expected = "# Written by preroot for a user of this VM.\nfoo ALL=(ALL) NOPASSWD:ALL\nfoo ALL=(other) /bin/ls\n";
+        assert_eq!(out.as_bytes(), expected.as_bytes());
+        for rule in ["ALL", "ALL=", "=ALL", "ALL=(ALL ALL", "ALL=\"x", "ALL=x\\"] {
+            let text = std::format!("name foo\nsudo {rule}\n");
+            assert!(emit(&Person::parse(&text).unwrap(), 1000, &mut out).is_err(), "{rule}");
+        }
     }
 
     #[test]

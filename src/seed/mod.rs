@@ -51,6 +51,12 @@ pub const MOUNTS: &str = "storage/mounts";
 pub const MOUNT_DEFAULTS: &str = "storage/mount-defaults";
 /// Inside a seed: a swap file, its size or `auto`, and its largest size or `-`.
 pub const SWAP: &str = "storage/swap";
+macro_rules! users {
+    ($($n:literal)*) => { [$(concat!("users/", $n)),*] };
+}
+
+/// Users besides the administrator, one file each.
+pub const USERS: &[&str; crate::limits::USERS] = &users!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
 
 /// Every file a seed may hold, so that it can be copied and removed without trusting a directory listing.
 const NAMES: &[&str] = &[
@@ -83,7 +89,12 @@ const NAMES: &[&str] = &[
     MOUNT_DEFAULTS,
     SWAP,
 ];
-const DIRECTORIES: &[&str] = &["user", "azure", "lease", "wireserver", "storage"];
+/// Every file.
+fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().chain(USERS).copied()
+}
+
+const DIRECTORIES: &[&str] = &["user", "users", "azure", "lease", "wireserver", "storage"];
 /// In `verdict`: report it, apply nothing.
 const FAIL: &str = "fail";
 /// In `verdict`: apply it. Only this word allows that.
@@ -189,7 +200,7 @@ pub fn remove(dir: &mut dyn Dir, base: &str) -> Result<()> {
     if dir.stat(base).is_err_and(|error| error.is_not_found()) {
         return Ok(());
     }
-    for name in NAMES {
+    for name in names() {
         ignore_missing(dir.remove(&path(base, name)?))?;
     }
     for directory in DIRECTORIES {

@@ -1,7 +1,7 @@
 //! How does the seed reach the mounted root?
 
 use super::{
-    DIRECTORIES, NAMES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STATE, make_state_dir, path,
+    DIRECTORIES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STATE, make_state_dir, names, path,
     pending, remove,
 };
 use crate::error::Result;
@@ -21,7 +21,7 @@ pub fn persist(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result
     for directory in DIRECTORIES {
         root.make_dir(&path(&staging, directory)?, PRIVATE_DIR)?;
     }
-    for name in NAMES {
+    for name in names() {
         match copy_file(run, &path(SEED, name)?, Some(root), &path(&staging, name)?) {
             Err(error) if error.is_not_found() => {}
             outcome => outcome?,

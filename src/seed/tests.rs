@@ -112,8 +112,10 @@ fn seed_is_whole_or_absent_at_every_power_cut() {
     begin(&mut run).unwrap();
     super::spool_custom_data(&mut run, &[b'x'; 5000]).unwrap();
     publish(&mut run, &facts, &context).unwrap();
+    run.put("seed/users/0", "name a\n").put("seed/users/15", "name b\n");
     let mut uncut = FakeDir::default();
     persist(&mut run, &mut uncut, &id).unwrap();
+    assert_eq!(uncut.text(&std::format!("{pending}/users/15")).unwrap(), "name b\n");
     let (whole, changes) = (uncut.dump(), uncut.changes());
     let mut cuts = 0;
     for n in 1..=changes {

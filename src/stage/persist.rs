@@ -2,6 +2,8 @@
 
 use super::lines::each_line;
 use super::{JOIN_POLL_MS, grow};
+use crate::apply::machine_id;
+use crate::config;
 use crate::disk::filesystem;
 use crate::error::Result;
 use crate::event::{Level, Value};
@@ -61,7 +63,7 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
         kernel.say(Level::Info, text, &[]);
         return Ok(());
     }
-    copy(kernel, root_path, &id)
+    copy(kernel, bytes, root_path, &id)
 }
 
 /// True when apply and report would find nothing to do: told, its secrets dropped, its file system as large as can be.
@@ -151,15 +153,38 @@ fn join_fetch(kernel: &mut Kernel<'_>) {
     }
 }
 
-fn copy(kernel: &mut Kernel<'_>, root_path: &str, id: &InstanceId) -> Result<()> {
+fn copy(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str, id: &InstanceId) -> Result<()> {
     let was_read_only = kernel.system.remount(root_path, false)?;
     let outcome = seed::persist(kernel.run, kernel.root, id);
+    if outcome.is_ok() {
+        renew_machine_id(kernel, bytes, id);
+    }
     if was_read_only && let Err(error) = kernel.system.remount(root_path, true) {
         kernel.say(Level::Warning, "the root stays writable: {}", &[Value::Why(error)]);
     }
     outcome?;
     kernel.say(Level::Info, "seed is on the root", &[]);
     Ok(())
+}
+
+/// Only for a VM that is to be provisioned, and by us. What goes wrong costs no seed.
+#[inline(never)]
+fn renew_machine_id(kernel: &mut Kernel<'_>, bytes: &mut [u8], id: &InstanceId) {
+    let config = config::load(kernel.root, bytes, &mut |_, _| {});
+    let is_ours = match config.agent() {
+        "auto" => !config::has_cloud_init(kernel.root),
+        agent => agent == "preroot",
+    };
+    if !is_ours || seed::load_context(kernel.run, seed::SEED).is_ok_and(|context| context.is_fatal) {
+        return;
+    }
+    match machine_id::renew(kernel.root, id) {
+        Ok(true) => {
+            kernel.say(Level::Info, "the image's machine-id is emptied: init makes this VM's own", &[])
+        }
+        Ok(false) => {}
+        Err(error) => kernel.say(Level::Warning, "the image's machine-id stays: {}", &[Value::Why(error)]),
+    }
 }
 
 #[cfg(test)]
@@ -258,6 +283,24 @@ mod tests {
         run(&mut world.kernel(), &mut [], "/sysroot").unwrap();
         assert!(world.root.owner(&seed::pending(&InstanceId::parse(ID).unwrap()).unwrap()).is_some());
         assert!(world.system.read_only.contains("/sysroot"));
+    }
+
+    #[test]
+    fn the_images_machine_id_goes_where_preroot_provisions() {
+        const IMAGES: &str = "0123456789abcdef0123456789abcdef\n";
+        for (conf, is_emptied) in [("", true), ("Provisioning.Agent=disabled\n", false)] {
+            let mut world = azure();
+            publish(&mut world);
+            world.run.put(super::FETCH_ENDED, "");
+            world
+                .root
+                .put("usr/lib/systemd/systemd", "")
+                .put("etc/machine-id", IMAGES)
+                .put("etc/preroot.conf", conf);
+            run(&mut world.kernel(), &mut [0; 512], "/sysroot").unwrap();
+            assert_eq!(world.root.text("etc/machine-id").unwrap(), if is_emptied { "" } else { IMAGES });
+            assert!(world.system.read_only.contains("/sysroot"));
+        }
     }
 
     #[test]

@@ -255,7 +255,7 @@ impl<'w> Walk<'w> {
     }
 
     fn edit(&mut self, dir: &mut dyn Dir, name: &str, edit: Edit, buf: &mut [u8]) -> Result<()> {
-        let Buffers { old, new } = Buffers::halves_of(buf);
+        let Buffers { old, new, .. } = Buffers::halves_of(buf);
         let length = dir.read(name, old)?;
         let old = old.get(..length).unwrap_or_default();
         let mut out = Out::new(too_many!("file of the image"), new);

@@ -13,7 +13,8 @@ use std::process::Command;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-const FILES: [&str; 6] = ["etc/passwd", "etc/shadow", "etc/group", "etc/gshadow", "etc/subuid", "etc/subgid"];
+pub(super) const FILES: [&str; 6] =
+    ["etc/passwd", "etc/shadow", "etc/group", "etc/gshadow", "etc/subuid", "etc/subgid"];
 const CASES: u64 = 520;
 const HASHES: [&str; 6] = [
     "$6$salt$hash",
@@ -168,12 +169,17 @@ fn ours(case: &Case) -> Image {
     image
 }
 
-fn run(program: &str, root: &Path, words: &[&str]) {
+/// False when it refuses.
+pub(super) fn run(program: &str, root: &Path, words: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.arg("--prefix").arg(root).args(words);
     command.env("SOURCE_DATE_EPOCH", (DAY * 86_400).to_string());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    command.output().unwrap().status.success()
+}
+
+/// Of what must succeed.
+fn must(program: &str, root: &Path, words: &[&str]) {
+    assert!(run(program, root, words), "{program} {words:?}");
 }
 
 fn theirs(case: &Case, root: &Path) {
@@ -189,16 +195,16 @@ fn theirs(case: &Case, root: &Path) {
         .collect();
     let wanted = wanted.join(",");
     if case.is_known {
-        run("usermod", root, &["-a", "-G", &wanted, case.name]);
+        must("usermod", root, &["-a", "-G", &wanted, case.name]);
     } else {
         let primary: &[&str] = if case.has_group { &["-g", case.name] } else { &["-U"] };
         let words = [&["-l", "-m", "-s", "/bin/bash", "-p", "*", "-G", &wanted][..], primary, &[case.name]];
-        run("useradd", root, &words.concat());
+        must("useradd", root, &words.concat());
     }
-    run("usermod", root, &["-p", case.hash, case.name]);
+    must("usermod", root, &["-p", case.hash, case.name]);
 }
 
-struct Workspace(PathBuf);
+pub(super) struct Workspace(pub(super) PathBuf);
 
 impl Drop for Workspace {
     fn drop(&mut self) {
@@ -227,4 +233,185 @@ fn account_files_are_what_useradd_and_usermod_write() {
     }
     std::println!("accounts: {equal} of {CASES} equal to useradd and usermod");
     assert!(different.is_empty(), "{}", different.join("\n\n"));
+}
+
+/// A person of the seed: lines of `users/0`, and the words useradd takes for the same.
+struct Asked {
+    text: String,
+    options: Vec<String>,
+    groups: Vec<String>,
+    hash: Option<&'static str>,
+    is_locked: Option<bool>,
+    first_hash: bool,
+}
+
+fn asked(random: &mut Random, name: &str) -> Asked {
+    let mut asked = Asked {
+        text: format!("name {name}\n"),
+        options: Vec::new(),
+        groups: Vec::new(),
+        hash: None,
+        is_locked: None,
+        first_hash: false,
+    };
+    let put = |asked: &mut Asked, key: &str, value: String, option: &[&str]| {
+        asked.text += &format!("{key} {value}\n");
+        let words = option.iter().map(|word| if *word == "@" { value.clone() } else { (*word).into() });
+        asked.options.extend(words);
+    };
+    if random.one_in(2) {
+        put(&mut asked, "gecos", random.pick(&["Foo B. Bar", "x", ",,,", ""]).into(), &["-c", "@"]);
+    }
+    if random.one_in(3) {
+        put(&mut asked, "homedir", random.pick(&["/srv/foo", "/opt/a/b"]).into(), &["-d", "@"]);
+    }
+    let shell: &[&str] = if random.one_in(2) { &["/bin/zsh", "/usr/sbin/nologin"] } else { &["/bin/bash"] };
+    put(&mut asked, "shell", random.pick(shell).into(), &["-s", "@"]);
+    if random.one_in(4) {
+        put(&mut asked, "uid", (1500 + random.below(9)).to_string(), &["-u", "@"]);
+    }
+    if random.one_in(3) {
+        put(&mut asked, "expiredate", random.pick(&["2032-09-01", "1999-12-31"]).into(), &["-e", "@"]);
+    }
+    if random.one_in(3) {
+        put(&mut asked, "inactive", random.below(40).to_string(), &["-f", "@"]);
+    }
+    let is_system = random.one_in(5);
+    if is_system {
+        put(&mut asked, "system", "true".into(), &["-r", "-M"]);
+    } else if random.one_in(4) {
+        put(&mut asked, "no_create_home", "true".into(), &["-M"]);
+    } else {
+        asked.options.push("-m".into());
+    }
+    if random.one_in(2) {
+        let list = random.pick(&["crew", "adm,crew", "adm,sudo,new1", "new2,new1,adm"]);
+        put(&mut asked, "groups", list.into(), &["-G", "@"]);
+        asked.groups.extend(list.split(',').map(String::from));
+    }
+    match random.below(4) {
+        0 => {
+            let group = random.pick(&["adm", "crew", "fresh"]);
+            put(&mut asked, "primary_group", group.into(), &["-g", "@"]);
+            asked.groups.push(group.into());
+        }
+        1 => put(&mut asked, "no_user_group", "true".into(), &["-N"]),
+        _ => asked.options.push("-U".into()),
+    }
+    if random.one_in(3) {
+        put(&mut asked, "passwd", random.pick(&HASHES).into(), &["-p", "@"]);
+        asked.first_hash = true;
+    } else {
+        asked.options.extend(["-p".into(), "*".into()]);
+    }
+    if random.one_in(3) {
+        let hash = random.pick(&HASHES);
+        put(&mut asked, "hashed_passwd", hash.into(), &[]);
+        asked.hash = Some(hash);
+    }
+    if random.one_in(2) {
+        let is_locked = random.one_in(2);
+        put(&mut asked, "lock_passwd", is_locked.to_string(), &[]);
+        asked.is_locked = Some(is_locked);
+    }
+    asked
+}
+
+fn password(root: &Path, name: &str) -> String {
+    let shadow = std::fs::read_to_string(root.join("etc/shadow")).unwrap();
+    let line = shadow.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+    line.split(':').nth(1).unwrap().into()
+}
+
+/// The same by the image's own tools, in the order cloud-init calls them.
+fn by_their_tools(case: &Case, asked: &Asked, root: &Path) {
+    for (path, text) in &case.files {
+        std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        std::fs::write(root.join(path), text).unwrap();
+    }
+    for directory in ["home", "srv", "opt/a"] {
+        std::fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    let list = |line: &str| line.starts_with("groups ") || !case.is_known;
+    for group in
+        asked.groups.iter().filter(|group| asked.text.lines().any(|line| list(line) && line.contains(*group)))
+    {
+        let groups = std::fs::read_to_string(root.join("etc/group")).unwrap();
+        if !groups.lines().any(|line| line.starts_with(&format!("{group}:"))) {
+            must("groupadd", root, &[group]);
+        }
+    }
+    if !case.is_known {
+        let mut words: Vec<&str> = std::vec!["-l"];
+        words.extend(asked.options.iter().map(String::as_str));
+        words.push(case.name);
+        must("useradd", root, &words);
+    } else if let Some(groups) = asked.text.lines().find_map(|line| line.strip_prefix("groups ")) {
+        must("usermod", root, &["-a", "-G", groups, case.name]);
+    }
+    if let Some(hash) = asked.hash {
+        must("usermod", root, &["-p", hash, case.name]);
+    }
+    match (asked.is_locked, password(root, case.name)) {
+        (Some(true), there) if there != "*" => must("usermod", root, &["-L", case.name]),
+        (Some(false), there) if there.len() > 1 && there.starts_with('!') => {
+            must("usermod", root, &["-U", case.name]);
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn other_users_accounts_are_what_the_images_tools_write() {
+    let (mut equal, mut different) = (0, Vec::new());
+    for seed in 0..CASES {
+        let mut random = Random(!seed);
+        let mut case = case(seed);
+        // useradd refuses a name that is a group's unless that is to be the primary one.
+        if !case.is_known && case.has_group {
+            case.name = "nobodys";
+        }
+        let asked = asked(&mut random, case.name);
+        let mut image = Image::debian();
+        for file in FILES {
+            if image.root.text(file).is_some() {
+                crate::sys::Dir::remove(&mut image.root, file).unwrap();
+            }
+        }
+        for (path, text) in &case.files {
+            image.root.put_owned(path, Owner::root(0o644), text);
+        }
+        image.facts.user = None;
+        image.run.put("seed/users/0", &asked.text);
+        for module in ["users", "password"] {
+            image
+                .converge(module)
+                .unwrap_or_else(|error| panic!("case {seed}, {module}: {error}\n{}", asked.text));
+            assert_eq!(
+                image.check(module).unwrap(),
+                super::State::Satisfied,
+                "case {seed}, {module}\n{}",
+                asked.text
+            );
+        }
+        let place =
+            Workspace(std::env::temp_dir().join(format!("preroot-people-{}-{seed}", std::process::id())));
+        by_their_tools(&case, &asked, &place.0);
+        let is_equal = FILES.iter().all(|file| {
+            let theirs = std::fs::read_to_string(place.0.join(file)).ok();
+            let ours = image.root.text(file);
+            if ours != theirs {
+                let (text, options) = (&asked.text, asked.options.join(" "));
+                different.push(format!(
+                    "case {seed}, {file}\n{text}{options}\nours:\n{ours:?}\ntheirs:\n{theirs:?}"
+                ));
+            }
+            ours == theirs
+        });
+        equal += u32::from(is_equal);
+    }
+    std::println!("other users: {equal} of {CASES} equal to groupadd, useradd and usermod");
+    let count = different.len();
+    different.truncate(6);
+    assert!(different.is_empty(), "{count}\n{}", different.join("\n\n"));
 }

@@ -1,0 +1,97 @@
+//! Who is looked after? The administrator, then whoever the seed has besides: every module of accounts asks here.
+
+use super::{Buffers, Root, SeedPlace, State, below};
+use crate::error::Result;
+use crate::facts::Facts;
+use crate::format::person::Person;
+use crate::limits;
+use crate::seed;
+
+/// One person's part of a module.
+pub(super) type Part<T> = fn(&Person<'_>, &mut Root<'_>) -> Result<T>;
+
+/// All satisfied, or what is not.
+pub(super) fn check(facts: &Facts, root: &mut Root<'_>, part: Part<State>) -> Result<State> {
+    let mut all = State::Satisfied;
+    each(facts, root, &mut |person, root| {
+        let state = part(person, root)?;
+        if all == State::Satisfied || state == State::Missing {
+            all = state;
+        }
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Applies to those for whom it is missing. One failure stops no other person's turn; the first is returned.
+pub(super) fn apply(facts: &Facts, root: &mut Root<'_>, look: Part<State>, act: Part<()>) -> Result<()> {
+    let mut first = Ok(());
+    each(facts, root, &mut |person, root| {
+        let outcome = match look(person, root) {
+            Ok(State::Missing) => act(person, root),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        first = first.and(outcome);
+        Ok(())
+    })?;
+    first
+}
+
+/// Calls `work` for the administrator, then for `users/0` and so on, until one is missing.
+#[inline(never)]
+pub(super) fn each(
+    facts: &Facts,
+    root: &mut Root<'_>,
+    work: &mut dyn FnMut(&Person<'_>, &mut Root<'_>) -> Result<()>,
+) -> Result<()> {
+    if let Some(user) = &facts.user {
+        let hash = facts.password.as_ref().map_or("", |hash| hash.value.as_str());
+        let keys = facts.keys.as_ref().map_or("", |keys| keys.value.as_str());
+        let mut person = Person::administrator(&user.value, hash, keys);
+        person.allows_system = root.config.allow_reset_sys_user();
+        work(&person, root)?;
+    }
+    for n in 0..limits::USERS {
+        let text = core::mem::take(&mut root.buffers.person);
+        let outcome = match read(root, n, text) {
+            Ok(None) => Ok(false),
+            Ok(Some(person)) => work(&person, root).map(|()| true),
+            Err(error) => Err(error),
+        };
+        root.buffers.person = text;
+        if !outcome? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn read<'t>(root: &mut Root<'_>, n: usize, buf: &'t mut [u8]) -> Result<Option<Person<'t>>> {
+    let (dir, base) = match root.seed {
+        SeedPlace::Run(base) => (&mut *root.run, base),
+        SeedPlace::Root(base) => (&mut *root.dir, base),
+    };
+    let name = seed::USERS.get(n).copied().unwrap_or_default();
+    let n = match dir.read(&below(base, name)?, buf) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        outcome => outcome?,
+    };
+    let text = core::str::from_utf8(buf.get(..n).unwrap_or_default());
+    let mut person = Person::parse(text.map_err(|_| malformed!("seed", "not UTF-8", 0))?)?;
+    // Whoever wrote cloud-config for this VM may mean root, too.
+    person.allows_system = true;
+    Ok(Some(person))
+}
+
+impl<'a> Buffers<'a> {
+    /// Halves a buffer: files up to half its length can be edited. Of a large one a part is kept for the person who is
+    /// looked after.
+    #[must_use]
+    pub fn halves_of(bytes: &'a mut [u8]) -> Self {
+        let kept = if bytes.len() >= 4 * limits::PERSON { limits::PERSON } else { 0 };
+        let (person, files) = bytes.split_at_mut(kept);
+        let (old, new) = files.split_at_mut(files.len() / 2);
+        Self { old, new, person }
+    }
+}
