@@ -9,8 +9,7 @@ use super::replace::{self, Ownership, Target};
 use super::{Root, State, below, exists, home, named, read, split};
 use crate::error::{Errno, Result};
 use crate::facts::Facts;
-use crate::format::config::Config;
-use crate::format::text::{Out, PathText};
+use crate::format::text::Out;
 use crate::sys::Owner;
 
 const PROGRAMS: &[&str] = &["/usr/sbin/waagent", "/usr/bin/waagent", "/usr/share/oem/bin/waagent"];
@@ -21,54 +20,57 @@ const PROVISIONED: &str = "provisioned";
 const WHAT: &str = "state of waagent";
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
-    if root.program(PROGRAMS).is_none() {
-        return Ok(State::Satisfied);
-    }
-    let mut is_whole = exists(root.dir, &path(root.config, PROVISIONED)?)?;
-    if wants_no_extensions(facts) {
-        is_whole = is_whole && exists(root.dir, &path(root.config, NO_EXTENSIONS)?)?;
-    }
-    let mut document = Out::new(object!(WHAT).full, root.buffers.new);
-    if emit(facts, &mut document)? {
-        let there = read(root.dir, &path(root.config, DOCUMENT)?, object!(WHAT), root.buffers.old)?;
-        is_whole = is_whole && there == document.as_bytes();
-    }
-    Ok(if is_whole { State::Satisfied } else { State::Missing })
+    Ok(if settle(facts, root, false)? { State::Satisfied } else { State::Missing })
 }
 
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
-    if root.program(PROGRAMS).is_none() {
-        return Ok(());
+    if root.program(PROGRAMS).is_some() {
+        make_directory(root)?;
     }
+    settle(facts, root, true).map(|_| ())
+}
+
+fn make_directory(root: &mut Root<'_>) -> Result<()> {
     let directory = root.config.agent_directory().trim_matches('/');
     home::make_parents(root.dir, split(directory).0)?;
     match root.dir.make_dir(directory, Owner::root(0o700)) {
-        Err(error) if error.errno() == Some(Errno::EXIST) => {}
-        outcome => {
-            outcome.and_then(|()| root.dir.sync_dir(split(directory).0)).map_err(named(object!(WHAT)))?
+        Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
+        outcome => outcome.and_then(|()| root.dir.sync_dir(split(directory).0)).map_err(named(object!(WHAT))),
+    }
+}
+
+/// True when each file is as it should be; with `acts` it is made so.
+#[inline(never)]
+fn settle(facts: &Facts, root: &mut Root<'_>, acts: bool) -> Result<bool> {
+    if root.program(PROGRAMS).is_none() {
+        return Ok(true);
+    }
+    // The mark last.
+    for name in [DOCUMENT, NO_EXTENSIONS, PROVISIONED] {
+        let mut wanted = Out::new(object!(WHAT).full, root.buffers.new);
+        let is_asked = match name {
+            DOCUMENT => emit(facts, &mut wanted)?,
+            NO_EXTENSIONS => wants_no_extensions(facts),
+            _ => wanted.put(root.id.as_str().as_bytes()).map(|()| true)?,
+        };
+        let path = below(root.config.agent_directory().trim_matches('/'), name)?;
+        if !is_asked || (name != DOCUMENT && exists(root.dir, &path)?) {
+            continue;
+        }
+        let there = read(root.dir, &path, object!(WHAT), root.buffers.old)?;
+        if name != DOCUMENT || there != wanted.as_bytes() {
+            if !acts {
+                return Ok(false);
+            }
+            put(root.dir, &path, wanted.as_bytes())?;
         }
     }
-    let mut document = Out::new(object!(WHAT).full, root.buffers.new);
-    if emit(facts, &mut document)? {
-        let path = path(root.config, DOCUMENT)?;
-        put(root.dir, &path, document.as_bytes())?;
-    }
-    for (name, content) in [(NO_EXTENSIONS, ""), (PROVISIONED, root.id.as_str())] {
-        let path = path(root.config, name)?;
-        if (name == PROVISIONED || wants_no_extensions(facts)) && !exists(root.dir, &path)? {
-            put(root.dir, &path, content.as_bytes())?;
-        }
-    }
-    Ok(())
+    Ok(true)
 }
 
 fn put(dir: &mut dyn crate::sys::Dir, path: &str, content: &[u8]) -> Result<()> {
     let ownership = Ownership::Force(Owner::root(0o600));
     replace::write(dir, Target { path, object: object!(WHAT), ownership }, content, &mut |_, _| Ok(()))
-}
-
-fn path(config: &Config, name: &str) -> Result<PathText> {
-    below(config.agent_directory().trim_matches('/'), name)
 }
 
 fn wants_no_extensions(facts: &Facts) -> bool {
