@@ -8,7 +8,7 @@
 #   drive=ide|scsi         where the drive is: Gen1's IDE or Gen2's SCSI                           (default ide)
 #   network=NAME|none      a namespace of tests/cloud/namespace.sh that is up (tap), or no NIC     (default none)
 #   uuid=UUID              SMBIOS's                                                 (default that of azure.sh's VM_ID)
-#   temporary=FILE         a disk in slot 1e of the PCI bus, as=nvme|virtio                        (default virtio)
+#   temporary=FILE         a disk in slot 1e of the PCI bus, as=nvme|scsi|virtio                   (default virtio)
 #   data=FILE              another disk
 #   append="words"         more kernel arguments
 #   plugin=FILE,OPTIONS    a plugin of QEMU's TCG
@@ -46,7 +46,8 @@ machine=(-accel "$ACCEL" -cpu 'max,cx16=off' -smp 1 -m "$memory" -M pc
 [ -z "$disk" ] || machine+=(-drive "if=none,id=root,file=$disk,format=raw,cache=unsafe,snapshot=$([ "$snapshot" = yes ] && echo on || echo off)"
     -device virtio-blk-pci,drive=root)
 more_disk() { machine+=(-drive "if=none,id=$1,file=$2,format=raw,cache=unsafe" -device "$3,drive=$1"); }
-case $as in virtio) device=virtio-blk-pci,addr=0x1e ;; nvme) device=nvme,serial=preroot-test,addr=0x1e ;; *) die "as is virtio or nvme" ;; esac
+case $as in virtio) device=virtio-blk-pci,addr=0x1e ;; nvme) device=nvme,serial=preroot-test,addr=0x1e ;;
+    scsi) device=scsi-hd,bus=disks.0 machine+=(-device virtio-scsi-pci,addr=0x1e,id=disks) ;; *) die "as is virtio, scsi or nvme" ;; esac
 [ -z "$temporary" ] || more_disk temporary "$temporary" "$device"
 [ -z "$data" ] || more_disk data "$data" virtio-blk-pci
 case $drive in

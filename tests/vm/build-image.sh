@@ -117,6 +117,8 @@ build() {
     if [ "${HOST_KEYS:-new}" != new ]; then
         ssh-keygen -A -f "$work" >/dev/null
         echo Provisioning.RegenerateSshHostKeyPair=n >"$work/etc/preroot.conf"
+    else
+        echo OS.RootDeviceScsiTimeout=240 >"$work/etc/preroot.conf"
     fi
     chroot "$work" systemctl enable --quiet systemd-networkd.service 2>/dev/null
     # networkd only: nothing else waits for, or configures, the network

@@ -355,6 +355,22 @@ critical_path() {
     printf '        together %4s ms (%s)\n' "$total" "$ACCEL"
     [ "$total" -le 100 ] || problem "the boot waited $total ms for us"
 }
+# The kernel's is 30 s; build-image.sh put another number into preroot.conf.
+real_scsi_timeout() {
+    real
+    tool=initramfs-tools
+    image=$(image_dir)
+    disk=$LAB/disk.img keep_disk=yes temporary=$LAB/scsi.img as=scsi
+    cp --sparse=always "$image/disk.img" "$disk"
+    truncate -s 64M "$temporary"
+    boot real-scsi-timeout-1
+    expect scsi-timeout '240 '
+    medium=empty
+    boot real-scsi-timeout
+    expect scsi-timeout '240 '
+    expect failed-units ' *'
+}
+scenario real-scsi-timeout full real_scsi_timeout
 scenario real-dracut full real_dracut
 scenario real-initramfs-tools full real_itools
 scenario real-shell full real_shell
