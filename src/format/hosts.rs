@@ -1,4 +1,5 @@
-//! hosts(5): does a name resolve, and the file with a line for our own name.
+//! hosts(5): does a name resolve, the file with a line for our own name, the whole file as cloud-init writes it for each
+//! family of distributions, and when cloud-init changes a host name that is there.
 
 use super::text::{Out, lines, words};
 use crate::error::Result;
@@ -51,9 +52,79 @@ fn put_own_name(is_whole_file: bool, name: &str, short: &str, out: &mut Out<'_>)
     Ok(())
 }
 
+/// Families of distributions, by what a whole hosts file of theirs has: `d` Debian, Ubuntu, Arch; `r` Red Hat, Azure
+/// Linux; `m` Mariner; `s` SUSE; `a` Alpine.
+const LINES: &[(&str, &str)] = &[
+    ("dsa", "127.0.1.1 @"),
+    ("rm", "127.0.0.1 @"),
+    ("d", "127.0.0.1 localhost"),
+    ("rmsa", "127.0.0.1 localhost.localdomain localhost"),
+    ("rmsa", "127.0.0.1 localhost4.localdomain4 localhost4"),
+    ("rms", "::1 @"),
+    ("rs", "::1 localhost.localdomain localhost"),
+    ("rmsa", "::1 localhost6.localdomain6 localhost6"),
+    ("d", "::1 localhost ip6-localhost ip6-loopback"),
+    ("s", "::1 localhost ipv6-localhost ipv6-loopback"),
+    ("s", "fe00::0 ipv6-localnet"),
+    ("s", "ff00::0 ipv6-mcastprefix"),
+    ("da", "ff02::1 ip6-allnodes"),
+    ("da", "ff02::2 ip6-allrouters"),
+    ("s", "ff02::1 ipv6-allnodes"),
+    ("s", "ff02::2 ipv6-allrouters"),
+    ("s", "ff02::3 ipv6-allhosts"),
+];
+
+/// The letter of a distribution in [`LINES`], by its ID in os-release(5).
+#[must_use]
+pub fn family(id: &str) -> char {
+    match id {
+        "redhat" | "rhel" | "centos" | "fedora" | "almalinux" | "rocky" | "azurelinux" => 'r',
+        "mariner" => 'm',
+        "suse" | "sles" | "opensuse" | "opensuse-leap" | "opensuse-tumbleweed" => 's',
+        "alpine" => 'a',
+        _ => 'd',
+    }
+}
+
+/// A whole file. Source: cloud-init `manage_etc_hosts: true`, templates/hosts.*.tmpl.
+///
+/// # Errors
+/// `TooMany`.
+pub fn emit_whole(family: char, name: &str, short: &str, out: &mut Out<'_>) -> Result<()> {
+    out.put(b"# Written by preroot at every boot.\n")?;
+    for (_, line) in LINES.iter().filter(|(families, _)| families.contains(family)) {
+        match line.strip_suffix('@') {
+            None => out.put_all(&[line.as_bytes(), b"\n"])?,
+            Some(address) => {
+                out.put_all(&[address.as_bytes(), name.as_bytes(), b" ", short.as_bytes(), b"\n"])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a boot changes of a host name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Renaming {
+    /// What we wrote last is noted anew.
+    pub notes: bool,
+    /// /etc/hostname and the running kernel.
+    pub renames: bool,
+}
+
+/// A name that a person gave stays: only one that is still what we wrote last, or none, is changed. `system` is in
+/// /etc/hostname, `previous` is what was written last. Source: cloud-init `Distro.update_hostname`.
+#[must_use]
+pub fn renaming(system: Option<&str>, previous: Option<&str>, wanted: &str) -> Renaming {
+    let is_theirs = system.is_some() && previous.is_some() && system != previous;
+    let notes = previous != Some(wanted) && !is_theirs;
+    let renames = system.is_none() || (system == previous && system != Some(wanted));
+    Renaming { notes, renames: renames && !is_theirs }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{add_own_name, resolves};
+    use super::{add_own_name, emit_whole, family, renaming, resolves};
     use crate::format::cases::{self, Answer};
     use crate::format::text::{Out, lines};
     use proptest::prelude::{any, prop_assert, proptest};
@@ -65,6 +136,42 @@ mod tests {
         let mut out = Out::new(too_many!("test"), &mut buf);
         add_own_name(old.as_bytes(), name, name.split('.').next().unwrap(), &mut out).unwrap();
         String::from_utf8(out.as_bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn recorded_whole_files() {
+        cases::run("etc_hosts_template", |case| {
+            let mut buf = std::vec![0; 1024];
+            let mut out = Out::new(too_many!("test"), &mut buf);
+            emit_whole(family(case.text("osfamily")), case.text("fqdn"), case.text("hostname"), &mut out)
+                .unwrap();
+            let ours = String::from_utf8(out.as_bytes().to_vec()).unwrap();
+            let sorted = |text: &str| {
+                let mut lines = entries(text).into_iter().map(|words| words.join(" ")).collect::<Vec<_>>();
+                lines.sort();
+                lines
+            };
+            let is_same = sorted(&ours) == sorted(case.expected.as_str().unwrap());
+            Answer::Is(if is_same { case.expected.clone() } else { ours.into() })
+        });
+    }
+
+    #[test]
+    fn recorded_renamings() {
+        cases::run("update_hostname_decision", |case| {
+            let text = |key: &str| case.input[key].as_str();
+            let wanted = case.text("hostname");
+            let what = renaming(text("system"), text("previous"), wanted);
+            let mut written = Vec::new();
+            if what.notes {
+                written.push(["%DATA%/previous-hostname", wanted]);
+            }
+            if what.renames {
+                written.push(["/etc/hostname", wanted]);
+            }
+            let live = if what.renames { std::vec![wanted] } else { std::vec![] };
+            Answer::Is(serde_json::json!({ "written": written, "sethostname": live }))
+        });
     }
 
     /// Address and names of every line that has them.
