@@ -65,7 +65,7 @@ install: build
 	for stage in init-premount local-premount local-bottom; do \
 	    install -D -m 755 initramfs-tools-hook/scripts/$$stage/preroot $(DESTDIR)$(ITOOLSDIR)/scripts/$$stage/preroot || exit 1; \
 	done
-	install -m 644 packaging/systemd/*.service $(DESTDIR)$(UNITDIR)/
+	install -m 644 packaging/systemd/*.service packaging/systemd/*.path $(DESTDIR)$(UNITDIR)/
 	install -m 644 packaging/systemd/90-preroot.preset $(DESTDIR)$(PRESETDIR)/
 
 clean:

@@ -21,6 +21,8 @@ pub enum Verb {
     Apply,
     /// Run what the image and the VM's maker left to run.
     Scripts,
+    /// Have the DHCP client publish the host name.
+    HostName,
     /// Tell the platform.
     Report,
     /// The temporary disk of this boot.
@@ -57,6 +59,7 @@ impl Verb {
             Self::Initrd => "initrd",
             Self::Apply => "apply",
             Self::Scripts => "scripts",
+            Self::HostName => "host-name",
             Self::Report => "report",
             Self::ResourceDisk => "resource-disk",
             Self::Status => "status",
@@ -167,6 +170,7 @@ fn verb_of(word: &str) -> Option<Verb> {
         "initrd" => Verb::Initrd,
         "apply" => Verb::Apply,
         "scripts" => Verb::Scripts,
+        "host-name" => Verb::HostName,
         "report" => Verb::Report,
         "resource-disk" => Verb::ResourceDisk,
         "status" => Verb::Status,

@@ -24,7 +24,7 @@ mkdir -p "$units" "$enabled/multi-user.target.wants" "$enabled/remote-fs.target.
 ln -s usr/bin "$tree/bin"
 ln -s usr/lib "$tree/lib"
 cp -r /usr/lib/systemd/system/. "$units"
-cp "$TOP"/packaging/systemd/*.service "$units"
+cp "$TOP"/packaging/systemd/*.service "$TOP"/packaging/systemd/*.path "$units"
 install -m 755 /dev/null "$tree/usr/bin/preroot"
 while read -r _ unit; do # the preset's lines, as `systemctl preset` follows them
     target=$(sed -n 's/^WantedBy=//p' "$units/$unit")

@@ -75,7 +75,7 @@ pub(super) fn run(
 
 /// What the image's maker settled.
 #[inline(never)]
-fn configuration(kernel: &mut Kernel<'_>, bytes: &mut [u8]) -> Config {
+pub(super) fn configuration(kernel: &mut Kernel<'_>, bytes: &mut [u8]) -> Config {
     let mut faults = 0;
     let config = config::load(kernel.root, bytes, &mut |_, _| faults += 1);
     if faults > 0 {

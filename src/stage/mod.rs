@@ -6,6 +6,7 @@ mod deprovision;
 pub mod entropy;
 mod fetch;
 pub mod grow;
+mod host_name;
 mod initrd;
 mod lines;
 pub mod modules;
@@ -53,6 +54,7 @@ in the real root:
                          tell the platform: Ready, or why not
   resource-disk          format the temporary disk if it is fresh; mount it, make its swap
   scripts                run the image's scripts that are due, and customData if it is to run
+  host-name              have the DHCP client tell the platform a new host name
 for people:
   status [--wait] [--json], timeline, show, version, help
   config [--explain]     what the configuration files settle, and which line did
@@ -165,6 +167,7 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
         Verb::Apply => apply::run(kernel, &mut scratch.facts, &mut scratch.bytes, command),
         Verb::ResourceDisk => resource_disk::run(kernel, &mut scratch.bytes, command),
         Verb::Scripts => scripts::run(kernel, &mut scratch.bytes, command.root, command.dry_run),
+        Verb::HostName => host_name::run(kernel, &mut scratch.bytes, command.dry_run),
         Verb::Report => report::run(kernel, &mut scratch.net, &mut scratch.bytes, command),
         // Told apart by `run` before they come here.
         _ => Err(unsupported!("preroot", "not a stage")),
