@@ -94,7 +94,7 @@ install_none() { :; }
 install_preroot() {
     make --no-print-directory -s -C "$REPO" -o build install DESTDIR="$1" PREFIX=/usr
     chroot "$1" systemctl preset preroot-apply.service preroot-report-early.service preroot-report.service preroot-resource-disk.service \
-        preroot-scripts.service 2>/dev/null
+        preroot-scripts.service preroot-host-name.path 2>/dev/null
 }
 install_cloud-init() {
     echo 'datasource_list: [ Azure ]' >"$1/etc/cloud/cloud.cfg.d/90-laboratory.cfg"
