@@ -82,6 +82,8 @@ pub const REPORT_LATE_MS: u64 = 20 * 60_000;
 /// so for ever.
 pub const APPLY_BOOTS: u32 = 3;
 
+/// Local NVMe disks that are joined; the largest sizes have ten.
+pub const ARRAY_DISKS: usize = 16;
 /// A path we build, bytes. Ours are short; the kernel's limit is 4096.
 pub const PATH: usize = 256;
 /// Parameters of one kernel module, bytes; the whole x86 kernel command line has 2048.

@@ -174,10 +174,10 @@ impl Root<'_> {
         object: &'static Object,
         failed: &'static Rule,
     ) -> Result<()> {
-        let mut argv = heapless::Vec::<&str, 16>::new();
+        let mut argv = heapless::Vec::<&str, 32>::new();
         // As a shell says it.
         let _ = argv.push(self.program(paths).ok_or(failed.at(127))?);
-        argv.extend_from_slice(words).map_err(|_| too_many!("command line words", 16))?;
+        argv.extend_from_slice(words).map_err(|_| too_many!("command line words", 32))?;
         run_of_image(self.system, self.path, &argv, object, failed)
     }
 

@@ -68,7 +68,13 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) 
         }
         Outcome::AsItShouldBe(device) => ("{}: as it should be, at {}", device),
         Outcome::Mounted(device) if command.dry_run => ("{}: would be mounted at {}", device),
-        Outcome::Formatted(device) if command.dry_run => ("{}: fresh; would be formatted for {}", device),
+        Outcome::Formatted(device) | Outcome::OneFormatted(device) if command.dry_run => {
+            ("{}: fresh; would be formatted for {}", device)
+        }
+        Outcome::OneFormatted(device) => (
+            "{}: fresh; formatted and mounted at {} in {}; other local disks stay unused without mdadm",
+            device,
+        ),
         Outcome::Mounted(device) => ("{}: mounted at {} in {}", device),
         Outcome::Formatted(device) => ("{}: fresh; formatted and mounted at {} in {}", device),
     };

@@ -6,7 +6,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
 
-require cpio=cpio zstd=zstd modprobe=kmod depmod=kmod mke2fs=e2fsprogs sgdisk=gdisk strace=strace mkfs.xfs=xfsprogs mkswap=util-linux
+require cpio=cpio zstd=zstd modprobe=kmod depmod=kmod mke2fs=e2fsprogs sgdisk=gdisk strace=strace mkfs.xfs=xfsprogs mdadm=mdadm mkswap=util-linux
 binary=$REPO/target/release/preroot
 [ -x "$binary" ] || die "build first: cargo build --release"
 tree=$(INITRD=initramfs-tools "$REPO/tests/vm/build-root.sh")
@@ -14,7 +14,7 @@ release=$(basename "$(find "$tree/usr/lib/modules" -mindepth 1 -maxdepth 1 | sor
 out=$VM_DIR/appliance-$SUITE-$(digest "$(basename "$tree")" "$(cat "$binary" "$0" "$REPO/tests/vm/appliance/init" | sha256sum)")
 
 modules="virtio_pci virtio_blk virtio_scsi virtio_net virtio_rng ata_piix ata_generic ahci sr_mod sd_mod cdrom
-    hv_vmbus hv_storvsc hv_netvsc hv_utils af_packet nvme ext4 xfs"
+    hv_vmbus hv_storvsc hv_netvsc hv_utils af_packet nvme ext4 xfs raid0"
 
 # with_libraries PROGRAM: a dynamic program of the tree and what it loads, as paths inside the tree.
 with_libraries() { echo "$1"; chroot "$tree" ldd "$1" | grep -oE '/[^ ]+'; }
@@ -92,7 +92,7 @@ write_captured() {
 write_storage() {
     local dir=$out.storage program file
     rm -rf "$dir"
-    for program in mkfs.ext4 mkfs.xfs mkswap swapon fallocate mount sh dd sleep; do
+    for program in mdadm mkfs.ext4 mkfs.xfs mkswap swapon fallocate mount sh dd sleep; do
         file=$(command -v "$program")
         install -D -m 755 "$(readlink -f "$file")" "$dir/storage$file"
         ldd "$file" | grep -oE '/[^ ]+' | while read -r file; do

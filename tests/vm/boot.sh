@@ -8,7 +8,8 @@
 #   drive=ide|scsi         where the drive is: Gen1's IDE or Gen2's SCSI                           (default ide)
 #   network=NAME|none      a namespace of tests/cloud/namespace.sh that is up (tap), or no NIC     (default none)
 #   uuid=UUID              SMBIOS's                                                 (default that of azure.sh's VM_ID)
-#   temporary=FILE         a disk in slot 1e of the PCI bus, as=nvme|scsi|virtio                   (default virtio)
+#   temporary=FILE         a disk in slot 1e of the PCI bus, as=nvme|scsi|virtio; as=array: FILE and FILE.2 behind a
+#                          bridge there, both NVMe                                         (default virtio)
 #   data=FILE              another disk
 #   append="words"         more kernel arguments
 #   plugin=FILE,OPTIONS    a plugin of QEMU's TCG
@@ -46,8 +47,16 @@ machine=(-accel "$ACCEL" -cpu 'max,cx16=off' -smp 1 -m "$memory" -M pc
 [ -z "$disk" ] || machine+=(-drive "if=none,id=root,file=$disk,format=raw,cache=unsafe,snapshot=$([ "$snapshot" = yes ] && echo on || echo off)"
     -device virtio-blk-pci,drive=root)
 more_disk() { machine+=(-drive "if=none,id=$1,file=$2,format=raw,cache=unsafe" -device "$3,drive=$1"); }
-case $as in virtio) device=virtio-blk-pci,addr=0x1e ;; nvme) device=nvme,serial=preroot-test,addr=0x1e ;;
-    scsi) device=scsi-hd,bus=disks.0 machine+=(-device virtio-scsi-pci,addr=0x1e,id=disks) ;; *) die "as is virtio, scsi or nvme" ;; esac
+case $as in
+    virtio) device=virtio-blk-pci,addr=0x1e ;;
+    nvme) device=nvme,serial=preroot-test,addr=0x1e ;;
+    scsi) device=scsi-hd,bus=disks.0 machine+=(-device virtio-scsi-pci,addr=0x1e,id=disks) ;;
+    array)
+        device=nvme,serial=preroot-one,bus=bridge
+        machine+=(-device pci-bridge,id=bridge,chassis_nr=1,addr=0x1e)
+        more_disk second "$temporary.2" nvme,serial=preroot-two,bus=bridge ;;
+    *) die "as is virtio, nvme, scsi or array" ;;
+esac
 [ -z "$temporary" ] || more_disk temporary "$temporary" "$device"
 [ -z "$data" ] || more_disk data "$data" virtio-blk-pci
 case $drive in

@@ -273,6 +273,20 @@ resource_disk_nvme() {
 }
 scenario resource-disk-nvme fast resource_disk_nvme
 
+# Two local NVMe disks become one, which nobody but preroot assembles on the second boot.
+resource_disk_array() {
+    temporary_disk "$SWAP"
+    as=array
+    truncate -s 384M "$temporary" "$temporary.2"
+    boot resource-disk-array
+    temporary_is_complete /dev/md127 ext4
+    boot resource-disk-array-second
+    console_lacks 'fresh; formatted'
+    temporary_is_complete /dev/md127 ext4
+    expect kept 'this disk'
+}
+scenario resource-disk-array fast resource_disk_array
+
 # Data disks labelled alike, with files and without: not in the place, or not fresh.
 resource_disk_data() {
     local before file

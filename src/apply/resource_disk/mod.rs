@@ -7,12 +7,15 @@ pub(super) mod swap;
 
 use super::replace::{self, Target};
 use super::{Root, exists, ignore_missing, join, named, read};
-use crate::disk::resource::{Choice, DiskFacts, LABEL, choose, identity, observe};
+use crate::disk::resource::{
+    Choice, Contents, DiskFacts, LABEL, TemporaryDisks, choose, identity, joined, observe,
+};
 use crate::disk::sysfs;
 use crate::error::{Errno, Kind, Result, Rule};
 use crate::format::fstab::has_mount_point;
 use crate::format::root_arg::DeviceName;
-use crate::format::text::PathText;
+use crate::format::text::{PathText, digits};
+use crate::limits;
 use crate::seed;
 use crate::sys::{Dir, Owner};
 
@@ -60,6 +63,8 @@ pub enum Outcome {
     Mounted(DeviceName),
     /// It was fresh.
     Formatted(DeviceName),
+    /// It was one of several fresh ones, and the image has no mdadm to join them.
+    OneFormatted(DeviceName),
 }
 
 /// What is to be done with it.
@@ -69,8 +74,13 @@ enum Plan {
     Foreign(&'static str),
     Mounted(DeviceName),
     Mount(DiskFacts),
-    Format(DiskFacts),
+    /// The disk, and all that may be joined.
+    Format(DiskFacts, Names),
+    Assemble(Names),
 }
+
+/// Disks of an array.
+type Names = heapless::Vec<DeviceName, { limits::ARRAY_DISKS }>;
 
 /// Makes it as `root.config` has it; with `dry_run` it only tells what it would do.
 ///
@@ -78,6 +88,10 @@ enum Plan {
 /// `Unsupported` where the image has no program for it; `Malformed` when one failed; `Os`.
 #[inline(never)]
 pub fn settle(root: &mut Root<'_>, dry_run: bool) -> Result<Outcome> {
+    look_and_settle(root, dry_run, false)
+}
+
+fn look_and_settle(root: &mut Root<'_>, dry_run: bool, is_second_look: bool) -> Result<Outcome> {
     let outcome = match plan(root)? {
         Plan::Unwanted => return Ok(Outcome::Unwanted),
         Plan::Absent => return Ok(Outcome::Absent),
@@ -91,12 +105,23 @@ pub fn settle(root: &mut Root<'_>, dry_run: bool) -> Result<Outcome> {
             }
             Outcome::Mounted(disk.target)
         }
-        Plan::Format(disk) => {
+        Plan::Assemble(_) if dry_run || is_second_look => {
+            return Ok(Outcome::LeftAlone("an array of its local disks that is not assembled"));
+        }
+        Plan::Assemble(names) => {
+            let array = free_array(root)?;
+            call_mdadm(root, &["--assemble", "--run", &device_path(&array)?], &names)?;
+            return look_and_settle(root, dry_run, true);
+        }
+        Plan::Format(mut disk, names) => {
+            let is_alone = names.len() < 2;
+            let is_joined = !is_alone && root.program(MDADM).is_some();
             if !dry_run {
-                format(root, &disk)?;
+                format(root, &mut disk, if is_joined { &names } else { &[] })?;
                 mount(root, &disk.target)?;
             }
-            Outcome::Formatted(disk.target)
+            let target = disk.target;
+            if is_alone || is_joined { Outcome::Formatted(target) } else { Outcome::OneFormatted(target) }
         }
     };
     if !dry_run {
@@ -148,7 +173,11 @@ fn plan(root: &mut Root<'_>) -> Result<Plan> {
     Ok(match choose(&disks) {
         Choice::Nothing { why } => Plan::Foreign(why),
         _ if is_in_fstab(root)? => Plan::Foreign("/etc/fstab has an entry for its mount point"),
-        Choice::Format(disk) => Plan::Format(disk.clone()),
+        Choice::Format(disk) if joined(&disks).any(|it| it.name == disk.name) => {
+            Plan::Format(disk.clone(), joined(&disks).map(|it| it.name.clone()).collect())
+        }
+        Choice::Format(disk) => Plan::Format(disk.clone(), Names::new()),
+        Choice::Assemble => Plan::Assemble(members(&disks)),
         Choice::Mount(disk) => Plan::Mount(disk.clone()),
     })
 }
@@ -177,21 +206,75 @@ pub(super) fn device_path(name: &str) -> Result<PathText> {
     join(&["/dev/", name])
 }
 
-/// Makes a file system on a disk that is proven fresh.
+fn members(disks: &TemporaryDisks) -> Names {
+    let members = disks.iter().filter(|disk| disk.contents == Contents::Member && disk.is_free);
+    members.map(|disk| disk.name.clone()).collect()
+}
+
+const MDADM: &[&str] = &["/usr/sbin/mdadm", "/sbin/mdadm"];
+
+/// A name that no array has; mdadm too begins with the last.
+fn free_array(root: &mut Root<'_>) -> Result<DeviceName> {
+    for number in (0..128_u64).rev() {
+        let name = join(&["md", digits(number, &mut [0; 20])])?;
+        if !sysfs::exists(root.host, &name) {
+            return sysfs::device_name(&name);
+        }
+    }
+    Err(unsupported!(WHAT, "no name for an array"))
+}
+
 #[inline(never)]
-fn format(root: &mut Root<'_>, disk: &DiskFacts) -> Result<()> {
+fn call_mdadm(root: &mut Root<'_>, words: &[&str], disks: &[DeviceName]) -> Result<()> {
+    const FAILED: &Rule = malformed!(WHAT, "mdadm failed");
+    let mut paths = heapless::Vec::<PathText, { limits::ARRAY_DISKS }>::new();
+    for disk in disks {
+        let _ = paths.push(device_path(disk)?);
+    }
+    let mut argv = heapless::Vec::<&str, 30>::from_iter(words.iter().copied());
+    argv.extend(paths.iter().map(|path| path.as_str()));
+    root.call_program(MDADM, &argv, object!(WHAT), FAILED)
+}
+
+/// One device of several, without redundancy: what is on them is lost anyway.
+fn join_disks(root: &mut Root<'_>, disks: &[DeviceName]) -> Result<DeviceName> {
+    let array = free_array(root)?;
+    let (path, mut number) = (device_path(&array)?, [0; 20]);
+    let count = join(&["--raid-devices=", digits(disks.len() as u64, &mut number)])?;
+    let words: &[&str] = &[
+        "--create",
+        &path,
+        "--run",
+        "--level=0",
+        "--chunk=512",
+        "--metadata=1.2",
+        "--name",
+        LABEL,
+        "--homehost=any",
+        &count,
+    ];
+    call_mdadm(root, words, disks)?;
+    Ok(array)
+}
+
+/// Makes a file system on a disk that is proven fresh, or on all of `joined` as one.
+#[inline(never)]
+fn format(root: &mut Root<'_>, disk: &mut DiskFacts, joined: &[DeviceName]) -> Result<()> {
     const FAILED: &Rule = malformed!(WHAT, "mkfs failed");
     let file_system = root.config.resource_disk_file_system();
     let (_, programs, force, words) = maker(root, file_system.as_bytes())?;
-    let device = device_path(&disk.target)?;
-    let mut argv = heapless::Vec::<&str, 8>::from_iter(words.iter().copied());
-    argv.extend([force, "-L", LABEL, &*device]);
     let id = identity(root.host, root.disks, &disk.name);
     if let Some(id) = &id {
         seed::make_state_dir(root.dir).map_err(named(object!(seed::STATE)))?;
         let note = Target::root(BEGUN, object!(WHAT), 0o600);
         replace::write(root.dir, note, id.as_bytes(), &mut |_, _| Ok(()))?;
     }
+    if !joined.is_empty() {
+        disk.target = join_disks(root, joined)?;
+    }
+    let device = device_path(&disk.target)?;
+    let mut argv = heapless::Vec::<&str, 8>::from_iter(words.iter().copied());
+    argv.extend([force, "-L", LABEL, &*device]);
     let made = root.call_program(programs, &argv, object!(WHAT), FAILED);
     if !made.is_err_and(|error| error.is(Kind::Deadline)) {
         // It came to its end, well or not: what is there now is not to be formatted once more.

@@ -33,6 +33,8 @@ struct Machine {
     has_holes: bool,
     /// The status mkfs ends with.
     mkfs: i32,
+    /// What is on the array that the local disks are joined to.
+    array: Vec<u8>,
 }
 
 #[derive(Clone)]
@@ -79,6 +81,16 @@ fn file_system(program: &str, label: &str) -> Vec<u8> {
     bytes
 }
 
+/// The array of these disks is there.
+fn assemble(machine: &mut Machine, host: &mut FakeDir, names: &[&str]) {
+    host.put("sys/class/block/md127/dev", "9:127\n");
+    for name in names {
+        host.put_dir(&std::format!("sys/class/block/md127/slaves/nvme{name}"));
+        machine.disks.disks.get_mut(&std::format!("nvme{name}")).unwrap().in_use = true;
+    }
+    machine.disks.disks.insert("md127".into(), FakeDisk::new(machine.array.clone()));
+}
+
 /// As the programs of an image do it.
 fn act(machine: &mut Machine, root: &mut FakeDir, host: &mut FakeDir, argv: &[&str]) -> Result<i32> {
     root.stat("")?;
@@ -108,7 +120,24 @@ fn act(machine: &mut Machine, root: &mut FakeDir, host: &mut FakeDir, argv: &[&s
             root.mount(last.trim_start_matches('/'), SDB1, core::mem::take(&mut machine.files));
             machine.is_mounted = true;
             for disk in [&target[..3], target] {
-                machine.disks.disks.get_mut(disk).unwrap().in_use = true;
+                if let Some(disk) = machine.disks.disks.get_mut(disk) {
+                    disk.in_use = true;
+                }
+            }
+        }
+        "mdadm" => {
+            let names: Vec<&str> = argv.iter().filter_map(|word| word.strip_prefix("/dev/nvme")).collect();
+            if argv[1] == "--create" {
+                machine.array = std::vec![0; 3 << 20];
+                // One superblock after the other.
+                for name in &names[..if is_cut { 1 } else { names.len() }] {
+                    let bytes = &mut machine.disks.disks.get_mut(&std::format!("nvme{name}")).unwrap().bytes;
+                    bytes[4096..4100].copy_from_slice(&0xA92B_4EFC_u32.to_le_bytes());
+                    bytes[4128..4144].copy_from_slice(b"any:preroot-temp");
+                }
+            }
+            if !is_cut {
+                assemble(machine, host, &names);
             }
         }
         "fallocate" => {
@@ -206,6 +235,29 @@ impl Vm {
         }
     }
 
+    /// A machine with so many raw local disks instead, and an image with mdadm or without.
+    fn with_local(count: usize, has_mdadm: bool) -> Self {
+        let mut vm = Self::with("ntfs-fresh");
+        vm.host.unmount("sys");
+        for n in 0..count {
+            let (name, device) = (std::format!("nvme{n}n1"), std::format!("devices/pci0/nvme/nvme{n}"));
+            vm.host
+                .put(&std::format!("sys/{device}/{name}/dev"), "259:0\n")
+                .put(&std::format!("sys/{device}/{name}/wwid"), std::format!("eui.{n}\n"))
+                .put(&std::format!("sys/{device}/model"), "Microsoft NVMe Direct Disk v2\n")
+                .put_symlink(&std::format!("sys/{device}/{name}/device"), &std::format!("/sys/{device}"))
+                .put_symlink(&std::format!("sys/class/block/{name}"), &std::format!("../../{device}/{name}"));
+            let mut disk = FakeDisk::new(std::vec![0; 3 << 20]);
+            disk.namespace_text = Some("type=local,index=1".to_string());
+            vm.shared.0.borrow_mut().disks.disks.insert(name, disk);
+        }
+        vm.host.put_symlink("sys/dev/block/8:17", if has_mdadm { "../../md127" } else { "../../nvme0n1" });
+        if has_mdadm {
+            vm.root.put("usr/sbin/mdadm", "");
+        }
+        vm
+    }
+
     /// Another disk comes to the place, whose table has this number.
     fn insert(&mut self, name: &str, number: u8) {
         let mut table = std::vec![0; 4096];
@@ -253,6 +305,11 @@ impl Vm {
             machine.files = self.root.unmount(&point);
         }
         (machine.is_swapping, machine.cut_in) = (false, "");
+        if let Some(array) = machine.disks.disks.remove("md127") {
+            machine.array = array.bytes;
+            self.host.unmount("sys/class/block/md127");
+            self.host.remove_dir("sys/class/block/md127").unwrap();
+        }
         machine.disks.disks.values_mut().for_each(|disk| disk.in_use = false);
         let _ = self.host.remove("proc/swaps");
         self.system.runs.clear();
@@ -557,4 +614,80 @@ fn btrfs_swap_is_not_copied_on_write() {
     let order: Vec<&String> =
         vm.system.runs.iter().filter(|line| line.contains("chattr") || line.contains("fallocate")).collect();
     assert!(order[0].contains("chattr +C /mnt/resource/swapfile") && order[1].contains("fallocate"));
+}
+
+fn is_joined(vm: &Vm) -> bool {
+    let create = "/usr/sbin/mdadm --create /dev/md127 --run --level=0 --chunk=512 --metadata=1.2 --name preroot-temp \
+                  --homehost=any --raid-devices=3 /dev/nvme0n1 /dev/nvme1n1 /dev/nvme2n1";
+    vm.system.runs.iter().any(|line| line == create)
+}
+
+#[test]
+fn several_local_disks_are_joined() {
+    let mut vm = Vm::with_local(3, true);
+    assert_eq!(vm.settle(), Ok(Outcome::Formatted("md127".try_into().unwrap())));
+    assert!(is_joined(&vm) && vm.ran("mkfs.ext4 -q -E nodiscard -F -L preroot-temp /dev/md127") == 1);
+    vm.root.put("mnt/resource/data", "kept");
+    // Assembled by the image, and by us where it does not.
+    for is_by_image in [true, false] {
+        vm.reboot();
+        if is_by_image {
+            let (machine, mut host) = (vm.shared.0.clone(), vm.host.clone());
+            assemble(&mut machine.borrow_mut(), &mut host, &["0n1", "1n1", "2n1"]);
+        }
+        assert_eq!(vm.settle(), Ok(Outcome::Mounted("md127".try_into().unwrap())));
+        assert_eq!((vm.ran("mkfs"), vm.ran("--assemble")), (0, usize::from(!is_by_image)));
+        assert_eq!(vm.root.text("mnt/resource/data").unwrap(), "kept");
+    }
+}
+
+#[test]
+fn without_mdadm_one_of_several_is_used_and_that_is_told() {
+    let mut vm = Vm::with_local(3, false);
+    assert_eq!(vm.settle(), Ok(Outcome::OneFormatted("nvme0n1".try_into().unwrap())));
+    vm.reboot();
+    assert_eq!(vm.settle(), Ok(Outcome::Mounted("nvme0n1".try_into().unwrap())));
+    let mut vm = Vm::with_local(1, true);
+    assert_eq!(vm.settle(), Ok(Outcome::Formatted("nvme0n1".try_into().unwrap())));
+    assert_eq!(vm.ran("mdadm"), 0);
+}
+
+#[test]
+fn an_array_that_a_power_cut_left_half_made_is_made_again() {
+    for program in ["mdadm", "mkfs", "mount"] {
+        for is_by_image in [true, false] {
+            let mut vm = Vm::with_local(3, true);
+            vm.shared.0.borrow_mut().cut_in = program;
+            vm.settle().unwrap_err();
+            vm.power_on(true);
+            if is_by_image && program != "mdadm" {
+                let (machine, mut host) = (vm.shared.0.clone(), vm.host.clone());
+                assemble(&mut machine.borrow_mut(), &mut host, &["0n1", "1n1", "2n1"]);
+            }
+            let outcome = vm.settle();
+            let is_it =
+                matches!(&outcome, Ok(Outcome::Formatted(md) | Outcome::Mounted(md)) if md == "md127");
+            assert!(is_it, "{program}, by the image {is_by_image}: {outcome:?}");
+            assert!(vm.shared.0.borrow().is_swapping && vm.root.stat(super::BEGUN).is_err());
+        }
+    }
+}
+
+#[test]
+fn an_array_of_others_stays() {
+    // Blank, and assembled by somebody a moment ago.
+    let mut vm = Vm::with_local(3, true);
+    vm.shared.0.borrow_mut().array = std::vec![0; 3 << 20];
+    let (machine, mut host) = (vm.shared.0.clone(), vm.host.clone());
+    assemble(&mut machine.borrow_mut(), &mut host, &["0n1", "1n1", "2n1"]);
+    assert!(is_left_alone(&vm.settle()));
+    assert!(vm.system.runs.is_empty());
+    // Of a local disk and one that is not.
+    let mut vm = Vm::with_local(3, true);
+    vm.host.put("sys/devices/pci0/nvme/nvme1/model", "MSFT NVMe Accelerator v1.0\n");
+    let (machine, mut host) = (vm.shared.0.clone(), vm.host.clone());
+    machine.borrow_mut().array = file_system("mkfs.ext4", "preroot-temp");
+    assemble(&mut machine.borrow_mut(), &mut host, &["0n1", "1n1"]);
+    assert_eq!(vm.settle(), Ok(Outcome::Formatted("nvme2n1".try_into().unwrap())));
+    assert_eq!(vm.ran("mdadm"), 0);
 }

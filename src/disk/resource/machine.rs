@@ -47,9 +47,11 @@ enum On {
     NoiseAtStart,
     NoiseAtEnd,
     HalfMadeXfs,
+    OurMember,
+    TheirMember,
 }
 
-const ALL_ON: [On; 11] = [
+const ALL_ON: [On; 13] = [
     On::Fresh,
     On::File,
     On::OtherLabel,
@@ -61,6 +63,8 @@ const ALL_ON: [On; 11] = [
     On::NoiseAtStart,
     On::NoiseAtEnd,
     On::HalfMadeXfs,
+    On::OurMember,
+    On::TheirMember,
 ];
 
 /// Numbers of the partitions, and whether the first is small.
@@ -100,6 +104,11 @@ fn content(on: On) -> Vec<u8> {
         On::Blank => {}
         On::NoiseAtStart => bytes[(1 << 20) - 1] = 1,
         On::NoiseAtEnd => bytes[2 << 20] = 1,
+        On::OurMember | On::TheirMember => {
+            bytes[4096..4100].copy_from_slice(&0xA92B_4EFC_u32.to_le_bytes());
+            let name: &[u8] = if on == On::OurMember { b"any:preroot-temp" } else { b"any:preroot-temp2" };
+            bytes[4128..4128 + name.len()].copy_from_slice(name);
+        }
         On::HalfMadeXfs => {
             bytes[..8].copy_from_slice(b"XFSB\0\0\x10\0");
             bytes[126] = 1;
@@ -146,7 +155,7 @@ impl Spec {
     }
 
     /// By what the specification says, not by what the code sees.
-    fn may_be_formatted(self, others_in_place: usize) -> bool {
+    fn may_be_formatted(self, others_in_place: usize, is_array_begun: bool) -> bool {
         let resource = self.is_resource() && others_in_place == 0;
         let local = matches!(self.at, At::NvmeLocal | At::NvmeSilentLocal | At::NvmeNamed);
         let one_volume = match self.partitions {
@@ -157,6 +166,7 @@ impl Spec {
         let fresh = match self.on {
             On::Fresh => resource,
             On::Blank => local && self.partitions == 0,
+            On::OurMember => local && self.partitions == 0 && is_array_begun,
             _ => false,
         };
         let unknown = [On::Torn, On::Blank, On::NoiseAtStart, On::NoiseAtEnd, On::HalfMadeXfs, On::Fresh];
@@ -313,13 +323,18 @@ proptest! {
         let mut machine = Machine::new(&specs);
         let (mut host, begun) = (core::mem::take(&mut machine.host), machine.begun.clone());
         let found = observe(&mut host, &mut machine, NAMED, &begun, &mut std::vec![0; 16 * 1024]).unwrap();
+        let is_array_begun = found.iter().any(|disk| disk.was_begun && disk.place == super::Place::LocalNvme);
         let in_place = specs.iter().filter(|spec| spec.is_resource()).count();
         match choose(&found) {
             Choice::Format(disk) => {
                 let spec = machine.specs[disk.name.as_str()];
                 let others = in_place - usize::from(spec.is_resource());
-                prop_assert!(spec.may_be_formatted(others), "{spec:?}");
+                prop_assert!(spec.may_be_formatted(others, is_array_begun), "{spec:?}");
                 prop_assert!(machine.specs.contains_key(disk.target.as_str()));
+            }
+            Choice::Assemble => {
+                let mut members = specs.iter().filter(|spec| spec.on == On::OurMember && spec.is_nvme());
+                prop_assert!(members.any(|spec| !spec.in_use));
             }
             Choice::Mount(disk) => {
                 let spec = machine.specs[disk.name.as_str()];
@@ -328,7 +343,7 @@ proptest! {
             }
             Choice::Nothing { .. } => {
                 if let [spec] = specs[..] {
-                    prop_assert!(!spec.may_be_formatted(0), "{spec:?} was missed");
+                    prop_assert!(!spec.may_be_formatted(0, is_array_begun), "{spec:?} was missed");
                 }
             }
         }

@@ -35,6 +35,8 @@ pub enum Contents {
         /// It has our label.
         is_ours: bool,
     },
+    /// It is a member of an array of our making, which local NVMe disks are joined to.
+    Member,
     /// Nothing that we recognise, or it is damaged.
     Unknown,
     /// Somebody's.
@@ -69,6 +71,8 @@ pub enum Choice<'d> {
     Format(&'d DiskFacts),
     /// Mount this one's.
     Mount(&'d DiskFacts),
+    /// Assemble the array of the members, and look again.
+    Assemble,
     /// Nothing.
     Nothing {
         /// Why.
@@ -85,16 +89,38 @@ pub fn choose(disks: &[DiskFacts]) -> Choice<'_> {
         (Some(_), Some(_)) => return Choice::Nothing { why: "two disks in the place of the resource disk" },
         (None, _) => {}
     }
-    // The one that we made before, else the first that is blank, else why the last is neither.
+    // The one that we made before, else what that is made of, else the first that is blank, else why the last is none.
     let mut choice = Choice::Nothing { why: "this machine has no temporary disk" };
+    let was_begun = was_one_begun(disks);
     for disk in disks.iter().filter(|disk| disk.place == Place::LocalNvme) {
         match (decide(disk), choice) {
             (mount @ Choice::Mount(_), _) => return mount,
-            (_, Choice::Format(_)) => {}
+            (Choice::Assemble, _) if was_begun => {}
+            (Choice::Assemble, _) => choice = Choice::Assemble,
+            (_, Choice::Format(_) | Choice::Assemble) => {}
             (decision, _) => choice = decision,
         }
     }
-    choice
+    match choice {
+        // Its making did not come to its end: nothing is on it yet.
+        Choice::Nothing { .. } if was_begun => joined(disks).next().map_or(choice, Choice::Format),
+        choice => choice,
+    }
+}
+
+/// The local disks that are formatted as one, where the image can join them: all that are blank, and members of an array
+/// whose making did not come to its end.
+pub fn joined(disks: &[DiskFacts]) -> impl Iterator<Item = &DiskFacts> {
+    let was_begun = was_one_begun(disks);
+    disks.iter().filter(move |disk| {
+        let is_empty = disk.contents == Contents::Blank || disk.contents == Contents::Member && was_begun;
+        disk.place == Place::LocalNvme && disk.is_free && is_empty
+    })
+}
+
+/// Our note names one of the local disks: of an array of our making nothing is in use yet.
+fn was_one_begun(disks: &[DiskFacts]) -> bool {
+    disks.iter().any(|disk| disk.was_begun && disk.place == Place::LocalNvme)
 }
 
 fn decide(disk: &DiskFacts) -> Choice<'_> {
@@ -105,6 +131,8 @@ fn decide(disk: &DiskFacts) -> Choice<'_> {
         Contents::Foreign { why } => Choice::Nothing { why },
         Contents::Untouched if is_resource => Choice::Format(disk),
         Contents::Blank if !is_resource => Choice::Format(disk),
+        Contents::Member if is_resource => Choice::Nothing { why: "a member of a RAID array (md)" },
+        Contents::Member => Choice::Assemble,
         Contents::FileSystem { is_ours } if is_resource || is_ours => Choice::Mount(disk),
         Contents::FileSystem { .. } => Choice::Nothing { why: "a local disk with somebody's file system" },
         _ if disk.was_begun => Choice::Format(disk),

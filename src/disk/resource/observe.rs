@@ -8,7 +8,7 @@ use crate::format::ReadAt;
 use crate::format::ntfs::{self, Found};
 use crate::format::root_arg::DeviceName;
 use crate::format::superblock::{self, FileSystem};
-use crate::format::text::{Out, PathText};
+use crate::format::text::{Out, PathText, join};
 use crate::sys::{Dir, Disks};
 
 /// The label of what we make; xfs takes 12 bytes.
@@ -53,13 +53,24 @@ pub fn observe(
         if sysfs::partition_number(host, name).is_some() {
             continue;
         }
-        let place = place_of(host, disks, name, place);
+        let parts = if name.starts_with("md") { members(host, name)? } else { Members::new() };
+        let mut places = parts.iter().map(|part| place_of(host, disks, part, place));
+        let place = match places.next() {
+            None => place_of(host, disks, name, place),
+            Some(first) if places.all(|it| it == first) && first == Place::LocalNvme => first,
+            Some(_) => Place::Lasting,
+        };
         if place == Place::Lasting {
             continue;
         }
         let name = sysfs::device_name(name)?;
-        let (target, contents) = look(host, disks, &name, place, scratch)?;
-        let was_begun = !begun.is_empty() && identity(host, disks, &name).is_some_and(|it| it == begun);
+        let (target, mut contents) = look(host, disks, &name, place, scratch)?;
+        if contents == Contents::Blank && !parts.is_empty() {
+            // Somebody joined its disks a moment ago, unless our note says that it was us.
+            contents = Contents::Unknown;
+        }
+        let mut is_begun = |disk: &str| identity(host, disks, disk).is_some_and(|it| it == begun);
+        let was_begun = !begun.is_empty() && (is_begun(&name) || parts.iter().any(|part| is_begun(part)));
         let is_free = disks.is_free(&name).unwrap_or_default();
         let facts = DiskFacts { name, target, place, contents, is_free, was_begun };
         found.push(facts).map_err(|_| too_many!("temporary disks", found.capacity()))?;
@@ -96,6 +107,19 @@ fn table_number(disks: &mut dyn Disks, disk: &str) -> Option<PathText> {
     }
     let text = core::str::from_utf8(out.as_bytes()).ok().filter(|_| is_one)?;
     PathText::try_from(text).ok()
+}
+
+/// The disks that an array is made of.
+type Members = heapless::Vec<DeviceName, 16>;
+
+fn members(host: &mut dyn Dir, array: &str) -> Result<Members> {
+    let mut members = Members::new();
+    let mut is_whole = true;
+    host.list(&join(&["sys/class/block/", array, "/slaves"])?, &mut |name, _| {
+        is_whole &= sysfs::device_name(name).is_ok_and(|name| members.push(name).is_ok());
+        true
+    })?;
+    if is_whole { Ok(members) } else { Err(too_many!("disks of an array", members.capacity())) }
 }
 
 fn place_of(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str, wanted: &str) -> Place {
@@ -204,6 +228,9 @@ fn look_for_others(device: &mut dyn ReadAt, place: Place, scratch: &mut [u8]) ->
         }
         superblock::Contents::Luks => "an encrypted volume (LUKS)",
         superblock::Contents::Lvm => "an LVM physical volume",
+        superblock::Contents::Raid if place == Place::LocalNvme && is_in_our_array(device)? => {
+            return Ok(Contents::Member);
+        }
         superblock::Contents::Raid => "a member of a RAID array (md)",
         superblock::Contents::Unknown => {
             let is_blank = place == Place::LocalNvme && is_blank(device, scratch)?;
@@ -211,6 +238,14 @@ fn look_for_others(device: &mut dyn ReadAt, place: Place, scratch: &mut [u8]) ->
         }
     };
     Ok(Contents::Foreign { why })
+}
+
+/// By the name in its superblock (version 1.2: set_name, include/uapi/linux/raid/md_p.h).
+fn is_in_our_array(device: &mut dyn ReadAt) -> Result<bool> {
+    let mut name = [0; 32];
+    device.read_at(4096 + 32, &mut name)?;
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(name.rsplit(|byte| *byte == b':').next() == Some(LABEL.as_bytes()))
 }
 
 /// Zeros in the first and the last MiB: no signature that anybody writes has all its copies between them.

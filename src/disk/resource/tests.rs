@@ -1,6 +1,6 @@
 //! Whatever disks a machine has: none is formatted that is not provably temporary and fresh.
 
-use super::{Choice, Contents, DiskFacts, Place, choose};
+use super::{Choice, Contents, DiskFacts, Place, choose, joined};
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
 };
@@ -11,6 +11,7 @@ fn disk() -> impl Strategy<Value = DiskFacts> {
     let contents = prop_oneof![
         Just(Contents::Untouched),
         Just(Contents::Blank),
+        Just(Contents::Member),
         any::<bool>().prop_map(|is_ours| Contents::FileSystem { is_ours }),
         Just(Contents::Unknown),
         Just(Contents::Foreign { why: "somebody's" }),
@@ -31,14 +32,17 @@ fn disk() -> impl Strategy<Value = DiskFacts> {
 }
 
 /// Written apart from the chooser, as the sentence in the documentation has it.
-fn is_provably_temporary_and_fresh(disk: &DiskFacts) -> bool {
+fn is_provably_temporary_and_fresh(disk: &DiskFacts, disks: &[DiskFacts]) -> bool {
     let fresh = matches!(
         (disk.place, disk.contents),
         (Place::Resource, Contents::Untouched) | (Place::LocalNvme, Contents::Blank)
     );
     let half_made =
         disk.was_begun && matches!(disk.contents, Contents::Unknown | Contents::Blank | Contents::Untouched);
-    disk.place != Place::Lasting && disk.is_free && (fresh || half_made)
+    let is_begun = |it: &DiskFacts| it.was_begun && it.place == Place::LocalNvme;
+    let of_half_made =
+        disk.place == Place::LocalNvme && disk.contents == Contents::Member && disks.iter().any(is_begun);
+    disk.place != Place::Lasting && disk.is_free && (fresh || half_made || of_half_made)
 }
 
 proptest! {
@@ -47,7 +51,16 @@ proptest! {
     #[test]
     fn only_what_is_provably_temporary_is_ever_picked(disks in proptest::collection::vec(disk(), 0..8)) {
         match choose(&disks) {
-            Choice::Format(disk) => prop_assert!(is_provably_temporary_and_fresh(disk), "{disk:?}"),
+            Choice::Format(disk) => {
+                prop_assert!(is_provably_temporary_and_fresh(disk, &disks), "{disk:?}");
+                for part in joined(&disks) {
+                    prop_assert!(is_provably_temporary_and_fresh(part, &disks), "{part:?}");
+                }
+            }
+            Choice::Assemble => {
+                let is_member = |disk: &DiskFacts| disk.contents == Contents::Member && disk.is_free;
+                prop_assert!(disks.iter().any(|disk| disk.place == Place::LocalNvme && is_member(disk)));
+            }
             Choice::Mount(disk) => {
                 prop_assert!(disk.place != Place::Lasting && disk.is_free);
                 let has_one = matches!(disk.contents, Contents::FileSystem { .. });
@@ -57,7 +70,7 @@ proptest! {
                 // And nothing is missed: with one temporary disk, that one is taken if it may be.
                 let temporary: Vec<_> = disks.iter().filter(|disk| disk.place != Place::Lasting).collect();
                 if let [disk] = temporary[..] {
-                    prop_assert!(!is_provably_temporary_and_fresh(disk), "{disk:?}");
+                    prop_assert!(!is_provably_temporary_and_fresh(disk, &disks), "{disk:?}");
                 }
             }
         }
