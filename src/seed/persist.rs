@@ -1,8 +1,8 @@
 //! How does the seed reach the mounted root?
 
 use super::{
-    DIRECTORIES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STATE, make_state_dir, names, path,
-    pending, remove,
+    DIRECTORIES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STAGING, STATE, begin, load_context,
+    make_state_dir, names, path, pending, remove, verify,
 };
 use crate::error::Result;
 use crate::facts::InstanceId;
@@ -17,6 +17,7 @@ pub fn persist(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result
     let staging = path(STATE, PENDING_STAGING)?;
     make_state_dir(root)?;
     remove(root, &staging)?;
+    complete(run, root, &target)?;
     root.make_dir(&staging, PRIVATE_DIR)?;
     for directory in DIRECTORIES {
         root.make_dir(&path(&staging, directory)?, PRIVATE_DIR)?;
@@ -29,9 +30,41 @@ pub fn persist(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result
     }
     // Everything is on the disk before the name that makes it count.
     root.sync_all()?;
-    remove(root, &target)?;
-    root.rename(&staging, &target)?;
-    root.sync_dir(STATE)
+    // At no moment is there none. Where the file system cannot swap, there is for a moment.
+    if root.stat(&target).is_err() || root.exchange(&staging, &target).is_err() {
+        remove(root, &target)?;
+        root.rename(&staging, &target)?;
+    }
+    root.sync_dir(STATE)?;
+    remove(root, &staging)
+}
+
+/// An earlier boot, cut off in apply, may have known more: the medium can be gone by now, and with it the password. Then
+/// its seed counts, with this boot's lease.
+#[inline(never)]
+fn complete(run: &mut dyn Dir, root: &mut dyn Dir, kept: &str) -> Result<()> {
+    let has_medium = |dir: &mut dyn Dir, base| path(base, "medium").is_ok_and(|path| dir.stat(&path).is_ok());
+    let is_better = has_medium(root, kept)
+        && !has_medium(run, SEED)
+        && verify(root, kept).is_ok()
+        && load_context(root, kept).is_ok_and(|context| !context.is_fatal);
+    if !is_better {
+        return Ok(());
+    }
+    begin(run)?;
+    for name in names() {
+        let target = path(STAGING, name)?;
+        let copied = match name.starts_with("lease/") || name.starts_with("wireserver/") {
+            true => copy_file(run, &path(SEED, name)?, None, &target),
+            false => copy_file(root, &path(kept, name)?, Some(run), &target),
+        };
+        match copied {
+            Err(error) if error.is_not_found() => {}
+            outcome => outcome?,
+        }
+    }
+    run.exchange(STAGING, SEED)?;
+    remove(run, STAGING)
 }
 
 /// Copies a file, with `to` into another directory.

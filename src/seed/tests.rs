@@ -145,6 +145,55 @@ fn seed_is_whole_or_absent_at_every_power_cut() {
 }
 
 #[test]
+fn what_the_medium_said_outlives_it_at_every_power_cut() {
+    let (facts, context) = sample();
+    let id = facts.instance_id.as_ref().unwrap().value.clone();
+    let pending = pending(&id).unwrap();
+    let mut first = run();
+    begin(&mut first).unwrap();
+    super::spool_custom_data(&mut first, b"data").unwrap();
+    publish(&mut first, &facts, &context).unwrap();
+    // the next boot finds no medium, another address and no password
+    let poorer = || {
+        let mut lease = context.lease.clone().unwrap();
+        lease.address = [10, 9, 8, 7];
+        let (medium, lease) = (None, Some(lease));
+        let context = Context { medium, lease, ..context.clone() };
+        let mut facts = sample().0;
+        (facts.password, facts.custom_data) = (None, None);
+        let mut run = run();
+        begin(&mut run).unwrap();
+        publish(&mut run, &facts, &context).unwrap();
+        run
+    };
+    let kept = || {
+        let mut root = FakeDir::default();
+        persist(&mut first.clone(), &mut root, &id).unwrap();
+        root
+    };
+    let mut uncut = kept();
+    let before = uncut.changes();
+    let mut second = poorer();
+    persist(&mut second, &mut uncut, &id).unwrap();
+    for (dir, base) in [(&mut second, SEED), (&mut uncut, &*pending)] {
+        assert!(loaded(dir, base).password == facts.password);
+        assert_eq!(loaded(dir, base).custom_data.as_ref().unwrap().value, 4);
+        assert_eq!(load_context(dir, base).unwrap().lease.unwrap().address, [10, 9, 8, 7]);
+    }
+    for n in 1..=uncut.changes() - before {
+        for keep_names in [false, true] {
+            let mut root = kept();
+            root.cut_power_at(before + n);
+            let _ = persist(&mut poorer(), &mut root, &id);
+            root.power_on(keep_names);
+            assert!(loaded(&mut root, &pending).password == facts.password, "cut at {n}");
+            persist(&mut poorer(), &mut root, &id).unwrap();
+            assert_eq!(root.dump(), uncut.dump(), "cut at {n}");
+        }
+    }
+}
+
+#[test]
 fn a_mark_is_of_one_vm_in_either_spelling() {
     let mut root = FakeDir::default();
     let id = InstanceId::parse("91267c52-9f02-4cfe-b1f4-a4da7ebac2cf").unwrap();

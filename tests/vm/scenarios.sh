@@ -62,6 +62,27 @@ boot() {
     [ "$network" = none ] || azure_down
 }
 
+# boot_until TEXT SECONDS NAME: as boot, but the power goes so long after the console has this text.
+boot_until() {
+    local text=$1 seconds=$2 name=$3 before=${#reasons[@]} killer
+    : >"$VM_DIR/console-$name.log"
+    rm -f "$VM_DIR/qemu-$name.pid"
+    {
+        for _ in $(seq 1200); do
+            ! grep -aqF "$text" "$VM_DIR/console-$name.log" || break
+            sleep 0.05
+        done
+        sleep "$seconds"
+        kill -KILL "$(cat "$VM_DIR/qemu-$name.pid")" 2>/dev/null
+    } &
+    killer=$!
+    boot "$name"
+    kill "$killer" 2>/dev/null
+    wait "$killer" 2>/dev/null
+    # that there is no marker is no problem
+    reasons=("${reasons[@]:0:$before}")
+}
+
 # --- what is expected of it -------------------------------------------------------------------------------
 
 problem() { reasons+=("$*"); }

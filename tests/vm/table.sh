@@ -125,6 +125,31 @@ second_boot() {
     if [ -s "$LAB/platform.jsonl" ] && grep -q '"event": "request"' "$LAB/platform.jsonl"; then problem 'the platform was asked again'; fi
 }
 scenario second-boot fast second_boot
+# The power goes at a random moment of apply or the report; the next boot, without the medium, ends as an uncut one.
+random_kills() {
+    local round told kill_moments=
+    image=$(image_dir)
+    disk=$LAB/disk.img keep_disk=yes
+    for round in $(seq "${KILLS:-30}"); do
+        cp --sparse=always "$image/disk.img" "$disk"
+        medium=azure
+        boot_until 'preroot persist: seed is on the root' "$((RANDOM % 2)).$((100 + RANDOM % 900))" random-kill-1
+        told=$(reported Ready)
+        kill_moments+="$(grep -a 'preroot ' "$console" | tail -n 1 | sed 's/.*preroot //; s/: .*//') "
+        medium=empty
+        boot random-kill
+        person_is_complete
+        root_grown 450000000
+        expect state '.*provisioned.*'
+        expect seed ''
+        # a lease of the boot before is nobody's any more: the late report tells, over the system's network
+        [ $((told + $(reported Ready))) -ge 1 ] || console_says 'preroot report: not told yet: network needed'
+        expect_reports NotReady 0
+        [ ${#reasons[@]} -eq 0 ] || { problem "in round $round"; break; }
+    done
+    printf '        killed after: %s\n' "$(printf '%s\n' $kill_moments | sort | uniq -c | tr -s ' \n' ' ')"
+}
+scenario random-kills full random_kills
 # Provisioned, but nothing says so before the mount, which takes its time (a passphrase, a long fsck), and nobody answers.
 late_mount() {
     image=$(image_dir)
