@@ -13,6 +13,7 @@ use std::vec::Vec;
 mod data_disks;
 mod recorded;
 mod shadow_utils;
+mod trees;
 
 const KEY: &str = "ssh-ed25519 AAAAC3Nz ops@cloud";
 const HASH: &str = "$6$salt$hash";
