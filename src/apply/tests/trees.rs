@@ -46,7 +46,10 @@ fn alpine_is_provisioned_without_shadow_bash_or_sudo() {
     assert!(image.root.text("etc/gshadow").is_none(), "busybox has none");
     assert_eq!(image.text("etc/hostname"), "vm1.example.com\n");
     let hosts = image.text("etc/hosts");
-    assert!(hosts.contains("vm1.example.com") && hosts.contains("localhost localhost.localdomain"), "{hosts}");
+    assert!(
+        hosts.contains("vm1.example.com") && hosts.contains("localhost localhost.localdomain"),
+        "{hosts}"
+    );
     let home = image.root.owner("home/ops").unwrap();
     assert_eq!((home.uid, home.gid), (1000, 1000));
     assert_eq!(
