@@ -57,6 +57,14 @@ pub fn has_cloud_init(dir: &mut dyn Dir) -> bool {
     CLOUD_INIT.iter().any(&mut is_there) && !NO_CLOUD_INIT.iter().any(&mut is_there)
 }
 
+/// True when preroot provisions this system, as far as can be seen now.
+pub fn is_ours(dir: &mut dyn Dir, config: &Config) -> bool {
+    match config.agent() {
+        "auto" => !has_cloud_init(dir),
+        agent => agent == "preroot",
+    }
+}
+
 /// Puts the path of the file that a [`Place`] counts into `path`, without a leading `/`. False when there is none.
 pub fn find(dir: &mut dyn Dir, is_waagents: bool, file: u16, path: &mut PathText) -> bool {
     path.clear();

@@ -51,8 +51,11 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
     {
         return stop_fetch(kernel, &id);
     }
-    // A fetch that found nothing may tell the platform so now.
-    let _ = kernel.run.create_unsynced(FIRST_BOOT, Owner::root(0o644), b"");
+    let is_ours = is_ours(kernel, bytes)?;
+    if is_ours {
+        // A fetch that found nothing may tell the platform so now.
+        let _ = kernel.run.create_unsynced(FIRST_BOOT, Owner::root(0o644), b"");
+    }
     join_fetch(kernel);
     if kernel.run.stat(seed::SEED).is_err() {
         return Err(not_applicable!("no seed to persist"));
@@ -63,7 +66,19 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
         kernel.say(Level::Info, text, &[]);
         return Ok(());
     }
-    copy(kernel, bytes, root_path, &id)
+    copy(kernel, root_path, &id, is_ours)
+}
+
+/// Who provisions, as the mounted root says it. Where that is another agent, nobody waits for fetch. Whether an
+/// enabled cloud-init has anything to do in this boot is known to its generator only, later: apply asks again.
+#[inline(never)]
+fn is_ours(kernel: &mut Kernel<'_>, bytes: &mut [u8]) -> Result<bool> {
+    let config = config::load(kernel.root, bytes, &mut |_, _| {});
+    if matches!(config.agent(), "waagent" | "cloud-init") {
+        drop_fetch(kernel)?;
+        return Err(not_applicable!("preroot.conf names another agent (Provisioning.Agent)"));
+    }
+    Ok(config::is_ours(kernel.root, &config))
 }
 
 /// True when apply and report would find nothing to do: told, its secrets dropped, its file system as large as can be.
@@ -104,14 +119,18 @@ fn mounts(line: &str, place: &str) -> bool {
 
 /// A second boot waits for nothing but a link that fetch has up, and reports nothing.
 fn stop_fetch(kernel: &mut Kernel<'_>, id: &InstanceId) -> Result<()> {
-    stop(kernel, &|run| run.stat(ON_LINE).is_err());
-    seed::remove(kernel.run, seed::SEED).and(seed::abandon(kernel.run))?;
+    drop_fetch(kernel)?;
     if is_settled(kernel, id) {
         // Without it they look themselves.
         let _ = kernel.run.create_unsynced(SETTLED, Owner::root(0o644), b"");
     }
     kernel.say(Level::Info, "this VM is provisioned already; fetch is stopped", &[]);
     Err(not_applicable!("provisioned already"))
+}
+
+fn drop_fetch(kernel: &mut Kernel<'_>) -> Result<()> {
+    stop(kernel, &|run| run.stat(ON_LINE).is_err());
+    seed::remove(kernel.run, seed::SEED).and(seed::abandon(kernel.run))
 }
 
 /// Asks fetch to stop and gives it [`limits::STOP_MS`] to get there: in an initrd without systemd nobody else
@@ -153,11 +172,11 @@ fn join_fetch(kernel: &mut Kernel<'_>) {
     }
 }
 
-fn copy(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str, id: &InstanceId) -> Result<()> {
+fn copy(kernel: &mut Kernel<'_>, root_path: &str, id: &InstanceId, is_ours: bool) -> Result<()> {
     let was_read_only = kernel.system.remount(root_path, false)?;
     let outcome = seed::persist(kernel.run, kernel.root, id);
-    if outcome.is_ok() {
-        renew_machine_id(kernel, bytes, id);
+    if outcome.is_ok() && is_ours {
+        renew_machine_id(kernel, id);
     }
     if was_read_only && let Err(error) = kernel.system.remount(root_path, true) {
         kernel.say(Level::Warning, "the root stays writable: {}", &[Value::Why(error)]);
@@ -169,13 +188,8 @@ fn copy(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str, id: &Instanc
 
 /// Only for a VM that is to be provisioned, and by us. What goes wrong costs no seed.
 #[inline(never)]
-fn renew_machine_id(kernel: &mut Kernel<'_>, bytes: &mut [u8], id: &InstanceId) {
-    let config = config::load(kernel.root, bytes, &mut |_, _| {});
-    let is_ours = match config.agent() {
-        "auto" => !config::has_cloud_init(kernel.root),
-        agent => agent == "preroot",
-    };
-    if !is_ours || seed::load_context(kernel.run, seed::SEED).is_ok_and(|context| context.is_fatal) {
+fn renew_machine_id(kernel: &mut Kernel<'_>, id: &InstanceId) {
+    if seed::load_context(kernel.run, seed::SEED).is_ok_and(|context| context.is_fatal) {
         return;
     }
     match machine_id::renew(kernel.root, id) {
@@ -228,6 +242,25 @@ mod tests {
         assert!(world.run.text(crate::sys::CANCEL).is_some());
         assert!(world.run.owner(seed::SEED).is_none());
         assert_eq!(world.root.dump(), before);
+    }
+
+    #[test]
+    fn another_agents_vm_waits_for_nothing_and_tells_nothing() {
+        for (conf, is_stopped) in
+            [("waagent", true), ("cloud-init", true), ("auto", false), ("preroot", false)]
+        {
+            let mut world = azure();
+            world.root.put("etc/preroot.conf", std::format!("Provisioning.Agent={conf}\n"));
+            world.root.put("etc/runlevels/boot/cloud-init-local", "").put_dir("var/lib");
+            world.run.put(super::FETCH_ENDED, "");
+            publish(&mut world);
+            let outcome = run(&mut world.kernel(), &mut [0; 64], "/sysroot");
+            assert_eq!(outcome.is_err(), is_stopped, "{conf}");
+            assert_eq!(world.run.text(crate::sys::CANCEL).is_some(), is_stopped, "{conf}");
+            assert_eq!(world.run.owner(seed::SEED).is_none(), is_stopped, "{conf}");
+            let may_tell = world.run.text(super::FIRST_BOOT).is_some();
+            assert_eq!(may_tell, conf == "preroot", "{conf}: cloud-init may do it");
+        }
     }
 
     #[test]

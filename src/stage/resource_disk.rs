@@ -30,10 +30,8 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) 
     if let (Some(seconds), false) = (config.scsi_timeout_s(), command.dry_run) {
         scsi_timeout::set(kernel.host, seconds);
     }
-    match config.agent() {
-        "preroot" => {}
-        "auto" if !config::has_cloud_init(kernel.root) => {}
-        _ => return Err(not_applicable!("another agent provisions this image")),
+    if !config::is_ours(kernel.root, &config) {
+        return Err(not_applicable!("another agent provisions this image"));
     }
     let begin_us = kernel.clock.now_us();
     let mut waited_ms = 0;
