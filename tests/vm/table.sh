@@ -409,6 +409,42 @@ real_scsi_timeout() {
     expect scsi-timeout '240 '
     expect failed-units ' *'
 }
+# As `captured`, by preroot on the running system itself, whose services go on until the power is off: journald makes a
+# directory again that has the old machine-id for its name, and nothing else of the first machine.
+real_captured() {
+    local first key machine word
+    real
+    tool=initramfs-tools append="$append vm.deprovision"
+    image=$(image_dir)
+    disk=$VM_DIR/captured-$NAMESPACE.img keep_disk=yes # new_person clears $LAB
+    cp --sparse=always "$image/disk.img" "$disk"
+    VM_USER=firstperson VM_HOST=first-vm
+    boot real-captured-1
+    expect user firstperson
+    console_says 'VM-deprovision done; power off and capture'
+    console_lacks 'VM-deprovision +FAILED'
+    key=$(value host-key) machine=$(value machine-id)
+    first=("$CANARY_PASSWORD" "$CANARY_KEY" "$CANARY_DATA" firstperson first-vm "$VM_ID")
+    new_person
+    cp --sparse=always "$disk" "$LAB/copy.img"
+    rm "$disk"
+    disk=$LAB/copy.img append="${append% vm.deprovision}" more_words=("${first[@]}")
+    uuid=11223344-5566-7788-99aa-bbccddeeff00 VM_ID=44332211-6655-8877-99aa-bbccddeeff00
+    VM_USER=secondperson VM_HOST=second-vm
+    boot real-captured
+    person_is_complete
+    expect_reports Ready 1
+    expect sshd-password yes
+    expect host-keys '[1-9]'
+    expect failed-units ' *'
+    [ "$(value host-key)" != "$key" ] || problem 'the copy has the host keys of the first machine'
+    [ "$(value machine-id)" != "$machine" ] || problem 'the copy has the machine-id of the first machine'
+    for word in "${first[@]}"; do
+        ! grep -aq "VM canary-at=$(reversed "$word") " "$console" ||
+            problem "the first machine is still in $(grep -a "VM canary-at=$(reversed "$word") " "$console" | sed 's/.* //' | tr '\n' ' ')"
+    done
+}
+scenario real-captured full real_captured
 scenario real-scsi-timeout full real_scsi_timeout
 scenario real-dracut full real_dracut
 scenario real-initramfs-tools full real_itools
