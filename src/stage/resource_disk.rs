@@ -11,7 +11,7 @@ use crate::event::{Level, Value};
 use crate::limits;
 use crate::machine;
 use crate::seed;
-use crate::sys::Kernel;
+use crate::sys::{Dir, Kernel};
 
 /// Formats it where it is fresh, mounts it, makes its swap file. `bytes` holds the names of all disks and what is
 /// read of one: 64 KiB.
@@ -36,6 +36,7 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) 
     let begin_us = kernel.clock.now_us();
     let mut waited_ms = 0;
     let outcome = loop {
+        let before = count(kernel.host);
         let mut root = Root {
             dir: kernel.root,
             run: kernel.run,
@@ -50,10 +51,7 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) 
             buffers: Buffers::halves_of(bytes),
         };
         match settle(&mut root, command.dry_run)? {
-            Outcome::Absent if waited_ms < limits::TEMPORARY_DISK_MS && !command.dry_run => {
-                kernel.clock.sleep_ms(limits::POLL_MS);
-                waited_ms += limits::POLL_MS;
-            }
+            Outcome::Absent if !command.dry_run && wait_for_more(kernel, before, &mut waited_ms) => {}
             outcome => break outcome,
         }
     };
@@ -80,6 +78,28 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) 
     let point = config.resource_disk_mount_point();
     kernel.say(Level::Info, text, &[Value::Name(&device), Value::Name(point), Value::Millis(took)]);
     Ok(())
+}
+
+/// Waits until there are other than `before` block devices; false when none came in time. Others boot meanwhile: all
+/// disks are looked at again only then.
+fn wait_for_more(kernel: &mut Kernel<'_>, before: usize, waited_ms: &mut u64) -> bool {
+    while *waited_ms < limits::TEMPORARY_DISK_MS {
+        kernel.clock.sleep_ms(limits::POLL_MS);
+        *waited_ms += limits::POLL_MS;
+        if count(kernel.host) != before {
+            return true;
+        }
+    }
+    false
+}
+
+fn count(host: &mut dyn Dir) -> usize {
+    let mut count = 0_usize;
+    let _ = host.list("sys/class/block", &mut |_, _| {
+        count = count.saturating_add(1);
+        true
+    });
+    count
 }
 
 #[cfg(test)]
