@@ -7,6 +7,7 @@ use super::replace::{self, Target};
 use super::resource_disk::swap::{self, SWAPON};
 use super::resource_disk::{device_path, make_dirs, maker};
 use super::{Root, State, exists};
+use crate::disk::resource::is_blank;
 use crate::disk::root::read_contents;
 use crate::disk::sysfs;
 use crate::error::{Result, Rule};
@@ -151,16 +152,17 @@ fn look(root: &mut Root<'_>, name: &str, label: &[u8]) -> Result<(&'static [u8],
 /// What has no superblock that `root=` may name.
 fn signature(device: &mut dyn ReadAt, scratch: &mut [u8]) -> Result<&'static [u8]> {
     let start = scratch.get_mut(..4096).ok_or(too_many!(WHAT, 4096))?;
-    start.fill(0);
-    if device.size_bytes() >= 4096 {
-        device.read_at(0, start)?;
+    if device.size_bytes() < 4096 {
+        return Ok(b"unknown");
     }
-    Ok(match &*start {
-        start if start.get(3..11) == Some(b"NTFS    ") => b"ntfs",
-        start if start.ends_with(b"SWAPSPACE2") => b"swap",
-        start if start.iter().all(|byte| *byte == 0) => b"",
-        _ => b"unknown",
-    })
+    device.read_at(0, start)?;
+    if start.get(3..11) == Some(b"NTFS    ") {
+        return Ok(b"ntfs");
+    }
+    if start.ends_with(b"SWAPSPACE2") {
+        return Ok(b"swap");
+    }
+    Ok(if is_blank(device, scratch)? { b"" } else { b"unknown" })
 }
 
 /// fstab, mount points and swap; then all of it is mounted.

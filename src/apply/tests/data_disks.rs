@@ -112,7 +112,16 @@ fn a_blank_disk_gets_all_that_is_asked_for_and_a_second_run_makes_nothing() {
 
 #[test]
 fn what_holds_something_stays_unless_it_may_go() {
-    let contents: [(&str, Vec<u8>); 4] = [
+    // Of 4 MiB: zeros but at this place.
+    let at = |place: usize| {
+        let mut bytes = std::vec![0; 4 << 20];
+        bytes[place] = 1;
+        bytes
+    };
+    let contents: [(&str, Vec<u8>); 7] = [
+        ("bcache, or a disk whose first sectors were zeroed", at(4096 + 24)),
+        ("an ISO or JFS", at(32 * 1024 + 1)),
+        ("ZFS, its last label", at((4 << 20) - 1)),
         ("an ext4", ext4("theirs")),
         ("LUKS", [b"LUKS\xba\xbe".to_vec(), std::vec![0; 128 * 1024]].concat()),
         ("NTFS", [b"\xeb\x52\x90NTFS    ".to_vec(), std::vec![0; 128 * 1024]].concat()),

@@ -9,7 +9,7 @@ mod observe;
 
 use crate::format::root_arg::DeviceName;
 
-pub use observe::{LABEL, TemporaryDisks, identity, observe};
+pub use observe::{LABEL, TemporaryDisks, identity, is_blank, observe};
 
 /// What its place in the machine says of a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -248,20 +248,25 @@ fn is_in_our_array(device: &mut dyn ReadAt) -> Result<bool> {
     Ok(name.rsplit(|byte| *byte == b':').next() == Some(LABEL.as_bytes()))
 }
 
-/// Zeros in the first and the last MiB: no signature that anybody writes has all its copies between them.
-fn is_blank(device: &mut dyn ReadAt, scratch: &mut [u8]) -> Result<bool> {
-    let size = device.size_bytes();
-    if size < 2 * MIB {
-        return Ok(false);
-    }
+/// Zeros in the first and the last MiB: no signature that anybody writes has all its copies between them. Of a
+/// device smaller than that, all of it.
+///
+/// # Errors
+/// `Os`; `TooMany` with a scratch below 4096 bytes.
+#[inline(never)]
+pub fn is_blank(device: &mut dyn ReadAt, scratch: &mut [u8]) -> Result<bool> {
     let window = scratch.get_mut(..4096).ok_or(too_many!("scratch of the resource disk", 4096))?;
-    for start in [0, size - MIB] {
-        for at in (start..start + MIB).step_by(window.len()) {
+    let size = device.size_bytes();
+    let part = size.min(MIB);
+    for start in [0, size - part] {
+        for at in (start..start + part).step_by(window.len()) {
+            let left = usize::try_from(start + part - at).unwrap_or(usize::MAX).min(window.len());
+            let window = window.get_mut(..left).unwrap_or_default();
             device.read_at(at, window)?;
             if window.iter().any(|byte| *byte != 0) {
                 return Ok(false);
             }
         }
     }
-    Ok(true)
+    Ok(size > 0)
 }
