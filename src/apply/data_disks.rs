@@ -1,16 +1,17 @@
 //! Data disks: the partitions, file systems, mounts and swap that the seed asks for, as cloud-config means them.
 //!
 //! Nothing is taken that is in use, and without `overwrite` nothing that holds something; so all of it may be asked for
-//! again. Every entry has its turn, whatever became of those before it.
+//! again; what `overwrite` lets go, goes once: a note says so for all later tries. Every entry has its turn, whatever
+//! became of those before it.
 
 use super::replace::{self, Target};
 use super::resource_disk::swap::{self, SWAPON};
 use super::resource_disk::{device_path, make_dirs, maker};
-use super::{Root, State, exists};
+use super::{Root, State, exists, ignore_missing, named};
 use crate::disk::resource::is_blank;
 use crate::disk::root::read_contents;
 use crate::disk::sysfs;
-use crate::error::{Result, Rule};
+use crate::error::{Errno, Result, Rule};
 use crate::facts::Facts;
 use crate::format::ReadAt;
 use crate::format::disk_setup::{Disk, FileSystem, Seen};
@@ -20,9 +21,9 @@ use crate::format::fstab::{
 use crate::format::root_arg::DeviceName;
 use crate::format::superblock::Contents;
 use crate::format::swap::{size_bytes, suggested_bytes};
-use crate::format::text::{Out, bare, lines, number, split_once, words};
+use crate::format::text::{Out, bare, digits, join, lines, number, split_once, words};
 use crate::seed;
-use crate::sys::Dir;
+use crate::sys::{Dir, Owner};
 
 const WHAT: &str = "data disk";
 /// Bytes of each file of the seed.
@@ -50,19 +51,49 @@ pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
 }
 
 /// Every line has its turn; the first failure is told. Another root's disks are not this machine's.
-fn each(root: &mut Root<'_>, name: &str, act: fn(&mut Root<'_>, &[u8]) -> Result<()>) -> Result<()> {
+fn each(root: &mut Root<'_>, name: &str, act: fn(&mut Root<'_>, &[u8], &str) -> Result<()>) -> Result<()> {
     let mut buf = [0; ENTRIES];
     let mut outcome = Ok(());
     let text = root.seed_file(name, &mut buf)?;
     let text = if root.is_live() { text } else { b"" };
-    for line in lines(text).map(bare) {
-        outcome = outcome.and(act(root, line));
+    for (n, line) in (0_u64..).zip(lines(text).map(bare)) {
+        // An entry is known by its place: the seed of a VM stays as it is.
+        let file = super::split(name).1;
+        let note = join(&[&seed::marks(root.id)?, "/made-", file, "-", digits(n, &mut [0; 20])])?;
+        // What was made is its user's, whatever became of it since.
+        let acted = if exists(root.dir, &note)? { Ok(()) } else { act(root, line, &note) };
+        outcome = outcome.and(acted);
     }
     outcome
 }
 
+/// Runs a program that takes what is on a device, and notes when it has. The note is begun before, durably: where there is no room
+/// for it, nothing is taken. Only a program that came to its end well has its note: what a cut left half made is nobody's.
 #[inline(never)]
-fn partition(root: &mut Root<'_>, line: &[u8]) -> Result<()> {
+fn take(
+    root: &mut Root<'_>,
+    note: &str,
+    programs: &[&'static str],
+    words: &[&str],
+    failed: &'static Rule,
+) -> Result<()> {
+    let told = named(object!("note of a data disk"));
+    let marks = super::split(note).0;
+    let begun = join(&[marks, "/making"])?;
+    seed::make_state_dir(root.dir).map_err(&told)?;
+    match root.dir.make_dir(marks, Owner::root(0o700)) {
+        Err(error) if error.errno() == Some(Errno::EXIST) => {}
+        outcome => outcome.map_err(&told)?,
+    }
+    ignore_missing(root.dir.remove(&begun)).map_err(&told)?;
+    root.dir.create(&begun, Owner::root(0o600), b"").map_err(&told)?;
+    root.dir.sync_dir(seed::STATE).map_err(&told)?;
+    root.call_program(programs, words, object!(WHAT), failed)?;
+    root.dir.rename(&begun, note).and_then(|()| root.dir.sync_dir(marks)).map_err(&told)
+}
+
+#[inline(never)]
+fn partition(root: &mut Root<'_>, line: &[u8], note: &str) -> Result<()> {
     const FAILED: &Rule = malformed!(WHAT, "sfdisk failed");
     let disk = Disk::parse(line).ok_or(malformed!(WHAT, "no entry of disk_setup", 0))?;
     let name = device(root.host, disk.device)?;
@@ -79,11 +110,11 @@ fn partition(root: &mut Root<'_>, line: &[u8]) -> Result<()> {
     disk.put_script(sysfs::size_bytes(root.host, &name)? / 512, &mut out)?;
     let script = core::str::from_utf8(out.as_bytes()).unwrap_or_default();
     let words = ["-c", SFDISK, "sh", script, disk.table.name(), &device_path(&name)?];
-    root.call_program(&["/bin/sh", "/usr/bin/sh"], &words, object!(WHAT), FAILED)
+    take(root, note, &["/bin/sh", "/usr/bin/sh"], &words, FAILED)
 }
 
 #[inline(never)]
-fn make(root: &mut Root<'_>, line: &[u8]) -> Result<()> {
+fn make(root: &mut Root<'_>, line: &[u8], note: &str) -> Result<()> {
     const FAILED: &Rule = malformed!(WHAT, "mkfs failed");
     let entry = FileSystem::parse(line).ok_or(malformed!(WHAT, "no entry of fs_setup", 0))?;
     let disk = device(root.host, entry.device)?;
@@ -109,7 +140,7 @@ fn make(root: &mut Root<'_>, line: &[u8]) -> Result<()> {
     argv.extend(Some(*force).filter(|_| entry.is_overwritten || number == 0));
     argv.extend(entry.options().filter_map(|word| core::str::from_utf8(word).ok()).take(8));
     argv.extend([&*device]);
-    root.call_program(programs, &argv, object!(WHAT), FAILED)
+    take(root, note, programs, &argv, FAILED)
 }
 
 fn name_of(disk: &DeviceName, number: u32) -> Result<DeviceName> {

@@ -116,6 +116,14 @@ pub fn pending(id: &InstanceId) -> Result<PathText> {
     join(&[STATE, "/pending-", id.as_str()])
 }
 
+/// Path of `marks-<id>` below the root: what apply has done for this VM so far, while it is not done.
+///
+/// # Errors
+/// `TooMany`, never with a valid id.
+pub fn marks(id: &InstanceId) -> Result<PathText> {
+    join(&[STATE, "/marks-", id.as_str()])
+}
+
 /// Starts an empty seed. A secret may only be put where it cannot reach a disk.
 ///
 /// # Errors

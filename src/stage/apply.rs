@@ -239,7 +239,7 @@ impl Story<'_, '_> {
 
     /// Every module has its turn; the first failure is the stage's.
     fn run_modules(&mut self, place: SeedPlace<'_>) -> Result<()> {
-        let marks = state_path("marks-", &self.id)?;
+        let marks = seed::marks(&self.id)?;
         let mut first_failure = None;
         for module in MODULES {
             let mark = mark_path(&marks, module)?;
@@ -363,9 +363,10 @@ fn mark_done(root: &mut dyn Dir, marks: &str, mark: &str) {
 }
 
 fn sweep(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
-    let marks = state_path("marks-", id)?;
-    for module in MODULES {
-        ignore_missing(root.remove(&mark_path(&marks, module)?))?;
+    let marks = seed::marks(id)?;
+    // Those of the modules, and the notes of what a module did once.
+    while let Some(name) = next_name(root, &marks, "") {
+        root.remove(&join(&[&marks, "/", &name])?)?;
     }
     ignore_missing(root.remove_dir(&marks))?;
     ignore_missing(root.remove(&state_path("boots-", id)?))?;

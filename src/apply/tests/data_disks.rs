@@ -67,11 +67,70 @@ fn ext4(label: &str) -> Vec<u8> {
     bytes
 }
 
+/// Puts on the disks what the programs have made so far, and counts them.
+fn come_true(image: &mut Image) -> usize {
+    let mut made = 0;
+    for run in image.system.runs.drain(..).filter(|run| run.contains("/dev/")) {
+        let name = run.rsplit('/').next().unwrap();
+        let bytes = &mut image.disks.disks.get_mut(name).unwrap().bytes;
+        made += 1;
+        if run.contains("mkswap") {
+            bytes[4086..4096].copy_from_slice(b"SWAPSPACE2");
+        } else if run.contains("mkfs.ext4") {
+            *bytes = ext4(if run.contains("-L my data ") { "my data" } else { "" });
+        }
+    }
+    made
+}
+
+#[test]
+fn what_may_go_goes_once_though_something_else_fails() {
+    for (entries, made) in [("sdc 1 ext4 - y", 2), ("sdc any xfs - n ext4", 2), ("sdc any ext4 - n ext4", 2)]
+    {
+        let mut image = image(&[
+            ("disks", "sdc mbr - y\n"),
+            ("filesystems", &std::format!("{entries}\nsdz none ext4 - n\n")),
+        ]);
+        image.disks.disks.get_mut("sdc").unwrap().bytes[0] = 1;
+        image.disks.disks.get_mut("sdc1").unwrap().bytes = ext4("theirs");
+        assert!(image.converge("data_disks").is_err(), "there is no sdz");
+        assert_eq!(come_true(&mut image), made, "{entries}");
+        // The next boot, after somebody has written to it and divided the rest.
+        image.disks.disks.get_mut("sdc1").unwrap().bytes = ext4("theirs");
+        attach(&mut image.host, "sdc", 2);
+        image.root.power_on(false);
+        assert!(image.converge("data_disks").is_err());
+        assert_eq!(image.system.runs, [""; 0], "{entries}");
+    }
+}
+
+#[test]
+fn without_room_for_its_note_nothing_is_taken() {
+    for n in 1.. {
+        let mut image = image(&[("filesystems", "sdc none ext4 - y\n")]);
+        image.root.fail_at(n, crate::error::Errno::NOSPC);
+        if image.converge("data_disks").is_ok() {
+            assert!(n > 4, "{n}");
+            break;
+        }
+        let noted = image.root.dump().keys().any(|path| path.contains("/making") || path.contains("/made-"));
+        assert!(noted || image.system.runs.is_empty(), "{n}");
+    }
+}
+
 const ALL: &[(&str, &str)] = &[
     ("disks", "/dev/sdc gpt 50,50:82 n\n"),
     ("filesystems", "sdc 1 ext4 my\\040data n - -i 8192\nsdc 2 swap - n\n"),
     ("mounts", "sdc.1 /srv/my\\040data\nsdc.2 none swap sw\n"),
     ("swap", "/var/swap/file 1M -\n"),
+];
+
+/// The same for disks that hold something.
+const OVERWRITE: &[(&str, &str)] = &[
+    ("disks", "/dev/sdc gpt 50,50:82 y\n"),
+    ("filesystems", "sdc 1 ext4 my\\040data y - -i 8192\nsdc 2 swap - y\n"),
+    ALL[2],
+    ALL[3],
 ];
 
 #[test]
@@ -221,21 +280,35 @@ fn a_power_cut_anywhere_converges() {
     let mut whole = image(ALL);
     whole.converge("data_disks").unwrap();
     let wanted = whole.text("etc/fstab");
-    for keep_names in [false, true] {
+    for (keep_names, entries) in [(false, ALL), (true, ALL), (false, OVERWRITE), (true, OVERWRITE)] {
         let mut cuts = 0;
         for n in 1.. {
-            let mut image = image(ALL);
+            let mut image = image(entries);
+            if entries == OVERWRITE {
+                image.disks.disks.get_mut("sdc").unwrap().bytes[0] = 1;
+                image.disks.disks.get_mut("sdc1").unwrap().bytes = ext4("theirs");
+                image.disks.disks.get_mut("sdc2").unwrap().bytes = ext4("theirs");
+            }
             image.root.cut_power_at(n);
             if image.converge("data_disks").is_ok() {
                 break;
             }
             cuts = n;
+            come_true(&mut image);
             image.root.power_on(keep_names);
             let _ = image.host.remove("proc/swaps");
             image.converge("data_disks").unwrap();
             assert_eq!(image.text("etc/fstab"), wanted, "cut {n}");
             let swap = image.root.stat("var/swap/file").unwrap();
             assert_eq!((swap.mode, swap.size), (0o600, 1 << 20), "cut {n}");
+            come_true(&mut image);
+            let bytes = |name: &str| &image.disks.disks[name].bytes;
+            assert!(*bytes("sdc1") == ext4("my data"), "cut {n}");
+            assert!(bytes("sdc2")[4086..].starts_with(b"SWAPSPACE2"), "cut {n}");
+            // Even if it runs once more, what was written since stays.
+            image.disks.disks.get_mut("sdc1").unwrap().bytes[100_000] = 1;
+            image.converge("data_disks").unwrap();
+            assert_eq!(come_true(&mut image), 0, "cut {n}");
         }
         assert!(cuts > 5, "{cuts}");
     }
