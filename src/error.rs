@@ -24,6 +24,8 @@ impl Errno {
     pub const BUSY: Self = Self(16);
     /// File exists.
     pub const EXIST: Self = Self(17);
+    /// Another file system is mounted there.
+    pub const XDEV: Self = Self(18);
     /// No such device: a driver whose hardware is absent.
     pub const NODEV: Self = Self(19);
     /// Not a directory.

@@ -314,6 +314,29 @@ fn a_file_system_mounted_in_a_home_is_left_alone() {
 }
 
 #[test]
+fn a_directory_bound_into_a_home_is_left_alone() {
+    let image = Image::new("bind");
+    if !image.give_homes() {
+        return;
+    }
+    // on the same file system: no device number tells
+    let bound = image.root().join("home/ops/shared");
+    fs::create_dir_all(&bound).unwrap();
+    chown(&bound, Some(1000), Some(1000)).unwrap();
+    let script = r#"mount --bind "$1" "$2" && shift 2 && exec "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+    command.arg(image.0.join("outside")).arg(&bound).arg(PREROOT);
+    let output = command.args(image.words(&["deprovision", "--user", "--force"])).output().unwrap();
+    if text(&output).contains("unshare") {
+        return;
+    }
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("another file system is mounted there"), "{}", text(&output));
+    assert_eq!(fs::read_to_string(image.0.join("outside/keep")).unwrap(), "keep");
+}
+
+#[test]
 fn the_configuration_says_where_each_value_is_from() {
     let image = Image::new("config");
     let shown = text(&image.preroot(&["config", "--explain"]));

@@ -3,7 +3,7 @@
 //! Replaced files keep their label; new ones get their directory's, which is wrong for ~/.ssh: sshd may not
 //! read user_home_dir_t, and the keys would not work.
 
-use super::{Root, State, account, exists, join};
+use super::{Root, State, account, exists, join, person};
 use crate::error::Result;
 use crate::facts::Facts;
 
@@ -11,7 +11,11 @@ const ENFORCE: &str = "sys/fs/selinux/enforce";
 const RESTORECON: &[&str] = &["/usr/sbin/restorecon", "/sbin/restorecon"];
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
-    let has_work = facts.hostname.is_some() || facts.user.is_some() || facts.custom_data.is_some();
+    let mut has_work = facts.hostname.is_some() || facts.user.is_some() || facts.custom_data.is_some();
+    person::each(facts, root, &mut |_, _| {
+        has_work = true;
+        Ok(())
+    })?;
     if !has_work || !exists(root.dir, ENFORCE)? {
         return Ok(State::Satisfied);
     }
@@ -40,11 +44,20 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     if let Some(home) = &home {
         let _ = argv.push(home);
     }
-    super::run_of_image(
-        root.system,
-        root.path,
-        &argv,
-        object!("SELinux labels"),
-        malformed!("SELinux labels", "restorecon failed"),
-    )
+    restore(root, &argv)?;
+    person::each(facts, root, &mut |person, root| {
+        if person.is_administrator {
+            return Ok(());
+        }
+        let account = account::lookup(root.dir, &mut root.buffers, &person.name, person.allows_system)?;
+        match account.filter(|account| !account.home.is_empty()) {
+            Some(account) => restore(root, &[restorecon, "-R", "-F", "-i", &join(&["/", &account.home])?]),
+            None => Ok(()),
+        }
+    })
+}
+
+fn restore(root: &mut Root<'_>, argv: &[&str]) -> Result<()> {
+    let failed = malformed!("SELinux labels", "restorecon failed");
+    super::run_of_image(root.system, root.path, argv, object!("SELinux labels"), failed)
 }

@@ -10,17 +10,18 @@ use crate::seed;
 /// One person's part of a module.
 pub(super) type Part<T> = fn(&Person<'_>, &mut Root<'_>) -> Result<T>;
 
-/// All satisfied, or what is not.
+/// All satisfied, or what is not. Somebody who cannot be looked after is missing: [`apply`] says why, after the others
+/// had their turn.
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>, part: Part<State>) -> Result<State> {
     let mut all = State::Satisfied;
-    each(facts, root, &mut |person, root| {
-        let state = part(person, root)?;
+    let looked = each(facts, root, &mut |person, root| {
+        let state = part(person, root).unwrap_or(State::Missing);
         if all == State::Satisfied || state == State::Missing {
             all = state;
         }
         Ok(())
-    })?;
-    Ok(all)
+    });
+    Ok(if looked.is_err() { State::Missing } else { all })
 }
 
 /// Applies to those for whom it is missing. One failure stops no other person's turn; the first is returned.
@@ -34,37 +35,38 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>, look: Part<State>, act: 
         };
         first = first.and(outcome);
         Ok(())
-    })?;
-    first
+    })
+    .and(first)
 }
 
-/// Calls `work` for the administrator, then for `users/0` and so on, until one is missing.
+/// Calls `work` for the administrator, then for `users/0` and so on, until one is missing. The first failure is
+/// returned once all had their turn.
 #[inline(never)]
 pub(super) fn each(
     facts: &Facts,
     root: &mut Root<'_>,
     work: &mut dyn FnMut(&Person<'_>, &mut Root<'_>) -> Result<()>,
 ) -> Result<()> {
+    let mut first = Ok(());
     if let Some(user) = &facts.user {
         let hash = facts.password.as_ref().map_or("", |hash| hash.value.as_str());
         let keys = facts.keys.as_ref().map_or("", |keys| keys.value.as_str());
         let mut person = Person::administrator(&user.value, hash, keys);
         person.allows_system = root.config.allow_reset_sys_user();
-        work(&person, root)?;
+        first = work(&person, root);
     }
     for n in 0..limits::USERS {
         let text = core::mem::take(&mut root.buffers.person);
         let outcome = match read(root, n, text) {
-            Ok(None) => Ok(false),
-            Ok(Some(person)) => work(&person, root).map(|()| true),
-            Err(error) => Err(error),
+            Ok(None) => None,
+            Ok(Some(person)) => Some(work(&person, root)),
+            Err(error) => Some(Err(error)),
         };
         root.buffers.person = text;
-        if !outcome? {
-            break;
-        }
+        let Some(outcome) = outcome else { break };
+        first = first.and(outcome);
     }
-    Ok(())
+    first
 }
 
 fn read<'t>(root: &mut Root<'_>, n: usize, buf: &'t mut [u8]) -> Result<Option<Person<'t>>> {

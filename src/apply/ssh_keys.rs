@@ -94,6 +94,17 @@ fn place(
     Ok(Some(Place { base: join(&[base])?, file: join(&[file])?, is_in_home: in_home.is_some() }))
 }
 
+/// The file of this user's keys, where it is not below the home.
+pub(super) fn outside_home(
+    dir: &mut dyn Dir,
+    buffers: &mut Buffers<'_>,
+    user: &UserName,
+    account: &Account,
+) -> Result<Option<PathText>> {
+    let place = place(dir, buffers, user, account)?.filter(|place| !place.is_in_home);
+    place.map(|place| below(&place.base, &place.file)).transpose()
+}
+
 fn said(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, user: &UserName, home: &str) -> Result<KeysFile> {
     for config in CONFIGS {
         if !exists(dir, config)? {

@@ -289,11 +289,8 @@ fn a_system_account_is_not_taken_over() {
         image.facts.user = fact(UserName::parse(name).unwrap());
         let before = image.root.dump();
         for module in ["users", "password", "ssh_keys", "sudo"] {
-            assert!(
-                matches!(image.check(module), Err(error) if error.is(Kind::Unsupported)),
-                "{module} {name}"
-            );
-            assert!(image.apply(module).is_err() || module == "labels");
+            let refused = image.converge(module);
+            assert!(matches!(refused, Err(error) if error.is(Kind::Unsupported)), "{module} {name}");
         }
         let mut after = image.root.dump();
         after.remove("etc/.pwd.lock");
@@ -937,10 +934,18 @@ fn other_users_converge_after_a_cut_at_every_change() {
 fn one_users_mistake_stops_no_other() {
     let mut image = Image::debian();
     image.run.put("seed/users/0", "name nobody\n").put("seed/users/1", "name second\n");
-    assert_eq!(image.apply("users").unwrap_err().reason(), "the name of a system account");
+    assert_eq!(image.converge("users").unwrap_err().reason(), "the name of a system account");
     assert!(image.text("etc/passwd").contains("\nops:") && image.text("etc/passwd").contains("\nsecond:"));
-    image.run.put("seed/users/0", "name a:b\n");
-    assert!(image.check("users").is_err());
+    let mut image = Image::debian();
+    image.run.put("seed/users/0", "name a:b\n").put("seed/users/1", "name second\n");
+    assert!(image.converge("users").is_err());
+    assert!(image.text("etc/passwd").contains("\nops:") && image.text("etc/passwd").contains("\nsecond:"));
+    // keys, and no home for them
+    let mut image = Image::debian();
+    image.run.put("seed/users/0", "name homeless\nno_create_home true\nssh_authorized_keys ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ737noxRZzNn1DPgm2l/H8c4XEOKkjnu6ozI2mIuO/V\n");
+    image.converge("users").unwrap();
+    let _ = image.converge("ssh_keys");
+    assert!(image.root.text("home/ops/.ssh/authorized_keys").is_some(), "the administrator comes in");
 }
 
 #[test]

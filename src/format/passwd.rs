@@ -299,6 +299,18 @@ fn change(
     Ok(())
 }
 
+/// True when another account's home is this one, or lies below it. `home` is without the leading `/`.
+#[must_use]
+pub fn lives_in(passwd: &[u8], home: &str, user: &str) -> bool {
+    lines(passwd).map(bare).any(|line| {
+        let mut fields = line.split(|byte| *byte == b':');
+        let is_other = fields.next().is_some_and(|name| name != user.as_bytes());
+        let theirs = fields.nth(4).and_then(|theirs| theirs.strip_prefix(b"/")).unwrap_or_default();
+        let rest = theirs.strip_prefix(home.as_bytes());
+        is_other && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::{

@@ -14,7 +14,7 @@ use crate::format::text::{PathText, bare, digits, join, lines};
 use crate::limits;
 use crate::machine;
 use crate::seed;
-use crate::sys::{Dir, FileType, Kernel, Owner};
+use crate::sys::{Dir, FileType, Kernel, Owner, Stat};
 
 /// Who owns the scripts, where they are, and how often they run.
 struct Place {
@@ -99,6 +99,21 @@ pub(super) fn run(
     for place in PLACES.iter().filter(|place| !(has_cloud_init && place.directory.starts_with(CLOUDS))) {
         let key = if place.when == When::Boot { &boot } else { &id };
         let mut last = PathText::new();
+        let is_roots =
+            |stat: Stat| stat.file_type == FileType::Directory && stat.uid == 0 && stat.mode & 0o022 == 0;
+        match story.kernel.root.stat(place.directory) {
+            Ok(stat) if !is_roots(stat) => {
+                let values = [Value::Text(place.directory)];
+                story.kernel.say(
+                    Level::Error,
+                    "/{}: others than root may change it; nothing in it is run",
+                    &values,
+                );
+                story.failed = story.failed.saturating_add(1);
+                continue;
+            }
+            _ => {}
+        }
         while let Some(name) = next_name(story.kernel.root, place.directory, &last) {
             story.run_one(place, &name, key);
             last = name;

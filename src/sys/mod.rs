@@ -85,6 +85,9 @@ pub enum Symlinks {
     Inside,
     /// Any symbolic link is an error (`RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH`): for trees a user owns.
     Refuse,
+    /// As `Refuse`, and the directory itself is no mount point, bind mounts included (`RESOLVE_NO_XDEV`): for what is
+    /// taken away.
+    RefuseMounts,
 }
 
 /// A directory and what lies below it. The last component of a path is never followed if it is a link,

@@ -4,6 +4,7 @@ use super::Context;
 use crate::apply::root_password;
 use crate::error::Result;
 use crate::format::passwd;
+use crate::format::person::is_doas_rule;
 use crate::format::text::{Out, lines, words};
 
 /// What waagent leaves; preroot, like it, writes the next VM's over it.
@@ -47,6 +48,13 @@ pub(super) fn fstab(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()
 /// waagent has one file for all administrators.
 pub(super) fn sudoers(context: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
     without(old, out, &|line| words(line).next() == Some(context.user.as_bytes()))
+}
+
+/// Rules that name the administrator.
+pub(super) fn doas(context: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
+    without(old, out, &|line| {
+        core::str::from_utf8(line).is_ok_and(|line| is_doas_rule(line.trim(), context.user))
+    })
 }
 
 pub(super) fn groups(context: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {

@@ -12,7 +12,7 @@ mod walk;
 pub use table::{Action, Group, LAST, TABLE, When};
 
 use super::account::{self, Account, GROUP, PASSWD};
-use super::{Buffers, exists, read};
+use super::{Buffers, PathText, exists, read, ssh_keys};
 use crate::error::{Error, Result};
 use crate::facts::UserName;
 use crate::format::config::Config;
@@ -32,6 +32,8 @@ pub struct Context<'c> {
     /// The administrator's name; empty when nobody knows.
     user: &'c str,
     account: Option<Account>,
+    /// The file of the administrator's keys, where it is not below the home.
+    keys: Option<PathText>,
     /// The group of that name goes along.
     drops_group: bool,
     has_cloud_init: bool,
@@ -85,13 +87,15 @@ impl<'c> Context<'c> {
             takes,
             user: user.map_or("", UserName::as_str),
             account: None,
+            keys: None,
             drops_group: false,
             has_cloud_init: exists(dir, "usr/bin/cloud-init")?,
         };
         if let Some(user) = user.filter(|_| takes.user) {
             context.account = account::lookup(dir, &mut buffers, user, false)?;
         }
-        if let Some(account) = &context.account {
+        if let (Some(account), Some(user)) = (&context.account, user) {
+            context.keys = ssh_keys::outside_home(dir, &mut buffers, user, account)?;
             let groups = read(dir, GROUP, object!(GROUP), buffers.old)?;
             context.drops_group = is_private_group(groups, context.user, account.gid);
         }

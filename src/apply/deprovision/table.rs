@@ -213,7 +213,7 @@ pub const TABLE: &[Group] = &[
         paths: "var/ log/journal/* lib/systemd/coredump/* crash/* root/ .*_history .lesshst .viminfo \
                 home/*/ .*_history .lesshst .viminfo .local/share/fish/fish_history",
     },
-    Group { why: "logs", when: logs, action: Action::RemoveFiles, paths: "var/log" },
+    Group { why: "logs", when: logs, action: Action::RemoveFiles, paths: "var/log/*" },
 ];
 
 /// Then these; the first failure is the end of it, for each row knows what the rows before have to look for: the line
@@ -224,7 +224,7 @@ pub const LAST: &[Group] = &[
         why: "what the administrator may do and left behind",
         when: user,
         action: Action::Remove,
-        paths: "root/.ssh/authorized_keys etc/sudoers.d/ 90-preroot-* 90-cloud-init-users azure-init-user var/ \
+        paths: "%K root/.ssh/authorized_keys etc/sudoers.d/ 90-preroot-* 90-cloud-init-users azure-init-user var/ \
                 mail/@ spool/cron/crontabs/@ spool/cron/@ lib/systemd/linger/@ lib/AccountsService/users/@ \
                 lib/sudo/lectured/@ db/sudo/lectured/@",
     },
@@ -233,6 +233,12 @@ pub const LAST: &[Group] = &[
         when: account,
         action: Action::Edit(edits::sudoers),
         paths: "etc/sudoers.d/waagent",
+    },
+    Group {
+        why: "what the administrator may do",
+        when: account,
+        action: Action::Edit(edits::doas),
+        paths: "etc/doas.conf",
     },
     Group {
         why: "backups of the account files",

@@ -187,6 +187,28 @@ fn no_trace_of_the_administrator_is_left() {
 }
 
 #[test]
+fn keys_outside_the_home_and_rules_of_doas_go_too() {
+    let mut dir = image();
+    dir.put("etc/ssh/sshd_config", "AuthorizedKeysFile /etc/ssh/keys/%u\n")
+        .put("etc/ssh/keys/ops", "ssh-ed25519 AAAA ops\n")
+        .put("etc/ssh/keys/svc", "ssh-ed25519 AAAA svc\n")
+        .put("etc/doas.conf", "permit nopass ops\npermit persist :wheel\n");
+    act(&mut dir, ALL).unwrap();
+    assert!(dir.stat("etc/ssh/keys/ops").is_err() && dir.stat("etc/ssh/keys/svc").is_ok());
+    assert_eq!(dir.text("etc/doas.conf").unwrap(), "permit persist :wheel\n");
+}
+
+#[test]
+fn a_home_in_which_another_account_lives_stays() {
+    for home in ["/home/ops", "/home/ops/svc"] {
+        let mut dir = image();
+        dir.put("etc/passwd", std::format!("ops:x:1000:1000::/home/ops:/bin/sh\nsvc:x:1001:1001::{home}:/bin/sh\nopsy:x:1002:1002::/home/opsy:/bin/sh\n"));
+        assert!(act(&mut dir, ALL).is_err());
+        assert!(dir.stat("home/ops/.bashrc").is_ok(), "{home}");
+    }
+}
+
+#[test]
 fn a_second_run_finds_nothing() {
     let mut dir = image();
     act(&mut dir, ALL).unwrap();

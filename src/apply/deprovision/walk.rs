@@ -4,7 +4,8 @@ use super::table::{Action, Group, LAST, TABLE};
 use super::{Context, Edit, Found, Purpose};
 use crate::apply::replace::{self, Ownership, Target};
 use crate::apply::{Buffers, Object, PathText, join, split};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
+use crate::format::passwd;
 use crate::format::text::Out;
 use crate::sys::{Dir, FileType, Stat, Symlinks};
 
@@ -100,6 +101,7 @@ impl<'w> Walk<'w> {
     fn expand(&self, base: &str, word: &str) -> Result<PathText> {
         let (directory, rest) = match word.split_at_checked(2) {
             Some(("%A", rest)) => (self.context.config.agent_directory(), rest),
+            Some(("%K", _)) => return join(&[self.context.keys.as_deref().unwrap_or_default()]),
             Some(("%L", rest)) => (self.context.config.extension_log_directory(), rest),
             _ => return join(&[base, word]),
         };
@@ -155,7 +157,7 @@ impl<'w> Walk<'w> {
         });
         if let Err(error) = entered
             && !error.is_not_found()
-            && error.errno() != Some(crate::error::Errno::LOOP)
+            && error.errno() != Some(Errno::LOOP)
         {
             self.failed(error);
         }
@@ -232,17 +234,21 @@ impl<'w> Walk<'w> {
 
     /// Everything in a directory, links not followed.
     fn below(&mut self, dir: &mut dyn Dir, name: &str, stat: Stat, buf: &mut [u8]) -> Result<()> {
+        let mounted = unsupported!("directory", "another file system is mounted there");
         if dir.stat("")?.device != stat.device {
-            return Err(unsupported!("directory", "another file system is mounted there"));
+            return Err(mounted);
         }
         let depth = self.depth;
         self.depth = depth.saturating_add(1);
-        let entered = dir.enter(name, Symlinks::Refuse, &mut |inner| {
+        let entered = dir.enter(name, Symlinks::RefuseMounts, &mut |inner| {
             self.each(inner, "*", buf, &mut |walk, dir, name, buf| walk.reach(dir, name, buf));
             Ok(())
         });
         self.depth = depth;
-        entered
+        match entered {
+            Err(error) if error.errno() == Some(Errno::XDEV) => Err(mounted),
+            entered => entered,
+        }
     }
 
     fn replace(&mut self, dir: &mut dyn Dir, name: &str, content: &[u8]) -> Result<()> {
@@ -271,6 +277,10 @@ impl<'w> Walk<'w> {
         if parent.is_empty() {
             return self
                 .failed(unsupported!("home directory", "so near the root it is not the user's alone"));
+        }
+        let length = dir.read("etc/passwd", buf).unwrap_or_default();
+        if passwd::lives_in(buf.get(..length).unwrap_or_default(), &account.home, context.user) {
+            return self.failed(unsupported!("home directory", "another account lives there"));
         }
         self.inside(dir, parent, Symlinks::Inside, buf, &mut |walk, dir, _, buf| match dir.stat(name) {
             Ok(stat) if stat.uid != account.uid => {

@@ -618,7 +618,7 @@ impl Dir for FakeDir {
             None if base == self.base => {}
             None => return Err(os!("open", Errno::NOENT)),
         }
-        work(&mut Self { base, refuse_symlinks: symlinks == Symlinks::Refuse, ..self.clone() })
+        work(&mut Self { base, refuse_symlinks: symlinks != Symlinks::Inside, ..self.clone() })
     }
 
     fn lock(

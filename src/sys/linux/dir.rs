@@ -292,10 +292,16 @@ impl Dir for LinuxDir {
     ) -> Result<()> {
         let refuse = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
         // The way to the directory follows this view's rule; below it the new rule holds.
-        let nofollow = if symlinks == Symlinks::Refuse { OFlags::NOFOLLOW } else { OFlags::empty() };
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY | nofollow, os!("open directory"))?;
+        let nofollow = if symlinks == Symlinks::Inside { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let before = self.resolve;
+        if symlinks == Symlinks::RefuseMounts {
+            self.resolve |= ResolveFlags::NO_XDEV;
+        }
+        let opened = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY | nofollow, os!("open directory"));
+        self.resolve = before;
+        let fd = opened?;
         let inherited = self.resolve.contains(ResolveFlags::NO_SYMLINKS);
-        let resolve = if inherited || symlinks == Symlinks::Refuse { refuse } else { ResolveFlags::IN_ROOT };
+        let resolve = if inherited || symlinks != Symlinks::Inside { refuse } else { ResolveFlags::IN_ROOT };
         work(&mut Self { fd, resolve })
     }
 
