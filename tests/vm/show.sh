@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # How does a demonstration speak, follow a boot and log in? (sourced, after lab.sh and azure.sh)
-# shellcheck disable=SC2034 # used by who sources it
+# shellcheck disable=SC2034,SC2154 # used, and said, by who sources it
 
 NAMESPACE=demo
 LAB=$VM_DIR/lab-demo

@@ -135,7 +135,7 @@ random_kills() {
         medium=azure
         boot_until 'preroot persist: seed is on the root' "$((RANDOM % 2)).$((100 + RANDOM % 900))" random-kill-1
         told=$(reported Ready)
-        kill_moments+="$(grep -a 'preroot ' "$console" | tail -n 1 | sed 's/.*preroot //; s/: .*//') "
+        kill_moments+="$(grep -a 'preroot ' "$console" | tail -n 1 | sed 's/.*preroot //; s/: .*//')"$'\n'
         medium=empty
         boot random-kill
         person_is_complete
@@ -147,7 +147,7 @@ random_kills() {
         expect_reports NotReady 0
         [ ${#reasons[@]} -eq 0 ] || { problem "in round $round"; break; }
     done
-    printf '        killed after: %s\n' "$(printf '%s\n' $kill_moments | sort | uniq -c | tr -s ' \n' ' ')"
+    printf '        killed after: %s\n' "$(printf '%s' "$kill_moments" | sort | uniq -c | tr -s ' \n' ' ')"
 }
 scenario random-kills full random_kills
 # Provisioned, but nothing says so before the mount, which takes its time (a passphrase, a long fsck), and nobody answers.
