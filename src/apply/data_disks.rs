@@ -232,7 +232,7 @@ fn mount(root: &mut Root<'_>) -> Result<()> {
     if let Some(path) = swap_file.and_then(unescape) {
         let path = core::str::from_utf8(&path).unwrap_or_default();
         let bytes = swap_bytes(root, size, most)?;
-        swap::File { path, bytes, is_encrypted: false, is_copied_on_write: false }.make(root)?;
+        swap::File { path, bytes, is_encrypted: false, is_copied_on_write: true }.make(root)?;
     }
     let swapped = if has_swap(&wanted) { swap::call(root, SWAPON, &["-a"]) } else { Ok(()) };
     root.call_program(&["/usr/bin/mount", "/bin/mount"], &["-a"], object!(WHAT), FAILED).and(swapped)

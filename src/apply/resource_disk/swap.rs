@@ -20,7 +20,7 @@ pub(in crate::apply) struct File<'p> {
     pub bytes: u64,
     /// With a cipher over it whose key nobody keeps.
     pub is_encrypted: bool,
-    /// On btrfs.
+    /// Perhaps on btrfs.
     pub is_copied_on_write: bool,
 }
 
@@ -89,7 +89,12 @@ impl File<'_> {
         }
         self.begin(root)?;
         self.write_out(root)?;
-        self.turn_on(root)
+        let outcome = self.turn_on(root);
+        if outcome.is_err() {
+            // Nobody would use the room it takes.
+            let _ = root.dir.remove(self.name());
+        }
+        outcome
     }
 
     fn name(&self) -> &str {
