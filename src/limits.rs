@@ -60,9 +60,13 @@ pub const CHECK_MS: u64 = 20_000;
 /// For one program of the image that makes something: ssh-keygen's RSA key is luck, and took more than 60 s on a busy
 /// emulated machine; mkfs of a large disk.
 pub const PROGRAM_MS: u64 = 120_000;
+/// For all that is done to data disks: it comes before the accounts, whose homes may be on them, and who waits for
+/// those shall not lose them to it. Without discarding, mkfs of a terabyte takes seconds.
+pub const DATA_DISKS_MS: u64 = 90_000;
 /// What preroot-apply.service gives all of apply: its failure shall be told, not cut off.
-const APPLY_UNIT_MS: u64 = 180_000;
-const _: () = assert!(PASSWORD_LOCK_MS + PROGRAM_MS + 2 * CHECK_MS < APPLY_UNIT_MS);
+const APPLY_UNIT_MS: u64 = 300_000;
+const _: () = assert!(DATA_DISKS_MS + PASSWORD_LOCK_MS + PROGRAM_MS + 2 * CHECK_MS < APPLY_UNIT_MS);
+const _: () = assert!(TEMPORARY_DISK_MS < DATA_DISKS_MS);
 /// For one of the image's or the administrator's scripts: installing packages takes minutes, and nothing waits for
 /// it. What hangs longer than this is stopped.
 pub const SCRIPT_MS: u64 = 60 * 60_000;

@@ -14,7 +14,7 @@ use crate::disk::sysfs;
 use crate::error::{Errno, Result, Rule};
 use crate::facts::Facts;
 use crate::format::ReadAt;
-use crate::format::disk_setup::{Disk, FileSystem, Seen};
+use crate::format::disk_setup::{Disk, FileSystem, Place, Seen};
 use crate::format::fstab::{
     DEFAULTS, DEFAULTS_WITHOUT_SYSTEMD, Field, Wanted, has_swap, merge, mount_points, unescape,
 };
@@ -22,6 +22,7 @@ use crate::format::root_arg::DeviceName;
 use crate::format::superblock::Contents;
 use crate::format::swap::{size_bytes, suggested_bytes};
 use crate::format::text::{Out, bare, digits, join, lines, number, split_once, words};
+use crate::limits;
 use crate::seed;
 use crate::sys::{Dir, Owner};
 
@@ -44,6 +45,7 @@ pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
 }
 
 pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
+    root.until_us = root.clock.now_us().saturating_add(limits::DATA_DISKS_MS * 1000);
     let partitioned = each(root, seed::DISKS, partition);
     let made = each(root, seed::FILE_SYSTEMS, make);
     let mounted = mount(root);
@@ -96,7 +98,7 @@ fn take(
 fn partition(root: &mut Root<'_>, line: &[u8], note: &str) -> Result<()> {
     const FAILED: &Rule = malformed!(WHAT, "sfdisk failed");
     let disk = Disk::parse(line).ok_or(malformed!(WHAT, "no entry of disk_setup", 0))?;
-    let name = device(root.host, disk.device)?;
+    let name = device(root, disk.device)?;
     let partitions = sysfs::partitions(root.host, &name)?;
     if partitions == disk.partitions() || !root.disks.is_free(&name)? {
         return Ok(());
@@ -110,14 +112,36 @@ fn partition(root: &mut Root<'_>, line: &[u8], note: &str) -> Result<()> {
     disk.put_script(sysfs::size_bytes(root.host, &name)? / 512, &mut out)?;
     let script = core::str::from_utf8(out.as_bytes()).unwrap_or_default();
     let words = ["-c", SFDISK, "sh", script, disk.table.name(), &device_path(&name)?];
-    take(root, note, &["/bin/sh", "/usr/bin/sh"], &words, FAILED)
+    take(root, note, &["/bin/sh", "/usr/bin/sh"], &words, FAILED)?;
+    // The kernel has the table; then udev reads it once more, and for an instant there are no partitions.
+    let udevadm = &["/usr/bin/udevadm", "/bin/udevadm"];
+    let _ = root.call_program(udevadm, &["settle", "--timeout=5"], object!(WHAT), FAILED);
+    let until_us = root.clock.now_us().saturating_add(limits::TEMPORARY_DISK_MS * 1000);
+    wait(root, until_us, &mut |host| sysfs::partitions(host, &name) == Ok(disk.partitions()));
+    Ok(())
+}
+
+/// Waits until it is so, or until then.
+fn wait(root: &mut Root<'_>, until_us: u64, is_so: &mut dyn FnMut(&mut dyn Dir) -> bool) {
+    while !is_so(root.host) && root.clock.now_us() < until_us {
+        root.clock.sleep_ms(limits::POLL_MS);
+    }
+}
+
+/// Until when a device may come that udev or a driver has not made yet: the same for all entries.
+fn coming_until_us(root: &Root<'_>) -> u64 {
+    root.until_us.saturating_sub((limits::DATA_DISKS_MS - limits::TEMPORARY_DISK_MS) * 1000)
 }
 
 #[inline(never)]
 fn make(root: &mut Root<'_>, line: &[u8], note: &str) -> Result<()> {
     const FAILED: &Rule = malformed!(WHAT, "mkfs failed");
     let entry = FileSystem::parse(line).ok_or(malformed!(WHAT, "no entry of fs_setup", 0))?;
-    let disk = device(root.host, entry.device)?;
+    let disk = device(root, entry.device)?;
+    if let Place::Partition(number) = entry.place {
+        let (name, until_us) = (name_of(&disk, number)?, coming_until_us(root));
+        wait(root, until_us, &mut |host| sysfs::exists(host, &name));
+    }
     let label = entry.label().unwrap_or_default();
     let mut seen = heapless::Vec::<Seen<'_>, { PARTITIONS + 1 }>::new();
     for number in 0..=PARTITIONS as u32 {
@@ -127,14 +151,18 @@ fn make(root: &mut Root<'_>, line: &[u8], note: &str) -> Result<()> {
             let _ = seen.push(Seen { number, kind, has_label });
         }
     }
+    if matches!(entry.place, Place::Partition(number) if seen.iter().all(|it| it.number != number)) {
+        return Err(unsupported!(WHAT, "no such partition"));
+    }
     let Some(number) = entry.choose(&seen) else { return Ok(()) };
     let name = name_of(&disk, number)?;
     if !root.disks.is_free(&name)? {
         return Ok(());
     }
-    let (_, programs, force, _) = maker(root, entry.kind)?;
+    let (_, programs, force, quick) = maker(root, entry.kind)?;
     let device = device_path(&name)?;
-    let mut argv = heapless::Vec::<&str, 14>::new();
+    // The entry's own words come later and count more.
+    let mut argv = heapless::Vec::<&str, 16>::from_iter(quick.iter().copied());
     let label = core::str::from_utf8(&label).unwrap_or_default();
     argv.extend(["-L", label].into_iter().filter(|_| !label.is_empty()));
     argv.extend(Some(*force).filter(|_| entry.is_overwritten || number == 0));
@@ -147,8 +175,16 @@ fn name_of(disk: &DeviceName, number: u32) -> Result<DeviceName> {
     if number == 0 { Ok(disk.clone()) } else { sysfs::partition_name(disk, number) }
 }
 
-/// The kernel's name of a device that an entry names, by itself or by a link of udev's.
-fn device(host: &mut dyn Dir, name: &[u8]) -> Result<DeviceName> {
+/// A device that an entry names, which may not be there yet.
+#[inline(never)]
+fn device(root: &mut Root<'_>, name: &[u8]) -> Result<DeviceName> {
+    let until_us = coming_until_us(root);
+    wait(root, until_us, &mut |host| find(host, name).is_ok());
+    find(root.host, name)
+}
+
+/// Its kernel's name, by itself or by a link of udev's.
+fn find(host: &mut dyn Dir, name: &[u8]) -> Result<DeviceName> {
     let none = unsupported!(WHAT, "no such device");
     let name = unescape(name).ok_or(none)?;
     let name = core::str::from_utf8(&name).map_err(|_| none)?;

@@ -49,7 +49,7 @@ use crate::format::config::Config;
 use crate::format::text::{PathText, join};
 use crate::limits;
 use crate::seed;
-use crate::sys::{Dir, Disks, System};
+use crate::sys::{Clock, Dir, Disks, System};
 
 /// A part of the system by its name in errors, with what may go wrong with it.
 #[derive(Debug)]
@@ -122,6 +122,10 @@ pub struct Root<'a> {
     pub disks: &'a mut dyn Disks,
     /// The kernel, and programs of the image.
     pub system: &'a mut dyn System,
+    /// For what waits, or has to end in time.
+    pub clock: &'a mut dyn Clock,
+    /// No program runs longer than this, by `clock`; `u64::MAX`: each has its own time only.
+    pub until_us: u64,
     /// Where `dir` is mounted, absolute; `/` is the running system.
     pub path: &'a str,
     /// The seed, for what is not in the facts.
@@ -178,7 +182,16 @@ impl Root<'_> {
         // As a shell says it.
         let _ = argv.push(self.program(paths).ok_or(failed.at(127))?);
         argv.extend_from_slice(words).map_err(|_| too_many!("command line words", 32))?;
-        run_of_image(self.system, self.path, &argv, object, failed)
+        let left_ms = self.left_ms()?;
+        run_within(self.system, self.path, &argv, left_ms, object, failed)
+    }
+
+    /// How long a program may run now.
+    fn left_ms(&mut self) -> Result<u64> {
+        match self.until_us.saturating_sub(self.clock.now_us()) / 1000 {
+            0 => Err(deadline!("all data disks", limits::DATA_DISKS_MS)),
+            left => Ok(left.min(limits::PROGRAM_MS)),
+        }
     }
 
     /// The first of these programs that the image has.
@@ -196,8 +209,20 @@ fn run_of_image(
     object: &'static Object,
     failed: &'static Rule,
 ) -> Result<()> {
+    run_within(system, mount, argv, limits::PROGRAM_MS, object, failed)
+}
+
+/// As [`run_of_image`], with at most this time.
+fn run_within(
+    system: &mut dyn System,
+    mount: &str,
+    argv: &[&str],
+    most_ms: u64,
+    object: &'static Object,
+    failed: &'static Rule,
+) -> Result<()> {
     let is_check = argv.first().is_some_and(|path| path.ends_with("visudo") || path.ends_with("restorecon"));
-    let timeout_ms = if is_check { limits::CHECK_MS } else { limits::PROGRAM_MS };
+    let timeout_ms = if is_check { limits::CHECK_MS } else { most_ms };
     match system.run(mount, argv, timeout_ms).map_err(named(object))? {
         0 => Ok(()),
         status => Err(failed.at(u64::try_from(status).unwrap_or_default())),

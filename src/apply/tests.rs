@@ -5,7 +5,7 @@ use crate::error::{Errno, Kind};
 use crate::facts::{Fact, Facts, Hostname, InstanceId, PasswordHash, Provenance, SshKey, SshKeys, UserName};
 use crate::format::config::Config;
 use crate::sys::Owner;
-use crate::sys::fake::{FakeDir, FakeDisks, FakeSystem};
+use crate::sys::fake::{FakeClock, FakeDir, FakeDisks, FakeSystem};
 use std::boxed::Box;
 use std::string::String;
 use std::vec::Vec;
@@ -26,6 +26,7 @@ struct Image {
     host: FakeDir,
     disks: FakeDisks,
     system: FakeSystem,
+    clock: FakeClock,
     config: Config,
     id: InstanceId,
     facts: Box<Facts>,
@@ -75,7 +76,8 @@ impl Image {
         host.put_dir("sys/class/block");
         let (config, id) = (Config::new(false), InstanceId::parse(ID).unwrap());
         let disks = FakeDisks::default();
-        Self { root, run, host, disks, system, config, id, facts: Self::facts() }
+        let clock = FakeClock::default();
+        Self { root, run, host, disks, system, clock, config, id, facts: Self::facts() }
     }
 
     fn facts() -> Box<Facts> {
@@ -100,6 +102,8 @@ impl Image {
             host: &mut self.host,
             disks: &mut self.disks,
             system: &mut self.system,
+            clock: &mut self.clock,
+            until_us: u64::MAX,
             path: "/",
             seed: SeedPlace::Run("seed"),
             config: &self.config,
@@ -759,6 +763,8 @@ fn the_real_kernel_ends_in_the_same_tree() {
             host: &mut second.host,
             disks: &mut second.disks,
             system: &mut second.system,
+            clock: &mut second.clock,
+            until_us: u64::MAX,
             path: "/",
             seed: SeedPlace::Run("seed"),
             config: &second.config,

@@ -271,6 +271,8 @@ impl Story<'_, '_> {
             host: self.kernel.host,
             disks: self.kernel.disks,
             system: self.kernel.system,
+            clock: self.kernel.clock,
+            until_us: u64::MAX,
             path: self.root_path,
             seed: place,
             config: &self.config,

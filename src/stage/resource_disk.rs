@@ -37,17 +37,20 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) 
     let mut waited_ms = 0;
     let outcome = loop {
         let before = count(kernel.host);
+        let wall_s = kernel.clock.wall_s();
         let mut root = Root {
             dir: kernel.root,
             run: kernel.run,
             host: kernel.host,
             disks: kernel.disks,
             system: kernel.system,
+            clock: kernel.clock,
+            until_us: u64::MAX,
             path: command.root,
             seed: SeedPlace::Run(seed::SEED),
             config: &config,
             id: &id,
-            wall_s: kernel.clock.wall_s(),
+            wall_s,
             buffers: Buffers::halves_of(bytes),
         };
         match settle(&mut root, command.dry_run)? {

@@ -116,8 +116,10 @@ impl File<'_> {
         root.buffers.new.fill(0);
         let mut left = usize::try_from(self.bytes).unwrap_or(usize::MAX);
         while left > 0 {
+            let in_time = root.left_ms();
             let chunk = root.buffers.new.get(..left.min(root.buffers.new.len())).unwrap_or_default();
-            let written = root.dir.append(self.name(), chunk).map_err(named(object!(SWAP)));
+            let written =
+                in_time.and_then(|_| root.dir.append(self.name(), chunk).map_err(named(object!(SWAP))));
             if let Err(error) = written {
                 // A full disk would stay full.
                 let _ = root.dir.remove(self.name());

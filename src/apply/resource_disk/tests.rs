@@ -7,7 +7,7 @@ use crate::facts::InstanceId;
 use crate::format::ReadAt;
 use crate::format::config::Config;
 use crate::format::media::image;
-use crate::sys::fake::{FakeDir, FakeDisk, FakeDisks, FakeSystem, Unmounted};
+use crate::sys::fake::{FakeClock, FakeDir, FakeDisk, FakeDisks, FakeSystem, Unmounted};
 use crate::sys::{Block, DeviceNumber, Dir, Disks, DriveStatus, Ejected, KernelPartition, Owner};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -280,6 +280,8 @@ impl Vm {
             host: &mut self.host,
             disks: &mut self.shared,
             system: &mut self.system,
+            clock: &mut FakeClock::default(),
+            until_us: u64::MAX,
             path: self.path,
             seed: SeedPlace::Run("seed"),
             config: &self.config,

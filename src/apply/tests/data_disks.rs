@@ -141,7 +141,7 @@ fn a_blank_disk_gets_all_that_is_asked_for_and_a_second_run_makes_nothing() {
         image.system.runs,
         [
             &std::format!("{SFDISK} ,16384,L\n,,S gpt /dev/sdc"),
-            "/usr/sbin/mkfs.ext4 -L my data -i 8192 /dev/sdc1",
+            "/usr/sbin/mkfs.ext4 -q -E nodiscard -L my data -i 8192 /dev/sdc1",
             "/usr/sbin/mkswap /dev/sdc2",
             "/usr/bin/fallocate -l 1048576 /var/swap/file",
             "/usr/sbin/mkswap /var/swap/file",
@@ -194,7 +194,8 @@ fn what_holds_something_stays_unless_it_may_go() {
             ]);
             image.disks.disks.get_mut("sdc").unwrap().bytes = bytes.clone();
             image.disks.disks.get_mut("sdc1").unwrap().bytes = bytes.clone();
-            image.converge("data_disks").unwrap();
+            // Where it was not divided there is no such partition.
+            assert_eq!(image.converge("data_disks").is_ok(), overwrite == "y", "{what}");
             assert_eq!(
                 image.system.runs.len(),
                 runs,
@@ -219,7 +220,7 @@ fn a_bad_entry_is_told_and_stops_no_other() {
     ]);
     let error = image.converge("data_disks").unwrap_err();
     assert!(error.is(Kind::Unsupported) && error.reason() == "no such device", "{error}");
-    assert_eq!(image.system.runs, ["/usr/sbin/mkfs.xfs -f /dev/sdc", "/usr/bin/mount -a"]);
+    assert_eq!(image.system.runs, ["/usr/sbin/mkfs.xfs -q -K -f /dev/sdc", "/usr/bin/mount -a"]);
     let fstab = image.text("etc/fstab");
     assert!(
         fstab.contains("/dev/sdc\t/data\tauto") && fstab.contains("server:/export\t/net\tnfs"),
@@ -235,7 +236,7 @@ fn names_of_udev_lead_to_the_disk_and_stay_in_fstab() {
     ]);
     image.host.put_symlink("dev/disk/azure/scsi1/lun0", "../../../sdc");
     image.converge("data_disks").unwrap();
-    assert_eq!(image.system.runs[0], "/usr/sbin/mkfs.ext4 -F /dev/sdc");
+    assert_eq!(image.system.runs[0], "/usr/sbin/mkfs.ext4 -q -E nodiscard -F /dev/sdc");
     assert!(image.text("etc/fstab").contains("/dev/disk/azure/scsi1/lun0\t/data\tauto"));
 }
 
@@ -311,5 +312,47 @@ fn a_power_cut_anywhere_converges() {
             assert_eq!(come_true(&mut image), 0, "cut {n}");
         }
         assert!(cuts > 5, "{cuts}");
+    }
+}
+
+#[test]
+fn a_device_that_comes_late_is_waited_for_and_one_that_does_not_is_told() {
+    let mut image = image(&[("filesystems", "sdd none ext4 - n\nsdd 1 ext4 - n\nsdc 1 ext4 - n\n")]);
+    let error = image.converge("data_disks").unwrap_err();
+    assert!(error.reason() == "no such device" && image.system.runs.is_empty(), "{error}");
+    // All of them together.
+    assert_eq!(image.clock.sleeps.iter().sum::<u64>(), crate::limits::TEMPORARY_DISK_MS);
+    let mut image = super::data_disks::image(&[("filesystems", "sdc 1 ext4 - n\n")]);
+    let error = image.converge("data_disks").unwrap_err();
+    assert!(error.is(Kind::Unsupported) && error.reason() == "no such partition", "{error}");
+    attach(&mut image.host, "sdc", 1);
+    image.converge("data_disks").unwrap();
+    assert_eq!(image.system.runs, ["/usr/sbin/mkfs.ext4 -q -E nodiscard /dev/sdc1"]);
+}
+
+#[test]
+fn the_accounts_do_not_wait_for_ever() {
+    let mut image = image(ALL);
+    // Every look at the clock takes ten seconds: nine of them, and all that is left is refused.
+    image.clock.tick_us = 10_000_000;
+    let error = image.converge("data_disks").unwrap_err();
+    assert!(error.is(Kind::Deadline), "{error}");
+    assert!(image.clock.us < 2 * crate::limits::DATA_DISKS_MS * 1000 + 60_000_000, "{}", image.clock.us);
+    assert!(image.system.runs.iter().all(|run| !run.contains("mount -a")), "{:?}", image.system.runs);
+}
+
+#[test]
+fn a_swap_file_that_cannot_be_used_takes_no_room() {
+    for tick_us in [0, 6_000_000] {
+        let mut image = image(&[("swap", "/var/swap/file 1M -\n")]);
+        image.root.put("usr/bin/chattr", "");
+        image.clock.tick_us = tick_us;
+        image.system.acts = Some(std::boxed::Box::new(|argv: &[&str]| {
+            Ok(if argv[0] == "/usr/sbin/swapon" && argv[1] != "-a" { 255 } else { 0 })
+        }));
+        assert!(image.converge("data_disks").is_err());
+        assert_eq!(image.system.runs[0], "/usr/bin/chattr +C /var/swap/file");
+        assert!(image.root.stat("var/swap/file").is_err(), "{tick_us}");
+        assert!(image.clock.us < 150_000_000, "{}", image.clock.us);
     }
 }
