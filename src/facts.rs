@@ -1,7 +1,10 @@
 //! Who this VM is to be. A value in here is valid: nothing downstream checks again.
 
+pub mod network;
+
 use crate::error::Result;
 use crate::limits;
+use network::Network;
 
 /// Where a fact came from. Later in this list loses, except where [`Facts`] says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -377,6 +380,10 @@ pub struct Facts {
     pub pre_provisioning: Option<Fact<PreProvisioning>>,
     /// IMDS has an `osProfile`: false there and no medium means a specialised disk, which is left alone.
     pub has_os_profile: Option<Fact<bool>>,
+    /// Its network; empty where nobody said anything about it.
+    pub network: Network,
+    /// Who said it.
+    pub network_from: Option<Provenance>,
 }
 
 impl Facts {
@@ -396,6 +403,8 @@ impl Facts {
             wants_proxy_agent: None,
             pre_provisioning: None,
             has_os_profile: None,
+            network: Network::new(),
+            network_from: None,
         }
     }
 }

@@ -156,3 +156,25 @@ pub const GROW_SCRATCH: usize = GPT_ARRAY + 4 * 4096 + 8 * 1024;
 pub const DEVICE_NAME: usize = 32;
 /// A file system's or partition's label: btrfs has the longest.
 pub const LABEL: usize = 256;
+/// Name of an interface: the kernel's `IFNAMSIZ` less its NUL.
+pub const LINK_NAME: usize = 15;
+/// Interfaces a source describes; the largest VMs have 15 cards, bonds and VLANs count too.
+pub const NETWORK_LINKS: usize = 16;
+/// How they come by addresses: four a link.
+pub const NETWORK_SUBNETS: usize = 4 * NETWORK_LINKS;
+/// Their routes.
+pub const NETWORK_ROUTES: usize = 64;
+/// Their name servers; the resolver asks three.
+pub const NETWORK_DNS: usize = 32;
+/// Their search domains; the resolver took six before glibc 2.26.
+pub const NETWORK_SEARCH: usize = 12;
+/// A search domain: RFC 1035, section 2.3.4, as text.
+pub const DOMAIN: usize = 253;
+/// What bonds are told.
+pub const NETWORK_PARAMETERS: usize = 32;
+/// One of that: the longest are four addresses to ask by ARP.
+pub const BOND_VALUE: usize = 64;
+/// network_data.json; sixteen links with all they have are 20 KB.
+pub const NETWORK_DOCUMENT: u64 = 1024 * 1024;
+/// One link in a seed: all routes, name servers and domains could be one link's.
+pub const NETWORK_FILE: usize = 16 * 1024;

@@ -23,6 +23,8 @@ pub mod kernel_args;
 pub mod login_defs;
 pub mod mbr;
 pub mod modules;
+pub mod network;
+pub mod network_data;
 pub mod ovf;
 pub mod passwd;
 pub mod person;

@@ -1,0 +1,653 @@
+//! Which network is this VM to have? What network_data.json says, and any later source, in one form for all renderers.
+//!
+//! Tables that name each other by position, so that a document may come in any order and nothing is held twice. A
+//! value in here is safe in every file it is written to: no blank, no bracket, no newline.
+
+use crate::error::Result;
+use crate::limits;
+use core::net::IpAddr;
+
+const WHAT: &str = "network";
+
+/// An Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl MacAddr {
+    /// Six bytes in two hexadecimal digits of any case, between colons or dashes.
+    ///
+    /// # Errors
+    /// `Malformed`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = malformed!(WHAT, "MAC address", 0);
+        let mut mac = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for byte in &mut mac {
+            let part = parts.next().filter(|part| part.len() == 2 && !part.starts_with('+')).ok_or(bad)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| bad)?;
+        }
+        if parts.next().is_some() { Err(bad) } else { Ok(Self(mac)) }
+    }
+}
+
+/// The name of an interface: at most 15 bytes (the kernel's `IFNAMSIZ`), and fewer characters than the kernel takes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkName(heapless::String<{ limits::LINK_NAME }>);
+
+impl LinkName {
+    /// Validates.
+    ///
+    /// # Errors
+    /// `Malformed`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = malformed!(WHAT, "name of an interface", 0);
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@".contains(&b);
+        if text.is_empty() || text.starts_with(['.', '-']) || !text.bytes().all(is_plain) {
+            return Err(bad);
+        }
+        heapless::String::try_from(text).map(Self).map_err(|_| bad)
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A domain to search names in: letters, digits, `.`, `_`, `-`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Domain(heapless::String<{ limits::DOMAIN }>);
+
+impl Domain {
+    /// Validates.
+    ///
+    /// # Errors
+    /// `Malformed`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = malformed!(WHAT, "search domain", 0);
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if text.is_empty() || text.starts_with('-') || !text.bytes().all(is_plain) {
+            return Err(bad);
+        }
+        heapless::String::try_from(text).map(Self).map_err(|_| bad)
+    }
+
+    /// The domain.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An address or network and how many of its bits are the network's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Prefix {
+    /// The address.
+    pub address: IpAddr,
+    /// At most 32 or 128.
+    pub length: u8,
+}
+
+impl Prefix {
+    /// Checks the length.
+    ///
+    /// # Errors
+    /// `Malformed`.
+    pub fn new(address: IpAddr, length: u8) -> Result<Self> {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        if length > most {
+            return Err(malformed!(WHAT, "length of a prefix", 0));
+        }
+        Ok(Self { address, length })
+    }
+
+    /// Reads `ADDRESS/LENGTH`.
+    ///
+    /// # Errors
+    /// `Malformed`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = malformed!(WHAT, "address with its prefix", 0);
+        let (address, length) = crate::format::text::split_once(text, "/").ok_or(bad)?;
+        let length = crate::format::text::number(length.as_bytes()).and_then(|n| u8::try_from(n).ok());
+        Self::new(address.parse().map_err(|_| bad)?, length.ok_or(bad)?)
+    }
+
+    /// True when `other` is in the same network.
+    #[must_use]
+    pub fn holds(&self, other: IpAddr) -> bool {
+        let same = |a: u128, b: u128, bits: u32| {
+            let rest = bits.saturating_sub(u32::from(self.length));
+            a.checked_shr(rest) == b.checked_shr(rest)
+        };
+        match (self.address, other) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32),
+            (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
+            _ => false,
+        }
+    }
+
+    /// True for all of a family's addresses: the default route.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.length == 0
+    }
+}
+
+/// Position of a link in [`Network::links`].
+pub type LinkAt = u8;
+
+/// What a link is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkKind {
+    /// A network card, known by its MAC address.
+    Physical,
+    /// Links that are one, see [`Link::bond`].
+    Bond,
+    /// Frames with this tag on another link.
+    Vlan {
+        /// 0 to 4094.
+        id: u16,
+        /// That link.
+        parent: LinkAt,
+    },
+}
+
+/// An interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// What it is.
+    pub kind: LinkKind,
+    /// The name asked for. `None`: the kernel's or udev's, or one that who writes the files finds for what is made.
+    pub name: Option<LinkName>,
+    /// Of a network card: which one. Of the others: the address it gets.
+    pub mac: Option<MacAddr>,
+    /// Bytes of a packet.
+    pub mtu: Option<u32>,
+    /// Whether router advertisements are heard; `None` as the subnets have it.
+    pub accept_ra: Option<bool>,
+    /// The bond it is a member of.
+    pub bond: Option<LinkAt>,
+}
+
+impl Link {
+    /// One of this kind with nothing said about it.
+    #[must_use]
+    pub const fn new(kind: LinkKind) -> Self {
+        Self { kind, name: None, mac: None, mtu: None, accept_ra: None, bond: None }
+    }
+}
+
+/// How a link comes by addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Subnet {
+    /// This one.
+    Static(Prefix),
+    /// DHCP for IPv4.
+    Dhcp4,
+    /// DHCP for IPv6, whatever routers say.
+    Dhcp6,
+    /// From router advertisements.
+    Slaac,
+    /// As `Slaac`; DHCP tells the rest.
+    Stateless,
+    /// By DHCP, routers by advertisements.
+    Stateful,
+    /// None, but the link is up.
+    Manual,
+}
+
+impl Subnet {
+    /// True if it is about IPv6.
+    #[must_use]
+    pub fn is_v6(&self) -> bool {
+        match self {
+            Self::Static(prefix) => prefix.address.is_ipv6(),
+            Self::Dhcp4 | Self::Manual => false,
+            _ => true,
+        }
+    }
+}
+
+/// A way to a network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// There.
+    pub to: Prefix,
+    /// Over this neighbour; `None`: it is on the link.
+    pub via: Option<IpAddr>,
+    /// The smaller wins.
+    pub metric: Option<u32>,
+}
+
+/// Something of a link, or of all links.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Of<T> {
+    /// The link; [`ALL`] where it is nobody's own.
+    pub link: LinkAt,
+    /// What it has.
+    pub value: T,
+}
+
+/// Stands for no link in particular.
+pub const ALL: LinkAt = LinkAt::MAX;
+
+/// What a bond is told. The key is a row of [`BOND_KEYS`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Parameter {
+    /// Position in [`BOND_KEYS`].
+    pub key: u8,
+    /// Its value.
+    pub value: heapless::String<{ limits::BOND_VALUE }>,
+}
+
+/// The kernel's names of a bond's parameters (Documentation/networking/bonding.rst), which network_data.json and ifupdown
+/// have too; systemd's (systemd.netdev(5)) and netplan's.
+pub const BOND_KEYS: &[[&str; 3]] = &[
+    ["mode", "Mode", "mode"],
+    ["miimon", "MIIMonitorSec", "mii-monitor-interval"],
+    ["updelay", "UpDelaySec", "up-delay"],
+    ["downdelay", "DownDelaySec", "down-delay"],
+    ["xmit_hash_policy", "TransmitHashPolicy", "transmit-hash-policy"],
+    ["lacp_rate", "LACPTransmitRate", "lacp-rate"],
+    ["ad_select", "AdSelect", "ad-select"],
+    ["min_links", "MinLinks", "min-links"],
+    ["arp_interval", "ARPIntervalSec", "arp-interval"],
+    ["arp_ip_target", "ARPIPTargets", "arp-ip-targets"],
+    ["arp_validate", "ARPValidate", "arp-validate"],
+    ["arp_all_targets", "ARPAllTargets", "arp-all-targets"],
+    ["fail_over_mac", "FailOverMACPolicy", "fail-over-mac-policy"],
+    ["primary", "", "primary"],
+    ["primary_reselect", "PrimaryReselectPolicy", "primary-reselect-policy"],
+    ["num_grat_arp", "GratuitousARP", "gratuitous-arp"],
+    ["all_slaves_active", "AllSlavesActive", "all-members-active"],
+    ["packets_per_slave", "PacketsPerSlave", "packets-per-member"],
+    ["lp_interval", "LearnPacketIntervalSec", "learn-packet-interval"],
+];
+
+impl Parameter {
+    /// Reads a key, with or without `bond` before it, its words between dashes or underscores, and its value.
+    ///
+    /// # Errors
+    /// `Unsupported` for a key that is none; `Malformed`, `TooMany` for the value.
+    pub fn parse(key: &str, value: &str) -> Result<Self> {
+        let key = key.strip_prefix("bond").map_or(key, |rest| rest.trim_start_matches(['-', '_']));
+        let key = match key {
+            "slaves_active" | "slaves-active" => "all_slaves_active",
+            "learn_packet_interval" | "learn-packet-interval" => "lp_interval",
+            key => key,
+        };
+        let is_same = |ours: &str| {
+            ours.len() == key.len()
+                && ours.bytes().zip(key.bytes()).all(|(ours, b)| ours == b || (ours == b'_' && b == b'-'))
+        };
+        let found = BOND_KEYS.iter().position(|[ours, ..]| is_same(ours));
+        let key = found.and_then(|n| u8::try_from(n).ok());
+        let key = key.ok_or(unsupported!(WHAT, "unknown parameter of a bond"))?;
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+:,/|".contains(&b);
+        if value.is_empty() || !value.bytes().all(is_plain) {
+            return Err(malformed!(WHAT, "value of a bond's parameter", 0));
+        }
+        let value =
+            value.try_into().map_err(|_| too_many!("value of a bond's parameter", limits::BOND_VALUE))?;
+        Ok(Self { key, value })
+    }
+
+    /// The names of its key.
+    #[must_use]
+    pub fn names(&self) -> [&'static str; 3] {
+        BOND_KEYS.get(usize::from(self.key)).copied().unwrap_or([""; 3])
+    }
+}
+
+/// All of it. 10 KiB: a static, not a local.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Network {
+    /// Interfaces, in the order of the document.
+    pub links: heapless::Vec<Link, { limits::NETWORK_LINKS }>,
+    /// How they come by addresses, each link's in the order of the document.
+    pub subnets: heapless::Vec<Of<Subnet>, { limits::NETWORK_SUBNETS }>,
+    /// Routes.
+    pub routes: heapless::Vec<Of<Route>, { limits::NETWORK_ROUTES }>,
+    /// Name servers.
+    pub dns: heapless::Vec<Of<IpAddr>, { limits::NETWORK_DNS }>,
+    /// Domains to search.
+    pub search: heapless::Vec<Of<Domain>, { limits::NETWORK_SEARCH }>,
+    /// What bonds are told.
+    pub parameters: heapless::Vec<Of<Parameter>, { limits::NETWORK_PARAMETERS }>,
+}
+
+impl Network {
+    /// Nothing known.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            links: heapless::Vec::new(),
+            subnets: heapless::Vec::new(),
+            routes: heapless::Vec::new(),
+            dns: heapless::Vec::new(),
+            search: heapless::Vec::new(),
+            parameters: heapless::Vec::new(),
+        }
+    }
+
+    /// Forgets everything, in place.
+    pub fn clear(&mut self) {
+        self.links.clear();
+        self.subnets.clear();
+        self.routes.clear();
+        self.dns.clear();
+        self.search.clear();
+        self.parameters.clear();
+    }
+
+    /// True when nobody said anything about interfaces.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// The link there.
+    #[must_use]
+    pub fn link(&self, at: LinkAt) -> Option<&Link> {
+        self.links.get(usize::from(at))
+    }
+
+    /// Every position.
+    pub fn positions(&self) -> impl Iterator<Item = LinkAt> + use<> {
+        0..LinkAt::try_from(self.links.len()).unwrap_or(LinkAt::MAX)
+    }
+
+    /// How this link comes by addresses.
+    pub fn subnets_of(&self, at: LinkAt) -> impl Iterator<Item = Subnet> {
+        of(&self.subnets, at).copied()
+    }
+
+    /// Routes over this link.
+    pub fn routes_of(&self, at: LinkAt) -> impl Iterator<Item = Route> {
+        of(&self.routes, at).copied()
+    }
+
+    /// Name servers of this link; those of all where it has none of its own.
+    pub fn dns_of(&self, at: LinkAt) -> impl Iterator<Item = IpAddr> {
+        of(&self.dns, owner(&self.dns, at)).copied()
+    }
+
+    /// Domains of this link; those of all where it has none of its own.
+    pub fn search_of(&self, at: LinkAt) -> impl Iterator<Item = &str> {
+        of(&self.search, owner(&self.search, at)).map(Domain::as_str)
+    }
+
+    /// What this bond is told.
+    pub fn parameters_of(&self, at: LinkAt) -> impl Iterator<Item = &Parameter> {
+        of(&self.parameters, at)
+    }
+
+    /// The members of this bond.
+    pub fn members_of(&self, at: LinkAt) -> impl Iterator<Item = LinkAt> {
+        self.positions().filter(move |n| self.link(*n).is_some_and(|link| link.bond == Some(at)))
+    }
+
+    /// True when the neighbour of this route is outside of the link's own networks, as a gateway of a /32 is: it has to
+    /// be looked for on the link all the same. Link-local ones are on every link.
+    #[must_use]
+    pub fn is_on_link(&self, at: LinkAt, route: &Route) -> bool {
+        let Some(via) = route.via else { return false };
+        let is_local = matches!(via, IpAddr::V6(via) if via.is_unicast_link_local());
+        let mut own = self.subnets_of(at).filter_map(|subnet| match subnet {
+            Subnet::Static(prefix) if prefix.address.is_ipv4() == via.is_ipv4() => Some(prefix),
+            _ => None,
+        });
+        let Some(first) = own.next() else { return false };
+        !is_local && !first.holds(via) && !own.any(|prefix| prefix.holds(via))
+    }
+
+    /// Drops VLANs whose parent is not there, and theirs.
+    pub fn drop_lost(&mut self) {
+        loop {
+            let count = self.links.len();
+            let lost = self.positions().find(|at| match self.link(*at).map(|link| link.kind) {
+                Some(LinkKind::Vlan { parent, .. }) => usize::from(parent) >= count,
+                _ => false,
+            });
+            let Some(lost) = lost else { break };
+            self.remove_link(lost);
+        }
+    }
+
+    /// Takes a link away, and all it had; the positions behind it move up.
+    fn remove_link(&mut self, at: LinkAt) {
+        let moved = |n: LinkAt| match n {
+            ALL => ALL,
+            n if n == at => ALL,
+            n if n > at => n.saturating_sub(1),
+            n => n,
+        };
+        self.links.remove(usize::from(at));
+        for link in &mut self.links {
+            link.bond = link.bond.map(moved).filter(|bond| *bond != ALL);
+            if let LinkKind::Vlan { parent, .. } = &mut link.kind {
+                *parent = moved(*parent);
+            }
+        }
+        remove(&mut self.subnets, at);
+        remove(&mut self.routes, at);
+        remove(&mut self.dns, at);
+        remove(&mut self.search, at);
+        remove(&mut self.parameters, at);
+    }
+
+    /// Every reference names a link that is there and is what it is referred to as.
+    ///
+    /// # Errors
+    /// `Malformed`, naming the rule.
+    pub fn check(&self) -> Result<()> {
+        for link in &self.links {
+            let mut at = match link.kind {
+                LinkKind::Vlan { id, .. } if id > 4094 => {
+                    return Err(malformed!(WHAT, "number of a VLAN", 0));
+                }
+                LinkKind::Vlan { parent, .. } => Some(parent),
+                _ => None,
+            };
+            // A VLAN of a VLAN of a card; more is a circle.
+            for _ in 0..3 {
+                let Some(parent) = at else { break };
+                let parent = self.link(parent).ok_or(malformed!(WHAT, "a VLAN without its link", 0))?;
+                at = match parent.kind {
+                    LinkKind::Vlan { parent, .. } => Some(parent),
+                    _ => None,
+                };
+            }
+            if at.is_some() {
+                return Err(malformed!(WHAT, "VLANs in a circle", 0));
+            }
+            let bond = link.bond.map(|bond| self.link(bond).map(|bond| bond.kind));
+            if bond.is_some_and(|kind| kind != Some(LinkKind::Bond) || link.kind == LinkKind::Bond) {
+                return Err(malformed!(WHAT, "a member of what is no bond", 0));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn of<T>(rows: &[Of<T>], at: LinkAt) -> impl Iterator<Item = &T> {
+    rows.iter().filter(move |row| row.link == at).map(|row| &row.value)
+}
+
+fn owner<T>(rows: &[Of<T>], at: LinkAt) -> LinkAt {
+    if rows.iter().any(|row| row.link == at) { at } else { ALL }
+}
+
+fn remove<T, const N: usize>(rows: &mut heapless::Vec<Of<T>, N>, at: LinkAt) {
+    rows.retain(|row| row.link != at);
+    for row in rows.iter_mut().filter(|row| row.link > at && row.link != ALL) {
+        row.link = row.link.saturating_sub(1);
+    }
+}
+
+/// Adds a row. Not inlined per table: the error is the caller's.
+macro_rules! push {
+    ($rows:expr, $row:expr, $what:literal, $limit:expr) => {
+        $rows.push($row).map_err(|_| too_many!($what, $limit))
+    };
+}
+
+impl Network {
+    /// Adds a link, and says where it is.
+    ///
+    /// # Errors
+    /// `TooMany`.
+    pub fn add_link(&mut self, link: Link) -> Result<LinkAt> {
+        let at = LinkAt::try_from(self.links.len()).unwrap_or(ALL);
+        push!(self.links, link, "links of the network", limits::NETWORK_LINKS)?;
+        Ok(at)
+    }
+
+    /// Adds a way to come by addresses.
+    ///
+    /// # Errors
+    /// `TooMany`.
+    pub fn add_subnet(&mut self, link: LinkAt, value: Subnet) -> Result<()> {
+        push!(self.subnets, Of { link, value }, "subnets of the network", limits::NETWORK_SUBNETS)
+    }
+
+    /// Adds a route; the same route twice is one.
+    ///
+    /// # Errors
+    /// `TooMany`.
+    pub fn add_route(&mut self, link: LinkAt, value: Route) -> Result<()> {
+        if self.routes_of(link).any(|route| route == value) {
+            return Ok(());
+        }
+        push!(self.routes, Of { link, value }, "routes of the network", limits::NETWORK_ROUTES)
+    }
+
+    /// Adds a name server; the same twice is one.
+    ///
+    /// # Errors
+    /// `TooMany`.
+    pub fn add_dns(&mut self, link: LinkAt, value: IpAddr) -> Result<()> {
+        if of(&self.dns, link).any(|address| *address == value) {
+            return Ok(());
+        }
+        push!(self.dns, Of { link, value }, "name servers of the network", limits::NETWORK_DNS)
+    }
+
+    /// Adds a domain; the same twice is one.
+    ///
+    /// # Errors
+    /// `TooMany`.
+    pub fn add_search(&mut self, link: LinkAt, value: Domain) -> Result<()> {
+        if of(&self.search, link).any(|domain| *domain == value) {
+            return Ok(());
+        }
+        push!(self.search, Of { link, value }, "search domains of the network", limits::NETWORK_SEARCH)
+    }
+
+    /// Adds what a bond is told; of a repeated key the last counts.
+    ///
+    /// # Errors
+    /// `TooMany`.
+    pub fn add_parameter(&mut self, link: LinkAt, value: Parameter) -> Result<()> {
+        let old = self.parameters.iter_mut().find(|row| row.link == link && row.value.key == value.key);
+        if let Some(old) = old {
+            old.value = value;
+            return Ok(());
+        }
+        push!(self.parameters, Of { link, value }, "parameters of bonds", limits::NETWORK_PARAMETERS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Domain, Link, LinkKind, LinkName, MacAddr, Network, Parameter, Prefix, Route, Subnet};
+
+    #[test]
+    fn a_value_cannot_break_a_file() {
+        for bad in ["", "a/b", "a b", "a\nb", "[x]", "a=b", "..", "-a", "0123456789abcdef", "a:b", "a*"] {
+            assert!(LinkName::parse(bad).is_err(), "{bad:?}");
+        }
+        for good in ["eth0", "bond-wan", "enp0s31f6.4094", "0123456789abcde"] {
+            assert!(LinkName::parse(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "a b", "a;b", "a\n"] {
+            assert!(Domain::parse(bad).is_err(), "{bad:?}");
+        }
+        for (key, value) in [("bond_mode", "a b"), ("bond_mode", ""), ("bond_x", "1"), ("mode", "a\n")] {
+            assert!(Parameter::parse(key, value).is_err(), "{key} {value:?}");
+        }
+    }
+
+    #[test]
+    fn bond_keys_have_underscores_or_dashes() {
+        for key in
+            ["bond_xmit_hash_policy", "bond-xmit-hash-policy", "bond-xmit_hash_policy", "xmit_hash_policy"]
+        {
+            let parameter = Parameter::parse(key, "layer3+4").unwrap();
+            assert_eq!(parameter.names()[1], "TransmitHashPolicy", "{key}");
+        }
+    }
+
+    #[test]
+    fn mac_addresses_are_six_bytes() {
+        let mac = MacAddr([0xfa, 0x16, 0x3e, 0x69, 0xb0, 0x58]);
+        for good in ["fa:16:3e:69:b0:58", "FA:16:3E:69:B0:58", "fa-16-3e-69-b0-58"] {
+            assert_eq!(MacAddr::parse(good).unwrap(), mac);
+        }
+        for bad in
+            ["", "fa:16:3e:69:b0", "fa:16:3e:69:b0:58:00", "fa:16:3e:69:b0:5", "fa:16:3e:69:b0:+8", "x"]
+        {
+            assert!(MacAddr::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_outside_is_looked_for_on_the_link() {
+        let mut network = Network::new();
+        let at = network.add_link(Link::new(LinkKind::Physical)).unwrap();
+        let route = |via: &str| Route {
+            to: Prefix::parse(if via.contains(':') { "::/0" } else { "0.0.0.0/0" }).unwrap(),
+            via: Some(via.parse().unwrap()),
+            metric: None,
+        };
+        assert!(!network.is_on_link(at, &route("10.0.0.1")), "DHCP knows its own networks");
+        for address in ["10.0.0.5/24", "192.0.2.5/32", "2001:db8::5/64"] {
+            network.add_subnet(at, Subnet::Static(Prefix::parse(address).unwrap())).unwrap();
+        }
+        for (via, is_on_link) in [
+            ("10.0.0.1", false),
+            ("10.0.1.1", true),
+            ("192.0.2.1", true),
+            ("2001:db8::1", false),
+            ("fe80::1", false),
+            ("2001:db9::1", true),
+        ] {
+            assert_eq!(network.is_on_link(at, &route(via)), is_on_link, "{via}");
+        }
+    }
+
+    #[test]
+    fn references_lead_somewhere() {
+        let vlan = |parent| Link::new(LinkKind::Vlan { id: 1, parent });
+        let member = |bond| Link { bond: Some(bond), ..Link::new(LinkKind::Physical) };
+        for links in [
+            std::vec![vlan(0)],
+            std::vec![vlan(1), vlan(0)],
+            std::vec![vlan(7)],
+            std::vec![member(0)],
+            std::vec![member(3)],
+        ] {
+            let network = Network { links: links.into_iter().collect(), ..Network::new() };
+            assert!(network.check().is_err());
+        }
+        let links = [member(1), Link::new(LinkKind::Bond), vlan(1), vlan(2)];
+        Network { links: links.into_iter().collect(), ..Network::new() }.check().unwrap();
+    }
+}
