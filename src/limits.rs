@@ -150,6 +150,8 @@ pub const HTTP_REQUEST: usize = 8192;
 pub const TCP_RX: usize = 16_384;
 /// A GPT entry array: sgdisk's 128 entries are 16 KiB, 256 of them are the most seen.
 pub const GPT_ARRAY: usize = 32 * 1024;
+/// Partitions of an MBR, logical ones included: sfdisk and fdisk make at most 60 (MAXIMUM_PARTS of libfdisk).
+pub const MBR_PARTITIONS: usize = 60;
 /// Lent to `grow`: three blocks of 4096, an entry array, one more window, and the names of the block devices.
 pub const GROW_SCRATCH: usize = GPT_ARRAY + 4 * 4096 + 8 * 1024;
 /// A block device's kernel name: `BDEVNAME_SIZE`.

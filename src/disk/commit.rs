@@ -5,17 +5,23 @@
 //! primary header with the changed entry    | flush      one aligned 4 KiB write where both fit
 //! protective MBR                           | flush      only a size that nobody relies on
 //! ```
+//! An MBR has no copy: each record that changes is one sector, and a disk writes a sector or does not.
+//! ```text
+//! record of the extended partition | flush      only larger: everything inside is where it was
+//! link that names the partition    | flush
+//! record of the partition          | flush
+//! ```
 //! A primary that was torn in the second step is invalid; the backup is whole then, and the next boot's `grow`
 //! restores the primary from it ([`restore`]). Every run ends in the bytes of an uncut run.
 
-use super::grow::Growth;
+use super::grow::{Growth, RecordEnd};
 use super::table::{Space, Table, WINDOW, padded};
 use crate::error::{Error, Result};
 use crate::format::gpt::{GptHeader, PRIMARY_LBA};
 use crate::format::mbr;
 use crate::sys::Block;
 
-const MISMATCH: Error = malformed!("GPT", "growth of another table", 0);
+const MISMATCH: Error = malformed!("partition table", "growth of another table", 0);
 
 /// Writes the growth. Nothing is written when the disk no longer holds what was read.
 ///
@@ -23,6 +29,13 @@ const MISMATCH: Error = malformed!("GPT", "growth of another table", 0);
 /// `Unsupported` when the table changed; `Os` as the disk says, after which a later run completes it.
 pub fn write(disk: &mut dyn Block, table: &Table, growth: &Growth, space: &mut Space<'_>) -> Result<()> {
     check_unchanged(disk, table, space)?;
+    if table.is_mbr {
+        return if growth.needs_table() { write_records(disk, growth, space.window) } else { Ok(()) };
+    }
+    if growth.repairs_backup {
+        write_backup(disk, table, &table.header, space)?;
+        disk.flush()?;
+    }
     if growth.needs_table() {
         let header = grown_header(table, growth, space.array)?;
         write_backup(disk, table, &header, space)?;
@@ -55,8 +68,41 @@ pub fn restore(disk: &mut dyn Block, table: &Table, space: &mut Space<'_>) -> Re
     disk.flush()
 }
 
+/// What a cut run has done already is not done again.
+#[inline(never)]
+fn write_records(disk: &mut dyn Block, growth: &Growth, window: &mut [u8]) -> Result<()> {
+    let sector = window.get_mut(..growth.disk.block.as_usize()).ok_or(MISMATCH)?;
+    for end in growth.records.iter().flatten() {
+        let offset = growth.disk.offset(end.at);
+        disk.read_at(offset, sector)?;
+        let slot = slot_of(sector, end).ok_or(MISMATCH)?;
+        if let Some(blocks) = slot.larger {
+            mbr::set_blocks(sector, slot.number, blocks).ok_or(MISMATCH)?;
+            disk.write_at(offset, sector)?;
+            disk.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// A record of a sector.
+struct Slot {
+    number: u8,
+    /// Its new size, where that is larger than it is.
+    larger: Option<u32>,
+}
+
+fn slot_of(sector: &[u8], end: &RecordEnd) -> Option<Slot> {
+    let blocks =
+        end.last.checked_sub(end.first)?.checked_add(1).and_then(|blocks| u32::try_from(blocks).ok())?;
+    let first = end.first.checked_sub(end.base)?;
+    let is_it = |record: &mbr::Record| record.is_used() && u64::from(record.first) == first;
+    let (number, record) = (0..).zip(mbr::records(sector)?).find(|(_, record)| is_it(record))?;
+    Some(Slot { number, larger: (record.blocks < blocks).then_some(blocks) })
+}
+
 fn check_unchanged(disk: &mut dyn Block, table: &Table, space: &mut Space<'_>) -> Result<()> {
-    if table.is_unchanged(disk, space.window)? {
+    if table.is_unchanged(disk, space)? {
         return Ok(());
     }
     Err(unsupported!("partition table", "it changed while we looked at it"))

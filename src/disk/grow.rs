@@ -1,5 +1,6 @@
 //! How far can a partition grow? Pure: a table, the disk's size and the kernel's view in, a plan out.
 
+use super::mbr_table::{is_extended, record_lba};
 use super::table::Table;
 use crate::error::Result;
 use crate::format::gpt::{DiskSize, PartitionEntryView};
@@ -9,6 +10,41 @@ use crate::sys::KernelPartition;
 /// New ends are aligned down to this, as all partition tools align; and less than this is not worth a write
 /// (growpart's fudge, so that it has nothing left to do either).
 pub const ALIGNMENT: u64 = 1024 * 1024;
+
+/// What an MBR leaves free at the end of the disk: room for the backup of a GPT, should it become one (growpart's 33
+/// sectors).
+const MBR_RESERVE: u64 = 33;
+/// First block that no record of an MBR reaches, with room for an end that is aligned.
+const MBR_LIMIT: u64 = u32::MAX as u64;
+
+/// What growing is worth, and where it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// New ends are aligned down to this, in bytes; 0: to a block.
+    pub alignment: u64,
+    /// Less than this many bytes is not worth a write.
+    pub least_bytes: u64,
+    /// Blocks that stay free before whatever ends the partition.
+    pub free_blocks: u64,
+}
+
+impl Rules {
+    /// Those of the root.
+    pub const ROOT: Self = Self { alignment: ALIGNMENT, least_bytes: ALIGNMENT, free_blocks: 0 };
+}
+
+/// The new end of what a record of an MBR names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordEnd {
+    /// The block that holds the record.
+    pub at: u64,
+    /// What its first block is counted from.
+    pub base: u64,
+    /// First block of what it names.
+    pub first: u64,
+    /// Its last block tomorrow.
+    pub last: u64,
+}
 
 /// What will be done to one partition, as plain data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,8 +61,17 @@ pub struct Growth {
     pub new_last_lba: u64,
     /// The last block partitions may use, tomorrow.
     pub last_usable_lba: u64,
+    /// The last block it could have, before alignment.
+    pub limit: u64,
     /// The partition that follows it on the disk.
     pub next: Option<u32>,
+    /// The records of an MBR that change, in the order they are written: a partition is never larger than what it is
+    /// in.
+    pub records: [Option<RecordEnd>; 3],
+    /// Something behind the limit is lost to it: an MBR ends at 2^32 blocks.
+    pub is_cut: bool,
+    /// The backup of the table is written anew.
+    pub repairs_backup: bool,
     /// New size in the protective MBR, if it must change.
     pub mbr_blocks: Option<u32>,
     /// The kernel knows the partition and must be told of its new size.
@@ -40,10 +85,16 @@ impl Growth {
         self.new_last_lba != self.old_last_lba
     }
 
+    /// True when anything on the disk changes.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.needs_table() || self.mbr_blocks.is_some() || self.repairs_backup
+    }
+
     /// True when all is as it should be.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        !self.needs_table() && self.mbr_blocks.is_none() && !self.needs_kernel_resize
+        !self.writes() && !self.needs_kernel_resize
     }
 
     /// Size today.
@@ -76,24 +127,33 @@ impl Growth {
 /// Plans the growth of partition `number`. `kernel` is what the kernel has for it, if anything.
 ///
 /// # Errors
-/// `Malformed` when the table contradicts itself; `Unsupported` when the kernel and the table disagree or the
-/// disk became smaller: then all is left alone.
-pub fn plan(table: &Table, array: &[u8], number: u32, kernel: Option<KernelPartition>) -> Result<Growth> {
+/// `Malformed` when the table contradicts itself; `Unsupported` when the kernel and the table disagree, a hybrid MBR
+/// has the partition too, or the disk became smaller: then all is left alone.
+pub fn plan(
+    table: &Table,
+    array: &[u8],
+    number: u32,
+    kernel: Option<KernelPartition>,
+    rules: Rules,
+) -> Result<Growth> {
     let disk = table.disk;
-    let entry =
-        table.header.entry(array, number).ok_or(malformed!("GPT", "no such partition", u64::from(number)))?;
+    let entry = table.header.entry(array, number).ok_or(malformed!(
+        "partition table",
+        "no such partition",
+        u64::from(number)
+    ))?;
     let (first, last) = (entry.first_lba(), entry.last_lba());
+    if table.hybrid.iter().any(|start| *start != 0 && u64::from(*start) == first) {
+        return Err(unsupported!("partition table", "the hybrid MBR has this partition too"));
+    }
     let last_usable_lba = last_usable(table)?;
     for other in table.header.entries(array) {
         check_blocks(&other, table.header.first_usable_lba, last_usable_lba)?;
     }
-    let others = || table.header.entries(array).filter(|other| other.number != number);
-    if others().any(|other| other.first_lba() <= last && other.last_lba() >= first) {
-        return Err(malformed!("GPT", "partitions overlap", u64::from(number)));
-    }
-    let next = others().filter(|other| other.first_lba() > last).min_by_key(PartitionEntryView::first_lba);
-    let limit = next.map_or(last_usable_lba, |next| next.first_lba().saturating_sub(1));
-    let new_last_lba = grown_end(disk, last, limit);
+    let next = nearest_behind(table, array, &entry)?;
+    let room = next.map_or(last_usable_lba, |(_, start)| start.saturating_sub(1));
+    let limit = if table.is_mbr { room.min(mbr_end(disk)).max(last) } else { room };
+    let new_last_lba = grown_end(disk, last, limit.saturating_sub(rules.free_blocks), rules);
     let mut growth = Growth {
         number,
         disk,
@@ -101,20 +161,81 @@ pub fn plan(table: &Table, array: &[u8], number: u32, kernel: Option<KernelParti
         old_last_lba: last,
         new_last_lba,
         last_usable_lba,
-        next: next.map(|next| next.number),
+        limit,
+        next: next.map(|(number, _)| number),
+        records: [None; 3],
+        is_cut: table.is_mbr && next.is_none() && disk.blocks > MBR_LIMIT,
+        repairs_backup: false,
         mbr_blocks: None,
         needs_kernel_resize: false,
     };
     growth.mbr_blocks = stale_mbr(table, &growth);
+    growth.repairs_backup = table.backup_is_damaged && !growth.needs_table();
+    if table.is_mbr && growth.needs_table() {
+        growth.records = record_ends(table, array, &entry, new_last_lba);
+    }
+    // The kernel's own partition for an extended one is a token of two sectors.
+    let kernel = kernel.filter(|_| !(table.is_mbr && is_extended(&entry)));
     growth.needs_kernel_resize =
         kernel.map(|kernel| is_behind(kernel, &growth)).transpose()?.unwrap_or_default();
     Ok(growth)
+}
+
+/// What begins first behind a partition: its number and first block. A logical partition begins with its record, and
+/// is inside of the extended one.
+fn nearest_behind(table: &Table, array: &[u8], entry: &PartitionEntryView<'_>) -> Result<Option<(u32, u64)>> {
+    let (first, last) = (entry.first_lba(), entry.last_lba());
+    let is_logical = |entry: &PartitionEntryView<'_>| table.is_mbr && record_lba(entry) != 0;
+    let is_outer = |entry: &PartitionEntryView<'_>| table.is_mbr && is_extended(entry);
+    let mut nearest: Option<(u32, u64)> = None;
+    for other in table.header.entries(array).filter(|other| other.number != entry.number) {
+        if is_logical(entry) && is_outer(&other) || is_outer(entry) && is_logical(&other) {
+            continue;
+        }
+        let record = if is_logical(&other) { record_lba(&other) } else { other.first_lba() };
+        if other.first_lba() <= last && other.last_lba() >= first || (first..=last).contains(&record) {
+            return Err(malformed!("partition table", "partitions overlap", u64::from(entry.number)));
+        }
+        for start in [record, other.first_lba()] {
+            if start > last && nearest.is_none_or(|(_, nearest)| start < nearest) {
+                nearest = Some((other.number, start));
+            }
+        }
+    }
+    Ok(nearest)
+}
+
+/// The last block that a partition of an MBR may have: sizes and starts have 32 bits.
+fn mbr_end(disk: DiskSize) -> u64 {
+    disk.last_lba().saturating_sub(MBR_RESERVE).min(MBR_LIMIT.saturating_sub(1))
+}
+
+/// The extended partition grows with the last logical one in it, and so does the link that names this one.
+fn record_ends(
+    table: &Table,
+    array: &[u8],
+    entry: &PartitionEntryView<'_>,
+    last: u64,
+) -> [Option<RecordEnd>; 3] {
+    let at = record_lba(entry);
+    let own = Some(RecordEnd { at, base: at, first: entry.first_lba(), last });
+    let entries = || table.header.entries(array);
+    let Some(outer) = entries().find(is_extended).filter(|_| at != 0) else { return [own, None, None] };
+    let base = outer.first_lba();
+    let extended = RecordEnd { at: 0, base: 0, first: base, last };
+    let before = entries().find(|other| other.number.checked_add(1) == Some(entry.number));
+    let before = before.as_ref().map(record_lba).filter(|lba| *lba != 0).unwrap_or(base);
+    let link = RecordEnd { at: before, base, first: at, last };
+    [(outer.last_lba() < last).then_some(extended), (at != base).then_some(link), own]
 }
 
 /// Where partitions may end once the backup has moved to the end of the disk. A table that is there already
 /// keeps its own word.
 fn last_usable(table: &Table) -> Result<u64> {
     let last = table.disk.last_lba();
+    if table.is_mbr {
+        return Ok(last);
+    }
     let array = table.disk.block.blocks_for(table.header.array_bytes());
     let possible = last.checked_sub(array).and_then(|lba| lba.checked_sub(1));
     let possible = possible.ok_or(malformed!("GPT", "entries larger than the disk", 0))?;
@@ -126,28 +247,37 @@ fn last_usable(table: &Table) -> Result<u64> {
 
 fn check_blocks(entry: &PartitionEntryView<'_>, first_usable: u64, last_usable: u64) -> Result<()> {
     if entry.blocks().is_none() {
-        return Err(malformed!("GPT", "partition ends before it starts", u64::from(entry.number)));
+        return Err(malformed!(
+            "partition table",
+            "partition ends before it starts",
+            u64::from(entry.number)
+        ));
     }
     if entry.first_lba() < first_usable || entry.last_lba() > last_usable {
-        return Err(malformed!("GPT", "partition outside the usable blocks", u64::from(entry.number)));
+        return Err(malformed!(
+            "partition table",
+            "partition outside the usable blocks",
+            u64::from(entry.number)
+        ));
     }
     Ok(())
 }
 
-/// The highest aligned end up to `limit`, or the present one when that would gain less than [`ALIGNMENT`].
-fn grown_end(disk: DiskSize, last: u64, limit: u64) -> u64 {
-    let unit = (ALIGNMENT / disk.block.bytes()).max(1);
+/// The highest aligned end up to `limit`, or the present one when that would gain too little.
+fn grown_end(disk: DiskSize, last: u64, limit: u64, rules: Rules) -> u64 {
+    let unit = (rules.alignment / disk.block.bytes()).max(1);
     let end = limit.saturating_add(1) / unit * unit;
     let gain = end.saturating_sub(last.saturating_add(1));
-    if gain >= unit { end.saturating_sub(1) } else { last }
+    if gain >= (rules.least_bytes / disk.block.bytes()).max(1) { end.saturating_sub(1) } else { last }
 }
 
-/// A protective MBR smaller than the disk is what a cut right before the last write leaves; it is put right
-/// with a growth or after one, never on a disk that was not grown.
+/// A protective MBR of another size than the disk's is what a cut right before the last write, or in it, leaves; it is
+/// put right with a growth or after one, never on a disk that was not grown.
 fn stale_mbr(table: &Table, growth: &Growth) -> Option<u32> {
     let wanted = protective_blocks(table.disk.blocks);
     let belongs_here = growth.needs_table() || table.header.alternate_lba == table.disk.last_lba();
-    (belongs_here && table.mbr_blocks < wanted).then_some(wanted)
+    let is_stale = table.mbr_blocks != u32::MAX && table.mbr_blocks != wanted;
+    (belongs_here && is_stale && !table.is_mbr).then_some(wanted)
 }
 
 /// True when the kernel must hear of the new end.
@@ -167,7 +297,7 @@ fn is_behind(kernel: KernelPartition, growth: &Growth) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALIGNMENT, Growth, plan};
+    use super::{ALIGNMENT, Growth, Rules, plan};
     use crate::disk::table::{Table, for_tests};
     use crate::error::Result;
     use crate::format::gpt::tests::{header, put_entry};
@@ -192,7 +322,7 @@ mod tests {
     fn grow(image: u64, disk: u64, parts: &[(u32, u64, u64)], kernel: Option<(u64, u64)>) -> Result<Growth> {
         let (table, array) = table(512, image, disk, parts);
         let seen = |(start_bytes, length_bytes)| KernelPartition { number: 1, start_bytes, length_bytes };
-        plan(&table, &array, 1, kernel.map(seen))
+        plan(&table, &array, 1, kernel.map(seen), Rules::ROOT)
     }
 
     #[test]
@@ -244,7 +374,7 @@ mod tests {
             let block = if is_4k { 4096 } else { 512 };
             let (table, array) = table(block, 64, 64 * MIB + extra, &parts);
             for (number, ..) in &parts {
-                let Ok(growth) = plan(&table, &array, *number, None) else { continue };
+                let Ok(growth) = plan(&table, &array, *number, None, Rules::ROOT) else { continue };
                 prop_assert!(growth.new_last_lba >= growth.old_last_lba);
                 prop_assert!(growth.new_last_lba <= growth.last_usable_lba);
                 prop_assert!(growth.last_usable_lba < table.disk.blocks);
@@ -260,7 +390,7 @@ mod tests {
         #[test]
         fn no_table_panics(array in prop::collection::vec(0_u8..=255, 128 * 128), number: u32, extra: u64) {
             let (table, _) = table(512, 64, 64 * MIB + extra % (1 << 60), &[]);
-            let _ = plan(&table, &array, number, None);
+            let _ = plan(&table, &array, number, None, Rules::ROOT);
         }
     }
 }

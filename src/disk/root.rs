@@ -46,7 +46,11 @@ pub fn find(
 ) -> Result<Search> {
     match wanted {
         RootArg::Device(name) => by_name(host, disks, name, space),
-        RootArg::DosPartUuid => Err(unsupported!("partition table", "MBR")),
+        RootArg::Number { major, minor } => {
+            let number = DeviceNumber { major: *major, minor: *minor };
+            let device = sysfs::device_of(host, number)?;
+            device.map_or(Ok(Search::NotYet), |name| plain_partition(host, &name).map(Search::Found))
+        }
         RootArg::PartUuid { guid, offset } => {
             let shifted = |entry: &PartitionEntryView<'_>| {
                 (entry.unique_guid() == *guid).then(|| entry.number.checked_add_signed(*offset)).flatten()
@@ -104,9 +108,7 @@ fn by_name(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str, space: &mut Sp
         return Ok(Search::NotYet);
     };
     match read_table(host, disks, disk, space) {
-        Ok(table)
-            if table.header.entry(space.array, number).is_some() && !sysfs::has_partitions(host, disk) =>
-        {
+        Ok(table) if is_lost(host, disk, &table, number, space.array) => {
             Ok(Search::Found(RootDisk { disk: sysfs::device_name(disk)?, number }))
         }
         _ => Ok(Search::NotYet),
@@ -183,8 +185,14 @@ fn of_table(
     if sysfs::partition(host, disk, number)?.is_some() {
         return plain_partition(host, &sysfs::partition_name(disk, number)?).map(Some);
     }
-    let is_lost = table.header.entry(array, number).is_some() && !sysfs::has_partitions(host, disk);
+    let is_lost = is_lost(host, disk, table, number, array);
     Ok(is_lost.then_some(RootDisk { disk: sysfs::device_name(disk)?, number }))
+}
+
+/// True for a partition that the kernel lacks with all others of its disk: it does not look at a GPT's backup. An MBR
+/// has none, so a kernel without its partitions does not know that kind of table.
+fn is_lost(host: &mut dyn Dir, disk: &str, table: &Table, number: u32, array: &[u8]) -> bool {
+    !table.is_mbr && table.header.entry(array, number).is_some() && !sysfs::has_partitions(host, disk)
 }
 
 type ContentsTest<'t> = dyn Fn(&Superblock<'_>) -> bool + 't;
@@ -237,7 +245,7 @@ fn in_lost_partitions(
     }
     let Ok(table) = read_table(host, disks, disk, space) else { return Ok(None) };
     // Reading made the kernel look for partitions if it had not yet (GD_NEED_PART_SCAN): then they are its own.
-    if sysfs::has_partitions(host, disk) {
+    if table.is_mbr || sysfs::has_partitions(host, disk) {
         return Ok(None);
     }
     for entry in table.header.entries(space.array) {
@@ -315,8 +323,9 @@ pub const fn kind(wanted: &RootArg) -> &'static str {
     match wanted {
         RootArg::Uuid(_) => "UUID",
         RootArg::Label(_) => "LABEL",
-        RootArg::PartUuid { .. } | RootArg::DosPartUuid => "PARTUUID",
+        RootArg::PartUuid { .. } => "PARTUUID",
         RootArg::PartLabel(_) => "PARTLABEL",
         RootArg::Device(_) => "device name",
+        RootArg::Number { .. } => "device number",
     }
 }

@@ -1,10 +1,11 @@
 //! What partition table does a disk have, and which copy of it is whole?
 
+use super::mbr_table;
 use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::crc32::Crc32;
 use crate::format::gpt::{self, BlockSize, DiskSize, GptHeader, PRIMARY_LBA};
-use crate::format::mbr::Mbr;
+use crate::format::mbr::{self, Mbr};
 use crate::limits;
 
 /// Largest logical block, and the unit of writes that a disk with 4 KiB physical sectors does whole.
@@ -49,7 +50,7 @@ pub enum Source {
     Backup,
 }
 
-/// A table whose checksums hold; its bytes are in [`Space`].
+/// A table whose checksums hold, where it has any; its bytes are in [`Space`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Table {
     /// The disk it is on.
@@ -58,10 +59,16 @@ pub struct Table {
     pub header: GptHeader,
     /// Where it was read from.
     pub source: Source,
+    /// It is an MBR: `header` and the entries are what a GPT would say in its place ([`mbr_table`]).
+    pub is_mbr: bool,
+    /// The backup at the end of the disk was torn or wiped: nothing else lies there.
+    pub backup_is_damaged: bool,
     /// The protective MBR's record.
     pub mbr_slot: u8,
     /// And its size.
     pub mbr_blocks: u32,
+    /// Where the records of a hybrid MBR begin.
+    pub hybrid: [u32; 4],
     /// First block of the entries that were read.
     array_lba: u64,
     /// Checksum of all that was read: block 0, block 1, entries.
@@ -71,18 +78,36 @@ pub struct Table {
 /// Reads and checks the table of a disk.
 ///
 /// # Errors
-/// `Unsupported` for disks without a table, with an MBR or a hybrid one; `Malformed` when neither copy is whole.
+/// `Unsupported` for disks without a table; `Malformed` when neither copy of a GPT is whole.
 pub fn read(device: &mut dyn ReadAt, block: BlockSize, space: &mut Space<'_>) -> Result<Table> {
     let disk = DiskSize::new(device.size_bytes(), block)?;
-    let mbr = part(space.mbr, block.as_usize())?;
-    device.read_at(0, mbr)?;
-    let (mbr_slot, mbr_blocks) = protective(mbr)?;
-    device.read_at(disk.offset(PRIMARY_LBA), part(space.header, block.as_usize())?)?;
-    let seen = Crc32::new().with(mbr).with(part(space.header, block.as_usize())?);
+    let sector = part(space.mbr, block.as_usize())?;
+    device.read_at(0, sector)?;
+    match Mbr::parse(sector) {
+        Mbr::None => Err(unsupported!("partition table", "none, or a file system on the whole disk")),
+        Mbr::Unclear => {
+            Err(unsupported!("partition table", "neither MBR nor GPT: the protective MBR begins elsewhere"))
+        }
+        Mbr::Dos { signature } => mbr_table::read(device, disk, signature, space),
+        Mbr::Protective { slot, blocks } => {
+            Ok(Table { mbr_slot: slot, mbr_blocks: blocks, ..read_gpt(device, disk, space)? })
+        }
+        Mbr::Hybrid => {
+            let records = mbr::records(sector).unwrap_or_default();
+            Ok(Table { hybrid: records.map(|record| record.first), ..read_gpt(device, disk, space)? })
+        }
+    }
+}
 
-    let primary = GptHeader::parse(part(space.header, block.as_usize())?, PRIMARY_LBA, disk);
+/// Reads the GPT of the disk whose first block is in `space.mbr`.
+fn read_gpt(device: &mut dyn ReadAt, disk: DiskSize, space: &mut Space<'_>) -> Result<Table> {
+    let len = disk.block.as_usize();
+    device.read_at(disk.offset(PRIMARY_LBA), part(space.header, len)?)?;
+    let seen = Crc32::new().with(part(space.mbr, len)?).with(part(space.header, len)?);
+
+    let primary = GptHeader::parse(part(space.header, len)?, PRIMARY_LBA, disk);
     if let Err(why) = primary
-        && gpt::is_whole(part(space.header, block.as_usize())?)
+        && gpt::is_whole(part(space.header, len)?)
     {
         // Not damaged, only more than we understand: nothing to repair.
         return Err(why);
@@ -96,20 +121,43 @@ pub fn read(device: &mut dyn ReadAt, block: BlockSize, space: &mut Space<'_>) ->
         }
     };
     let fingerprint = seen.with(padded(space.array, &header, disk)?).value();
-    Ok(Table { disk, header, source, mbr_slot, mbr_blocks, array_lba, fingerprint })
+    let table = Table::new(disk, header, source, array_lba, fingerprint);
+    let backup_is_damaged = source == Source::Primary && is_backup_damaged(device, &header, disk, space)?;
+    Ok(Table { backup_is_damaged, ..table })
 }
 
-fn protective(mbr: &[u8]) -> Result<(u8, u32)> {
-    match Mbr::parse(mbr) {
-        Mbr::Protective { slot, blocks } => Ok((slot, blocks)),
-        Mbr::None => Err(unsupported!("partition table", "none, or a file system on the whole disk")),
-        Mbr::Dos { .. } => Err(unsupported!("partition table", "MBR")),
-        Mbr::Hybrid => Err(unsupported!("partition table", "hybrid of MBR and GPT")),
+/// True when the end of the disk, where the primary says that the backup is, holds a torn one or nothing. Anything
+/// else there is somebody's, and a whole backup that says something else is somebody's change.
+fn is_backup_damaged(
+    device: &mut dyn ReadAt,
+    primary: &GptHeader,
+    disk: DiskSize,
+    space: &mut Space<'_>,
+) -> Result<bool> {
+    let last = disk.last_lba();
+    if primary.alternate_lba != last {
+        return Ok(false);
     }
+    let sector = part(space.window, disk.block.as_usize())?;
+    device.read_at(disk.offset(last), sector)?;
+    let Ok(backup) = GptHeader::parse(sector, last, disk) else {
+        return Ok(!gpt::is_whole(sector) && (gpt::is_signed(sector) || sector.iter().all(|byte| *byte == 0)));
+    };
+    // Its entries in pieces: the buffer for entries holds the primary's.
+    let (mut crc, mut left, mut at) = (Crc32::new(), backup.array_bytes(), disk.offset(backup.entries_lba));
+    while left > 0 {
+        let length = usize::try_from(left).unwrap_or(WINDOW).min(WINDOW);
+        let piece = part(space.window, length.next_multiple_of(disk.block.as_usize()))?;
+        device.read_at(at, piece)?;
+        crc = crc.with(piece.get(..length).unwrap_or_default());
+        left = left.saturating_sub(length as u64);
+        at = at.saturating_add(WINDOW as u64);
+    }
+    Ok(crc.value() != backup.entries_crc)
 }
 
 /// The first `len` bytes of a buffer of [`Space`].
-fn part(buffer: &mut [u8], len: usize) -> Result<&mut [u8]> {
+pub(super) fn part(buffer: &mut [u8], len: usize) -> Result<&mut [u8]> {
     let limit = buffer.len();
     buffer.get_mut(..len).ok_or(too_many!("partition table block", limit))
 }
@@ -166,12 +214,39 @@ fn as_primary(backup: &GptHeader, primary: Option<GptHeader>, disk: DiskSize) ->
 }
 
 impl Table {
+    /// One whose first block says nothing more.
+    pub(super) const fn new(
+        disk: DiskSize,
+        header: GptHeader,
+        source: Source,
+        array_lba: u64,
+        fingerprint: u32,
+    ) -> Self {
+        Self {
+            disk,
+            header,
+            source,
+            is_mbr: false,
+            backup_is_damaged: false,
+            mbr_slot: 0,
+            mbr_blocks: u32::MAX,
+            hybrid: [0; 4],
+            array_lba,
+            fingerprint,
+        }
+    }
+
     /// True when the disk still holds what was read.
     ///
     /// # Errors
     /// `Os` when it cannot be read.
-    pub fn is_unchanged(&self, device: &mut dyn ReadAt, window: &mut [u8]) -> Result<bool> {
+    pub fn is_unchanged(&self, device: &mut dyn ReadAt, space: &mut Space<'_>) -> Result<bool> {
         let size = DiskSize::new(device.size_bytes(), self.disk.block)?;
+        if self.is_mbr {
+            let seen = mbr_table::fingerprint(device, self.disk, space)?;
+            return Ok(size == self.disk && seen == self.fingerprint);
+        }
+        let window = &mut *space.window;
         let block = part(window, self.disk.block.as_usize())?;
         let array = self.disk.block.blocks_for(self.header.array_bytes());
         let end = self.array_lba.saturating_add(array);
@@ -187,13 +262,5 @@ impl Table {
 /// A table that nobody read.
 #[cfg(test)]
 pub(super) fn for_tests(disk: DiskSize, header: GptHeader) -> Table {
-    Table {
-        disk,
-        header,
-        source: Source::Primary,
-        mbr_slot: 0,
-        mbr_blocks: u32::MAX,
-        array_lba: header.entries_lba,
-        fingerprint: 0,
-    }
+    Table::new(disk, header, Source::Primary, header.entries_lba, 0)
 }

@@ -127,7 +127,7 @@ impl GptHeader {
     /// `Malformed` (the rule says which), `Unsupported` for a later revision, `TooMany` for an entry array
     /// above [`limits::GPT_ARRAY`].
     pub fn parse(sector: &[u8], at: u64, disk: DiskSize) -> Result<Self> {
-        if sector.first_chunk() != Some(SIGNATURE) {
+        if !is_signed(sector) {
             return Err(malformed!(WHAT, "no EFI PART signature", at));
         }
         if le32(sector, 8) != Some(0x0001_0000) {
@@ -269,14 +269,20 @@ fn header_crc(sector: &[u8], header_bytes: u32) -> Option<u32> {
 #[must_use]
 pub fn is_whole(sector: &[u8]) -> bool {
     let crc = le32(sector, 12).and_then(|header_bytes| header_crc(sector, header_bytes));
-    sector.first_chunk() == Some(SIGNATURE) && crc.is_some() && crc == le32(sector, 16)
+    is_signed(sector) && crc.is_some() && crc == le32(sector, 16)
+}
+
+/// True when it begins like a header, torn or not.
+#[must_use]
+pub fn is_signed(sector: &[u8]) -> bool {
+    sector.first_chunk() == Some(SIGNATURE)
 }
 
 /// Where an unchecked header says the other one is: a hint for finding a backup when the disk has grown
 /// since, which must then pass all checks itself.
 #[must_use]
 pub fn alternate_hint(sector: &[u8]) -> Option<u64> {
-    (sector.first_chunk() == Some(SIGNATURE)).then(|| le64(sector, 32)).flatten()
+    is_signed(sector).then(|| le64(sector, 32)).flatten()
 }
 
 /// One used entry as it is on the disk; its blocks are unchecked.
@@ -287,7 +293,13 @@ pub struct PartitionEntryView<'a> {
     bytes: &'a [u8],
 }
 
-impl PartitionEntryView<'_> {
+impl<'a> PartitionEntryView<'a> {
+    /// The entry in these bytes.
+    #[must_use]
+    pub const fn new(number: u32, bytes: &'a [u8]) -> Self {
+        Self { number, bytes }
+    }
+
     fn guid(&self, at: usize) -> Guid {
         let raw = self.bytes.get(at..).and_then(|rest| rest.first_chunk());
         raw.map_or_else(Guid::default, |raw| Guid::from_mixed(*raw))
@@ -303,6 +315,12 @@ impl PartitionEntryView<'_> {
     #[must_use]
     pub fn unique_guid(&self) -> Guid {
         self.guid(16)
+    }
+
+    /// Attribute bits.
+    #[must_use]
+    pub fn attributes(&self) -> u64 {
+        le64(self.bytes, 48).unwrap_or_default()
     }
 
     /// First block.

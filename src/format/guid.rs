@@ -29,6 +29,14 @@ impl Guid {
         Self::from_mixed(self.0).0
     }
 
+    /// What stands for the PARTUUID `signature-number` of an MBR partition: of no kind that a GUID can be (its variant
+    /// bits are of NCS), so that no GPT entry has it by chance.
+    #[must_use]
+    pub const fn of_mbr(signature: u32, number: u8) -> Self {
+        let [a, b, c, d] = signature.to_be_bytes();
+        Self([a, b, c, d, b'M', b'B', b'R', 0, 0, number, 0, 0, 0, 0, 0, 0])
+    }
+
     /// True for the all-zero value, which marks an unused partition entry.
     #[must_use]
     pub fn is_zero(self) -> bool {

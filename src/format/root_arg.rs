@@ -26,17 +26,22 @@ pub enum RootArg {
     Label(Label),
     /// `PARTUUID=`, `/dev/disk/by-partuuid/`, with `/PARTNROFF=n`: the partition n numbers further on.
     PartUuid {
-        /// Unique GUID of a GPT entry.
+        /// Unique GUID of a GPT entry, or [`Guid::of_mbr`] for disk signature and number of an MBR partition.
         guid: Guid,
         /// Added to its number.
         offset: i32,
     },
-    /// `PARTUUID=xxxxxxxx-nn`: disk signature and number of an MBR partition.
-    DosPartUuid,
     /// `PARTLABEL=`, `/dev/disk/by-partlabel/`: name of a GPT entry.
     PartLabel(Label),
     /// `/dev/NAME`.
     Device(DeviceName),
+    /// `8:1` or `0801`: what only a kernel without an initrd and initramfs-tools understand.
+    Number {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
 }
 
 /// Reads a kernel command line; `None` when there is no `root=` or its last one is empty.
@@ -66,7 +71,13 @@ fn unquoted(value: &str) -> Result<Unquoted> {
     Ok(out)
 }
 
+/// Reads the value of a `root=`.
+///
+/// # Errors
+/// As [`parse`].
 fn device(text: &str) -> Result<RootArg> {
+    // dracut's way to say that no handler but that of block devices is meant (modules.d/95rootfs-block).
+    let text = text.strip_prefix("block:").unwrap_or(text);
     if let Some(path) = text.strip_prefix("/dev/disk/by-") {
         let (kind, name) = path.split_once('/').unwrap_or((path, ""));
         let name = unescaped(name)?;
@@ -80,6 +91,9 @@ fn device(text: &str) -> Result<RootArg> {
     }
     if let Some(name) = text.strip_prefix("/dev/") {
         return node(name);
+    }
+    if let Some((major, minor)) = device_number(text) {
+        return Ok(RootArg::Number { major, minor });
     }
     match text.split_once('=') {
         Some(("UUID", name)) => uuid(name),
@@ -106,12 +120,29 @@ fn partition(text: &str) -> Result<RootArg> {
         Some((name, offset)) => (name, offset.parse().map_err(|_| bad)?),
         None => (text, 0),
     };
-    let is_dos = name.get(8..9) == Some("-") && name.len() == 11;
-    match Guid::parse(name) {
-        Some(guid) => Ok(RootArg::PartUuid { guid, offset }),
-        None if is_dos => Ok(RootArg::DosPartUuid),
-        None => Err(bad),
+    let guid = Guid::parse(name).or_else(|| mbr_partition(name)).ok_or(bad)?;
+    Ok(RootArg::PartUuid { guid, offset })
+}
+
+/// `xxxxxxxx-nn`, both hexadecimal, as the kernel prints them (block/partitions/msdos.c, set_info).
+fn mbr_partition(name: &str) -> Option<Guid> {
+    let (signature, number) = name.split_once('-').filter(|(signature, _)| signature.len() == 8)?;
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_hex(signature) || !is_hex(number) {
+        return None;
     }
+    let number = u8::from_str_radix(number, 16).ok().filter(|number| *number > 0)?;
+    Some(Guid::of_mbr(u32::from_str_radix(signature, 16).ok()?, number))
+}
+
+/// `MAJOR:MINOR`, or four hexadecimal digits and more, the last two the minor (initramfs-tools, parse_numeric).
+fn device_number(text: &str) -> Option<(u32, u32)> {
+    if let Some((major, minor)) = text.split_once(':') {
+        return Some((major.parse().ok()?, minor.parse().ok()?));
+    }
+    let is_hex = (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let value = u32::from_str_radix(text, 16).ok().filter(|_| is_hex)?;
+    Some((value >> 8, value & 0xFF))
 }
 
 fn node(name: &str) -> Result<RootArg> {
@@ -188,7 +219,16 @@ mod tests {
             ("PARTUUID=0a1b2c3d-0000-4000-8000-00000000beef/PARTNROFF=1", part(1)),
             ("PARTUUID=0a1b2c3d-0000-4000-8000-00000000beef/PARTNROFF=-2", part(-2)),
             ("/dev/disk/by-partuuid/0a1b2c3d-0000-4000-8000-00000000beef", part(0)),
-            ("PARTUUID=deadbeef-01", RootArg::DosPartUuid),
+            ("PARTUUID=deadbeef-0a", RootArg::PartUuid { guid: Guid::of_mbr(0xdead_beef, 10), offset: 0 }),
+            (
+                "PARTUUID=DEADBEEF-01/PARTNROFF=4",
+                RootArg::PartUuid { guid: Guid::of_mbr(0xdead_beef, 1), offset: 4 },
+            ),
+            ("block:UUID=0a1b2c3d-0000-4000-8000-00000000beef", RootArg::Uuid(guid)),
+            ("block:/dev/sda1", device("sda1".try_into().unwrap())),
+            ("8:17", RootArg::Number { major: 8, minor: 17 }),
+            ("0801", RootArg::Number { major: 8, minor: 1 }),
+            ("fe01", RootArg::Number { major: 254, minor: 1 }),
             ("PARTLABEL=root", RootArg::PartLabel(label("root"))),
             ("/dev/disk/by-partlabel/root\\x2fa", RootArg::PartLabel(label("root/a"))),
             ("/dev/sda1", device("sda1".try_into().unwrap())),
@@ -207,7 +247,10 @@ mod tests {
             "ZFS=rpool/ROOT",
             "sda1",
             "live:CDLABEL=x",
-            "0801",
+            "8:x",
+            "gpt-auto",
+            "tmpfs",
+            "overlay:UUID=x",
             "/dev/disk/by-id/x",
             "/dev/disk/by-path/x",
             "UUID=6f4a-beef",
@@ -217,7 +260,15 @@ mod tests {
             let error = of(&std::format!("root={text}")).unwrap_err();
             assert!(error.is(Kind::Unsupported), "{text}: {error:?}");
         }
-        for text in ["/dev/", "/dev/..", "PARTUUID=", "PARTUUID=x/PARTNROFF=1", "/dev/disk/by-label/a\\xzz"] {
+        for text in [
+            "/dev/",
+            "/dev/..",
+            "PARTUUID=",
+            "PARTUUID=deadbeef-00",
+            "PARTUUID=+eadbeef-01",
+            "PARTUUID=x/PARTNROFF=1",
+            "/dev/disk/by-label/a\\xzz",
+        ] {
             assert!(of(&std::format!("root={text}")).is_err(), "{text}");
         }
     }

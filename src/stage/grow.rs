@@ -4,7 +4,7 @@
 //! torn by a power cut is restored on the way. What is not ours to grow is left alone, with the reason.
 
 use crate::cli::Command;
-use crate::disk::grow::{Growth, plan};
+use crate::disk::grow::{Growth, Rules, plan};
 use crate::disk::root::{self, RootDisk, Search};
 use crate::disk::table::{self, Source, Space, Table};
 use crate::disk::{commit, filesystem, sysfs};
@@ -183,13 +183,25 @@ fn grow_partition(
         }
     }
     let seen = sysfs::partition(kernel.host, &root.disk, root.number)?;
-    let growth = plan(&table, space.array, root.number, seen)?;
+    if table.backup_is_damaged {
+        let values = [Value::Name(&root.disk)];
+        kernel.say(Level::Warning, "{}: the backup of the partition table is damaged: made anew", &values);
+    }
+    let growth = plan(&table, space.array, root.number, seen, Rules::ROOT)?;
     let is_lost = seen.is_none();
     if growth.is_nothing() && !is_torn && !is_lost {
         say_full(kernel, &name, &growth);
         return Ok(Outcome::Nothing);
     }
     say_plan(kernel, root, &name, &growth);
+    if growth.is_cut {
+        let cut = Value::SizeBytes(growth.disk.offset(growth.disk.blocks.saturating_sub(growth.limit)));
+        kernel.say(
+            Level::Info,
+            "  an MBR ends at 2^32 sectors: {} behind stay unused; a GPT would have them",
+            &[cut],
+        );
+    }
     if dry_run {
         kernel.say(Level::Info, "dry run: nothing was written", &[]);
         return Ok(Outcome::Planned);
@@ -208,7 +220,8 @@ fn examine(kernel: &mut Kernel<'_>, root: &RootDisk, space: &mut Space<'_>) -> R
         examined = table::read(device, block, space);
         let table = examined.as_ref().map_err(|why| *why)?;
         let entry = table.header.entry(space.array, root.number);
-        let entry = entry.ok_or(malformed!("GPT", "no such partition", u64::from(root.number)))?;
+        let entry =
+            entry.ok_or(malformed!("partition table", "no such partition", u64::from(root.number)))?;
         let offset = table.disk.offset(entry.first_lba());
         let rule = match root::read_contents(device, offset, space.window)? {
             Contents::FileSystem(found) => match found.file_system {
@@ -246,7 +259,7 @@ fn carry_out(
     is_lost: bool,
 ) -> Result<()> {
     let started_us = kernel.clock.now_us();
-    if growth.needs_table() || growth.mbr_blocks.is_some() {
+    if growth.writes() {
         kernel.disks.open_write(&root.disk, &mut |disk| commit::write(disk, table, growth, space))?;
     }
     if is_lost {

@@ -1,12 +1,13 @@
 //! Power cuts during `grow`: every write prefix, torn at sectors, unflushed writes dropped or reordered.
 
 use super::Outcome;
-use super::machine::{Layout, Machine, SparseDisk, scratch};
+use super::machine::{Format, Layout, Machine, SparseDisk, scratch};
 use crate::disk::table::{self, Source, Space};
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
 const AZURE: Layout = Layout {
+    kind: Format::Gpt,
     name: "Azure: number 1 last in place, behind 14 and 15",
     block: 512,
     entries: (128, 128),

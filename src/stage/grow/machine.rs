@@ -105,9 +105,20 @@ impl Block for SparseDisk {
 /// Partitions of a layout: number, first MiB, last MiB (exclusive).
 pub(super) type Parts = &'static [(u32, u64, u64)];
 
+/// Which table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Format {
+    Gpt,
+    /// With this type in the second record of the MBR.
+    Hybrid(u8),
+    /// The partition of that number is the extended one; 0 for none.
+    Mbr(u32),
+}
+
 /// What was made by an image builder.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
+    pub(super) kind: Format,
     pub(super) name: &'static str,
     pub(super) block: u32,
     pub(super) entries: (u32, u32),
@@ -117,8 +128,51 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The image: protective MBR with boot code, both tables, an ext4 in the root partition.
+    /// The image: boot code, the table, an ext4 in the root partition.
     pub(super) fn image(&self) -> SparseDisk {
+        let mut disk = match self.kind {
+            Format::Mbr(extended) => self.mbr_image(extended),
+            _ => self.gpt_image(),
+        };
+        let root = self.parts.iter().find(|(number, ..)| *number == self.root).unwrap();
+        put_ext4(&mut disk, root.1 << 20);
+        disk
+    }
+
+    /// As fdisk makes them: the record of a logical partition is 1 MiB before it.
+    fn mbr_image(&self, extended: u32) -> SparseDisk {
+        let mut disk = SparseDisk::new(self.image_mib << 20, self.block);
+        let per_mib = (1 << 20) / u64::from(self.block);
+        disk.put(0, &[0xFA; 440]);
+        disk.put(440, &0xDEAD_BEEF_u32.to_le_bytes());
+        let outer = self.parts.iter().find(|part| part.0 == extended).map_or(0, |part| part.1) * per_mib;
+        let mut put = |at: u64, slot: u32, kind: u8, first: u64, blocks: u64| {
+            let at = at * u64::from(self.block);
+            let record = at + 446 + 16 * u64::from(slot);
+            disk.put(record, &[0, 1, 2, 3, kind, 4, 5, 6]);
+            disk.put(record + 8, &(first as u32).to_le_bytes());
+            disk.put(record + 12, &(blocks as u32).to_le_bytes());
+            disk.put(at + 510, &[0x55, 0xAA]);
+        };
+        for (number, from, to) in self.parts {
+            let (first, blocks) = (from * per_mib, (to - from) * per_mib);
+            let kind = if *number == extended { 0x0F } else { 0x83 };
+            if *number < 5 {
+                put(0, number - 1, kind, first, blocks);
+                continue;
+            }
+            let record = first - per_mib;
+            put(record, 0, kind, per_mib, blocks);
+            if record != outer {
+                let before = self.parts.iter().find(|part| part.0 + 1 == *number && part.0 >= 5);
+                let before = before.map_or(outer, |part| (part.1 - 1) * per_mib);
+                put(before, 1, 0x05, record - outer, blocks + per_mib);
+            }
+        }
+        disk
+    }
+
+    fn gpt_image(&self) -> SparseDisk {
         let mut disk = SparseDisk::new(self.image_mib << 20, self.block);
         let size = disk.size;
         let mut primary = header(size, self.entries.0, self.entries.1);
@@ -148,8 +202,11 @@ impl Layout {
         disk.put(446 + 8, &1_u32.to_le_bytes());
         disk.put(446 + 12, &(size.blocks as u32 - 1).to_le_bytes());
         disk.put(510, &[0x55, 0xAA]);
-        let root = self.parts.iter().find(|(number, ..)| *number == self.root).unwrap();
-        put_ext4(&mut disk, root.1 << 20);
+        if let Format::Hybrid(kind) = self.kind {
+            disk.put(462, &[0x80, 0, 2, 0, kind, 0, 0, 0]);
+            disk.put(470, &(self.parts[0].1 as u32 * 2048).to_le_bytes());
+            disk.put(474, &2048_u32.to_le_bytes());
+        }
         disk
     }
 }
@@ -204,8 +261,47 @@ pub(super) fn scratch() -> Vec<u8> {
     std::vec![0xCC; crate::limits::GROW_SCRATCH]
 }
 
+/// block/partitions/msdos.c: as bytes say, in the words of that file.
+fn partitions_of_mbr(disk: &SparseDisk) -> BTreeMap<u32, KernelPartition> {
+    let mut found = BTreeMap::new();
+    let block = disk.size.block.bytes();
+    let number_at = |at: u64| u64::from(u32::from_le_bytes(disk.get(at, 4).try_into().unwrap()));
+    let record = |sector: u64, slot: u64| {
+        let at = sector * block + 446 + 16 * slot;
+        (disk.get(at + 4, 1)[0], number_at(at + 8), number_at(at + 12))
+    };
+    let is_extended = |kind: u8| matches!(kind, 5 | 0xF | 0x85);
+    let mut put = |number: u32, first: u64, size: u64| {
+        let part = KernelPartition { number, start_bytes: first * block, length_bytes: size * block };
+        found.insert(number, part);
+    };
+    let mut next = 5;
+    for slot in 0..4 {
+        let (kind, start, size) = record(0, slot);
+        if size != 0 {
+            put(slot as u32 + 1, start, if is_extended(kind) { 2 } else { size });
+        }
+        let mut this = start;
+        while is_extended(kind) && disk.get(this * block + 510, 2) == [0x55, 0xAA] {
+            let all = [0, 1, 2, 3].map(|slot| record(this, slot));
+            for (_, first, size) in all.iter().filter(|(kind, _, size)| *size != 0 && !is_extended(*kind)) {
+                put(next, this + first, *size);
+                next += 1;
+            }
+            let Some(link) = all.iter().find(|(kind, _, size)| *size != 0 && is_extended(*kind)) else {
+                break;
+            };
+            this = start + link.1;
+        }
+    }
+    found
+}
+
 /// block/partitions/efi.c without `gpt`: the primary alone decides.
 fn partitions_linux_finds(disk: &SparseDisk) -> BTreeMap<u32, KernelPartition> {
+    if disk.get(446 + 4, 1) != [0xEE] {
+        return partitions_of_mbr(disk);
+    }
     let block = disk.size.block.as_usize();
     let sector = disk.get(disk.size.offset(PRIMARY_LBA), block);
     let Ok(header) = GptHeader::parse(&sector, PRIMARY_LBA, disk.size) else { return BTreeMap::new() };

@@ -1,12 +1,13 @@
 //! What `grow` says and does on disks of all kinds.
 
-use super::machine::{Layout, Machine, SparseDisk, scratch};
+use super::machine::{Format, Layout, Machine, SparseDisk, scratch};
 use super::{Outcome, after_mount};
 use crate::error::Kind;
 use crate::format::gpt::PRIMARY_LBA;
 
 const GIB: u64 = 1 << 30;
 const AZURE: Layout = Layout {
+    kind: Format::Gpt,
     name: "Azure",
     block: 512,
     entries: (128, 128),
@@ -124,9 +125,8 @@ fn a_kernel_that_missed_the_last_run_is_told() {
 #[test]
 fn what_is_not_ours_is_left_alone_with_the_reason() {
     type Change = fn(&mut Machine);
-    let cases: [(&str, Change); 11] = [
-        ("MBR", |m| m.drive.disk.put(446 + 4, &[0x83])),
-        ("hybrid", |m| m.drive.disk.put(446 + 16 + 4, &[0x83])),
+    let cases: [(&str, Change); 10] = [
+        ("protective MBR begins elsewhere", |m| m.drive.disk.put(446 + 8, &[2])),
         ("none, or a file system", |m| m.drive.disk.put(446 + 4, &[0])),
         ("LUKS", |m| m.drive.disk.put(128 << 20, b"LUKS\xba\xbe")),
         ("LVM", |m| {
@@ -257,7 +257,7 @@ fn a_disk_that_changes_under_us_is_left_alone() {
     let mut buffers = scratch();
     let mut space = Space::new(&mut buffers).unwrap();
     let table = table::read(&mut disk.clone(), disk.size.block, &mut space).unwrap();
-    let growth = grow::plan(&table, space.array, 1, None).unwrap();
+    let growth = grow::plan(&table, space.array, 1, None, grow::Rules::ROOT).unwrap();
     disk.put(1024 + 5 * 128, &[9; 16]);
     let error = commit::write(&mut disk, &table, &growth, &mut space).unwrap_err();
     assert_eq!(error.reason(), "it changed while we looked at it");
@@ -269,4 +269,143 @@ fn too_little_scratch_is_an_error() {
     let mut machine = Machine::boot(enlarged(), "/dev/sda1");
     let mut kernel = machine.kernel();
     assert!(super::before_mount(&mut kernel, &mut [0; 4096], false).is_err());
+}
+
+const MBR: Layout = Layout { kind: Format::Mbr(0), name: "MBR", parts: &[(1, 1, 2047)], ..AZURE };
+const LOGICAL: Layout = Layout {
+    kind: Format::Mbr(2),
+    name: "logical",
+    parts: &[(1, 1, 100), (2, 100, 2047), (5, 101, 500), (6, 501, 2047)],
+    root: 6,
+    ..AZURE
+};
+
+/// The blocks that were written, each with the offsets of the bytes that changed.
+fn changes(before: &SparseDisk, machine: &Machine) -> std::vec::Vec<(u64, std::vec::Vec<usize>)> {
+    let block = before.size.block.bytes();
+    let written = machine.drive.disk.journal.iter().flatten().map(|(at, bytes)| {
+        let old = before.get(*at, bytes.len());
+        (at / block, (0..bytes.len()).filter(|i| old[*i] != bytes[*i]).collect())
+    });
+    written.collect()
+}
+
+#[test]
+fn an_mbr_partition_grows_and_nothing_but_its_end_changes() {
+    for form in ["UUID=e4e4e4e4-e4e4-e4e4-e4e4-e4e4e4e4e4e4", "PARTUUID=deadbeef-01", "/dev/sda1"] {
+        let before = MBR.image().enlarged(8 * GIB);
+        let mut machine = Machine::boot(before.clone(), form);
+        assert_eq!(machine.before_mount(false), Ok(Outcome::Grown), "{}", machine.log());
+        let changed = changes(&before, &machine);
+        assert!(changed.len() == 1 && changed[0].0 == 0, "{changed:?}");
+        assert!(changed[0].1.iter().all(|at| matches!(at - 446, 5..8 | 12..16)), "{changed:?}");
+        // growpart keeps the last 33 sectors free, and we align.
+        let end = machine.drive.known[&1].start_bytes + machine.drive.known[&1].length_bytes;
+        assert_eq!(end, 8 * GIB - (1 << 20));
+        assert_eq!(machine.drive.said, ["resize 1"]);
+        let mut again = Machine::boot(machine.drive.disk.clone(), form);
+        assert_eq!(again.before_mount(false), Ok(Outcome::Nothing), "{}", again.log());
+        assert!(again.drive.disk.journal.is_empty() && again.drive.said.is_empty());
+    }
+}
+
+#[test]
+fn a_logical_partition_grows_from_the_outside_in() {
+    let before = LOGICAL.image().enlarged(8 * GIB);
+    let mut machine = Machine::boot(before.clone(), "PARTUUID=deadbeef-06");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::Grown), "{}", machine.log());
+    let changed: std::vec::Vec<_> = changes(&before, &machine).iter().map(|(block, _)| *block).collect();
+    assert_eq!(changed, [0, 100 << 11, 500 << 11]);
+    assert_eq!(machine.drive.disk.journal.iter().filter(|op| op.is_none()).count(), 3, "each is flushed");
+    let known = machine.drive.known[&6];
+    assert_eq!(known.start_bytes + known.length_bytes, 8 * GIB - (1 << 20));
+    // What a boot now finds is what the kernel was told.
+    let again = Machine::boot(machine.drive.disk.clone(), "");
+    assert_eq!(again.drive.known, machine.drive.known);
+}
+
+#[test]
+fn a_logical_partition_with_something_behind_it_stays_inside() {
+    let layout = Layout {
+        parts: &[(1, 1, 100), (2, 100, 1500), (5, 101, 300), (6, 501, 1500), (3, 1700, 2047)],
+        root: 5,
+        ..LOGICAL
+    };
+    let before = layout.image().enlarged(8 * GIB);
+    let mut machine = Machine::boot(before.clone(), "/dev/sda5");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::Grown), "{}", machine.log());
+    let changed: std::vec::Vec<_> = changes(&before, &machine).iter().map(|(block, _)| *block).collect();
+    assert_eq!(changed, [100 << 11], "only its own record");
+    let known = machine.drive.known[&5];
+    assert_eq!(known.start_bytes + known.length_bytes, 500 << 20, "up to the record of the next");
+    let last = Layout { root: 6, ..layout };
+    let mut machine = Machine::boot(last.image().enlarged(8 * GIB), "/dev/sda6");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::Grown), "{}", machine.log());
+    let known = machine.drive.known[&6];
+    assert_eq!(known.start_bytes + known.length_bytes, 1700 << 20, "up to the primary one behind");
+}
+
+#[test]
+fn an_mbr_ends_at_two_tib_and_that_is_said() {
+    let mut machine = Machine::boot(MBR.image().enlarged(3072 * GIB), "/dev/sda1");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::Grown), "{}", machine.log());
+    let known = machine.drive.known[&1];
+    assert_eq!(known.start_bytes + known.length_bytes, (2048 * GIB) - (1 << 20));
+    assert!(machine.log().contains("an MBR ends at 2^32 sectors: 1.0 TiB"), "{}", machine.log());
+}
+
+#[test]
+fn a_hybrid_mbr_is_kept_unless_the_root_is_in_it() {
+    let before = Layout { kind: Format::Hybrid(0xEF), ..AZURE }.image().enlarged(8 * GIB);
+    let mut machine = Machine::boot(before.clone(), "/dev/sda1");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::Grown), "{}", machine.log());
+    assert_eq!(before.get(0, 512), machine.drive.disk.get(0, 512));
+    let both = Layout { kind: Format::Hybrid(0x83), parts: &[(1, 128, 2047)], ..AZURE }.image();
+    let mut machine = Machine::boot(both.enlarged(8 * GIB), "/dev/sda1");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::LeftAlone), "{}", machine.log());
+    assert!(machine.log().contains("hybrid MBR has this partition too"), "{}", machine.log());
+}
+
+#[test]
+fn a_damaged_backup_is_made_anew_only_where_nothing_else_lies() {
+    let full = AZURE.image();
+    let end = 2 * GIB - 512;
+    for (bytes, is_ours) in [([0; 8], true), (*b"EFI PART", true), (*b"somebody", false)] {
+        let mut disk = full.clone();
+        disk.put(end, &[0; 512]);
+        disk.put(end, &bytes);
+        let mut machine = Machine::boot(disk, "/dev/sda1");
+        let expected = if is_ours { Outcome::Repaired } else { Outcome::Nothing };
+        assert_eq!(machine.before_mount(false), Ok(expected), "{}", machine.log());
+        assert_eq!(machine.drive.disk.has_bytes_of(&full), is_ours, "{}", machine.log());
+        assert_eq!(machine.log().contains("backup of the partition table is damaged"), is_ours);
+    }
+    let mut entries = full.clone();
+    entries.put(end - 32 * 512 + 40, &[9]);
+    let mut machine = Machine::boot(entries, "/dev/sda1");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::Repaired), "{}", machine.log());
+    assert!(machine.drive.disk.has_bytes_of(&full));
+}
+
+#[test]
+fn chains_that_the_kernel_reads_otherwise_are_refused() {
+    let ebr = (500 << 20) + 446;
+    let cases: [(&str, u64, &[u8]); 6] = [
+        ("two extended", 446 + 32 + 4, &[5, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0]),
+        ("several logical", ebr + 32 + 4, &[0x83, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0]),
+        ("chain of logical", (100 << 20) + 446 + 16 + 8, &[0, 0, 0, 0]),
+        ("outside the extended", (100 << 20) + 446 + 16 + 8, &[0, 0, 0, 0xF0]),
+        ("outside the extended", ebr + 12, &[0, 0, 0, 0xF0]),
+        ("chain of logical", (500 << 20) + 510, &[0]),
+    ];
+    for (text, at, bytes) in cases {
+        let mut disk = LOGICAL.image().enlarged(8 * GIB);
+        disk.put(at, bytes);
+        let mut machine = Machine::boot(LOGICAL.image().enlarged(8 * GIB), "/dev/sda6");
+        machine.drive.disk = disk;
+        let outcome = machine.before_mount(false);
+        let why = outcome.map_or_else(|error| error.reason(), |_| "");
+        assert!(why.contains(text) || machine.log().contains(text), "{text}: {outcome:?} {}", machine.log());
+        assert!(machine.drive.disk.journal.is_empty());
+    }
 }
