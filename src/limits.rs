@@ -100,6 +100,8 @@ pub const USER_NAME: usize = 32;
 pub const USERS: usize = 16;
 /// All that is said of one, keys and rules of sudo included.
 pub const PERSON: usize = 16 * 1024;
+/// Files of `write_files`; Tencent's vendor data has a dozen, the largest seen elsewhere some 60.
+pub const FILES: usize = 256;
 /// Clear password, bytes (the platform documents 6 to 72 characters, up to 4 UTF-8 bytes each).
 pub const PASSWORD: usize = 72 * 4;
 /// Characters of a clear password the platform accepts.

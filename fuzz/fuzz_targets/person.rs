@@ -2,10 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use preroot::facts::UserName;
 use preroot::format::person::{Person, is_doas_rule};
 
 fuzz_target!(|text: &str| {
-    let Ok(person) = Person::parse(text) else { return };
+    let Ok(person) = UserName::parse("ubuntu").and_then(|default| Person::parse(text, &default)) else { return };
     let fields = [person.gecos, person.home, person.shell, person.first_hash, person.hash, person.primary_group];
     for field in fields.into_iter().chain(person.groups()) {
         assert!(!field.contains(':') && !field.chars().any(|c| c.is_ascii_control()));

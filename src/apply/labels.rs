@@ -46,7 +46,7 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     }
     restore(root, &argv)?;
     person::each(facts, root, &mut |person, root| {
-        if person.is_administrator {
+        if person.is_platforms {
             return Ok(());
         }
         let account = account::lookup(root.dir, &mut root.buffers, &person.name, person.allows_system)?;

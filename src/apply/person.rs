@@ -2,7 +2,8 @@
 
 use super::{Buffers, Root, SeedPlace, State, below};
 use crate::error::Result;
-use crate::facts::Facts;
+use crate::facts::{Facts, UserName};
+use crate::format::config::Config;
 use crate::format::person::Person;
 use crate::limits;
 use crate::seed;
@@ -39,7 +40,7 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>, look: Part<State>, act: 
     .and(first)
 }
 
-/// Calls `work` for the administrator, then for `users/0` and so on, until one is missing. The first failure is
+/// Calls `work` for the administrator, then for `users/0` and so on. The first failure is
 /// returned once all had their turn.
 #[inline(never)]
 pub(super) fn each(
@@ -63,8 +64,7 @@ pub(super) fn each(
             Err(error) => Some(Err(error)),
         };
         root.buffers.person = text;
-        let Some(outcome) = outcome else { break };
-        first = first.and(outcome);
+        first = first.and(outcome.unwrap_or(Ok(())));
     }
     first
 }
@@ -80,10 +80,16 @@ fn read<'t>(root: &mut Root<'_>, n: usize, buf: &'t mut [u8]) -> Result<Option<P
         outcome => outcome?,
     };
     let text = core::str::from_utf8(buf.get(..n).unwrap_or_default());
-    let mut person = Person::parse(text.map_err(|_| malformed!("seed", "not UTF-8", 0))?)?;
+    let text = text.map_err(|_| malformed!("seed", "not UTF-8", 0))?;
+    let mut person = Person::parse(text, &default_user(root.config)?)?;
     // Whoever wrote cloud-config for this VM may mean root, too.
     person.allows_system = true;
     Ok(Some(person))
+}
+
+/// Who is meant where nobody is named: Provisioning.DefaultUser, `system_info.default_user` of cloud.cfg, or root.
+pub(super) fn default_user(config: &Config) -> Result<UserName> {
+    UserName::parse(config.default_user())
 }
 
 impl<'a> Buffers<'a> {

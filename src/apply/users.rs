@@ -35,6 +35,9 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
 }
 
 fn look(person: &Person<'_>, root: &mut Root<'_>) -> Result<State> {
+    if person.must_exist {
+        return Ok(State::Satisfied);
+    }
     let buffers = &mut root.buffers;
     let Some(account) = account::lookup(root.dir, buffers, &person.name, person.allows_system)? else {
         return Ok(State::Missing);

@@ -6,6 +6,7 @@
 //! its key's leaves the default, which for some keys is not the same without any file as with a waagent.conf.
 
 use super::text::{bare, lines, split_once};
+use crate::facts::UserName;
 
 /// Bytes of all values said together; paths and mount options, a few dozen bytes each.
 const VALUES: usize = 1024;
@@ -25,6 +26,8 @@ pub enum Kind {
     Word,
     /// An agent that provisions.
     Agent,
+    /// A login name.
+    User,
     /// A type of SSH host keys.
     HostKeys,
     /// A file system to be made.
@@ -40,6 +43,7 @@ impl Kind {
             Self::Number | Self::Optional => "wants a number",
             Self::Path => "wants an absolute path",
             Self::Word => "wants no blanks",
+            Self::User => "wants a login name",
             Self::Agent => "wants auto preroot waagent cloud-init disabled",
             Self::HostKeys => "wants auto rsa dsa ecdsa ed25519",
             Self::FileSystem => "wants ext4 ext3 ext2 xfs btrfs",
@@ -57,6 +61,7 @@ impl Kind {
                 is_one && text.split('/').all(|name| name != "..")
             }
             Self::Word => is_printable,
+            Self::User => UserName::parse(text).is_ok(),
             Self::Agent | Self::HostKeys | Self::FileSystem => {
                 self.wanted().split(' ').skip(1).any(|word| word == text)
             }
@@ -136,6 +141,8 @@ keys! {
     provisioning_agent: Agent = "Provisioning.Agent", "auto auto";
     /// Root's password is locked.
     delete_root_password: Switch = "Provisioning.DeleteRootPassword", "n n";
+    /// Who gets keys and passwords that are for nobody by name.
+    default_user: User = "Provisioning.DefaultUser", "root root";
     /// SSH host keys that came with the image are replaced.
     regenerate_ssh_host_keys: Switch = "Provisioning.RegenerateSshHostKeyPair", "n y";
     /// Which SSH host keys are made; `auto` is `ssh-keygen -A`.

@@ -1,7 +1,7 @@
 //! hosts(5): does a name resolve, the file with a line for our own name, the whole file as cloud-init writes it for each
 //! family of distributions, and when cloud-init changes a host name that is there.
 
-use super::text::{Out, lines, words};
+use super::text::{Out, lines, split_once, words};
 use crate::error::Result;
 
 /// True when some line names `name`; case does not count.
@@ -91,7 +91,7 @@ pub fn family(id: &str) -> char {
 /// # Errors
 /// `TooMany`.
 pub fn emit_whole(family: char, name: &str, short: &str, out: &mut Out<'_>) -> Result<()> {
-    out.put(b"# Written by preroot at every boot.\n")?;
+    out.put(b"# Written by preroot, once for this VM.\n")?;
     for (_, line) in LINES.iter().filter(|(families, _)| families.contains(family)) {
         match line.strip_suffix('@') {
             None => out.put_all(&[line.as_bytes(), b"\n"])?,
@@ -101,6 +101,48 @@ pub fn emit_whole(family: char, name: &str, short: &str, out: &mut Out<'_>) -> R
         }
     }
     Ok(())
+}
+
+/// Who looks after /etc/hosts, and how: cloud-init's `manage_etc_hosts`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Managing {
+    /// `false`: the image's own.
+    Nothing,
+    /// `localhost`: a line for our own name.
+    Line,
+    /// `true`, or `template`: the whole file.
+    Whole,
+}
+
+impl Managing {
+    /// By its word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "false" => Self::Nothing,
+            "localhost" => Self::Line,
+            "true" | "template" => Self::Whole,
+            _ => return None,
+        })
+    }
+}
+
+/// Host name and full name, of what a configuration says and what the platform does; what is not said is "". Source:
+/// cloud-init, util.py `get_hostname_fqdn`.
+#[must_use]
+pub fn names<'t>(hostname: &'t str, fqdn: &'t str, platform: &'t str) -> (&'t str, &'t str) {
+    let label = |name: &'t str| split_once(name, ".").map_or(name, |(label, _)| label);
+    let has_domain = |name: &str| split_once(name, ".").is_some();
+    let fqdn = match (fqdn, has_domain(hostname), platform) {
+        ("", true, _) | ("", _, "") => hostname,
+        ("", _, platform) => platform,
+        (fqdn, ..) => fqdn,
+    };
+    if hostname.is_empty() || has_domain(hostname) && fqdn == hostname {
+        (label(fqdn), fqdn)
+    } else {
+        (hostname, fqdn)
+    }
 }
 
 /// What a boot changes of a host name.
@@ -171,6 +213,24 @@ mod tests {
             }
             let live = if what.renames { std::vec![wanted] } else { std::vec![] };
             Answer::Is(serde_json::json!({ "written": written, "sethostname": live }))
+        });
+    }
+
+    #[test]
+    fn recorded_names() {
+        cases::run("hostname_fqdn", |case| {
+            let text = |value: &serde_json::Value| match value {
+                serde_json::Value::Number(number) => std::format!("{number}"),
+                value => value.as_str().unwrap_or_default().into(),
+            };
+            let of = |key: &str| text(&case.input["cfg"][key]);
+            let platform = text(&case.input["metadata"]["local-hostname"]);
+            let (hostname, fqdn) = (of("hostname"), of("fqdn"));
+            let (host, full) = super::names(&hostname, &fqdn, &platform);
+            if host.is_empty() {
+                return Answer::Differs("no name at all is none, not `localhost`, and nothing is changed");
+            }
+            Answer::Is(serde_json::json!([host, full, false]))
         });
     }
 

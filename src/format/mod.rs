@@ -5,6 +5,7 @@
 
 pub mod authorized_keys;
 pub mod base64;
+pub mod cloud_config;
 pub mod cmdline;
 pub mod config;
 pub mod crc32;

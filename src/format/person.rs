@@ -1,9 +1,11 @@
 //! Who gets an account, and how? The administrator of the platform, or a file `users/N` of the seed.
 //!
 //! Such a file has lines `KEY VALUE`; the keys are cloud-config's for `users:` (cloud-init's cc_users_groups), a key
-//! without its effect is left out, a clear password is none of them. `sudo`, `doas` and `ssh_authorized_keys` may be
-//! there several times.
+//! without its effect is left out, a clear password is none of them. `sudo`, `doas`, `groups`
+//! and `ssh_authorized_keys` may be there several times. `default` stands for a name: the image's default account.
+//! With `must_exist` no account is made.
 
+use super::text::split_once;
 use crate::error::Result;
 use crate::facts::{PasswordHash, SshKey, UserName};
 
@@ -14,6 +16,12 @@ pub struct Person<'t> {
     pub name: UserName,
     /// The platform named it: the groups are the image's choice, and the rule of sudo ours.
     pub is_administrator: bool,
+    /// The platform named it: `lines` are keys.
+    pub is_platforms: bool,
+    /// Nobody named it: it is whoever this image has for that.
+    pub is_default: bool,
+    /// An account that is not there is not made.
+    pub must_exist: bool,
     /// Accounts below UID_MIN may be meant.
     pub allows_system: bool,
     /// Comment.
@@ -26,8 +34,6 @@ pub struct Person<'t> {
     pub uid: Option<u32>,
     /// Its name.
     pub primary_group: &'t str,
-    /// Names, between commas or blanks.
-    pub groups: &'t str,
     /// Groups that are missing are not made.
     pub needs_groups: bool,
     /// No home is made.
@@ -60,13 +66,15 @@ impl<'t> Person<'t> {
         Self {
             name,
             is_administrator: false,
+            is_platforms: false,
+            is_default: false,
+            must_exist: false,
             allows_system: false,
             gecos: "",
             home: "",
             shell: "",
             uid: None,
             primary_group: "",
-            groups: "",
             needs_groups: false,
             no_home: false,
             no_user_group: false,
@@ -84,33 +92,39 @@ impl<'t> Person<'t> {
     /// The administrator, with this hash ("" for none) and these lines of authorized_keys.
     #[must_use]
     pub fn administrator(name: &UserName, hash: &'t str, keys: &'t str) -> Self {
-        Self { is_administrator: true, hash, ..Self::of(name.clone(), keys) }
+        Self { is_administrator: true, is_platforms: true, hash, ..Self::of(name.clone(), keys) }
     }
 
-    /// Reads a file of the seed. Every value is checked.
+    /// Reads a file of the seed. Every value is checked. `default` is who is meant where it names nobody but the default
+    /// account: such a one is an administrator, but for root, who needs nothing for that.
     ///
     /// # Errors
     /// `Malformed`, naming the key.
-    pub fn parse(text: &'t str) -> Result<Self> {
-        let mut name = None;
-        let mut person = Self::of(UserName::parse("x")?, text);
+    pub fn parse(text: &'t str, default: &UserName) -> Result<Self> {
+        let mut person = Self::of(default.clone(), text);
+        let mut has_name = false;
         for line in text.lines() {
-            let (key, value) = line.split_once(' ').unwrap_or((line, ""));
-            if value.bytes().any(|b| b.is_ascii_control()) {
-                return Err(malformed!(WHAT, "control character in a user's value", 0));
-            }
-            match key {
-                "name" => name = Some(UserName::parse(value)?),
-                "ssh_authorized_keys" => _ = SshKey::parse(value)?,
-                "sudo" | "doas" => {}
-                _ => person.take(key, value)?,
-            }
+            let (key, value) = split_once(line, " ").unwrap_or((line, ""));
+            has_name |= key == "name";
+            person.take(key, value)?;
         }
-        person.name = name.ok_or(malformed!(WHAT, "a user without a name", 0))?;
+        if !has_name && !person.is_default {
+            return Err(malformed!(WHAT, "a user without a name", 0));
+        }
+        person.is_administrator = person.is_default && person.name.as_str() != "root";
         Ok(person)
     }
 
+    /// True for a line that a file of the seed may have.
+    #[must_use]
+    pub fn takes(key: &str, value: &str) -> bool {
+        UserName::parse("x").is_ok_and(|name| Person::of(name, "").take(key, value).is_ok())
+    }
+
     fn take(&mut self, key: &str, value: &'t str) -> Result<()> {
+        if value.bytes().any(|b| b.is_ascii_control()) {
+            return Err(malformed!(WHAT, "control character in a user's value", 0));
+        }
         let path = || is_path(value).then_some(value).ok_or(malformed!(WHAT, "path of a user", 0));
         let field =
             || (!value.contains(':')).then_some(value).ok_or(malformed!(WHAT, "comment of a user", 0));
@@ -122,15 +136,17 @@ impl<'t> Person<'t> {
             _ => Err(malformed!(WHAT, "neither true nor false", 0)),
         };
         match key {
+            "name" => self.name = UserName::parse(value)?,
+            "default" => self.is_default = truth()?,
+            "must_exist" => self.must_exist = truth()?,
+            "ssh_authorized_keys" => _ = SshKey::parse(value)?,
+            "sudo" | "doas" => {}
             "gecos" => self.gecos = field()?,
             "homedir" => self.home = path()?,
             "shell" => self.shell = path()?,
             "uid" => self.uid = Some(count()?),
             "primary_group" => self.primary_group = group(value)?,
-            "groups" => {
-                list(value).try_for_each(|name| group(name).map(|_| ()))?;
-                self.groups = value;
-            }
+            "groups" => list(value).try_for_each(|name| group(name).map(|_| ()))?,
             "create_groups" => self.needs_groups = !truth()?,
             "no_create_home" => self.no_home = truth()?,
             "no_user_group" => self.no_user_group = truth()?,
@@ -148,22 +164,22 @@ impl<'t> Person<'t> {
 
     /// The groups to be a member of.
     pub fn groups(&self) -> impl Iterator<Item = &'t str> {
-        list(self.groups)
+        self.values("groups ").filter(|_| !self.is_platforms).flat_map(list)
     }
 
     /// Lines for authorized_keys.
     pub fn keys(&self) -> impl Iterator<Item = &'t str> + Clone {
-        self.values(if self.is_administrator { "" } else { "ssh_authorized_keys " })
+        self.values(if self.is_platforms { "" } else { "ssh_authorized_keys " })
     }
 
     /// Rules of sudoers, without the name.
     pub fn sudo(&self) -> impl Iterator<Item = &'t str> + Clone {
-        self.values("sudo ").filter(|_| !self.is_administrator)
+        self.values("sudo ").filter(|_| !self.is_platforms)
     }
 
     /// Lines for doas.conf.
     pub fn doas(&self) -> impl Iterator<Item = &'t str> + Clone {
-        self.values("doas ").filter(|_| !self.is_administrator)
+        self.values("doas ").filter(|_| !self.is_platforms)
     }
 
     fn values(&self, key: &'static str) -> impl Iterator<Item = &'t str> + Clone + use<'t> {
@@ -243,7 +259,7 @@ mod tests {
                     groups users, wheel\nsudo ALL=(ALL) NOPASSWD:ALL\nsudo ALL=(other) /bin/ls\nlock_passwd false\n\
                     ssh_authorized_keys ssh-rsa AAAA a@b\nexpiredate 2032-09-01\ninactive 5\nno_create_home true\n\
                     hashed_passwd $6$x$y\n";
-        let person = Person::parse(text).unwrap();
+        let person = Person::parse(text, &UserName::parse("ubuntu").unwrap()).unwrap();
         assert_eq!((person.name.as_str(), person.gecos, person.home), ("foo", "Foo B. Bar", "/srv/foo"));
         assert_eq!((person.uid, person.expires, person.inactive), (Some(1500), Some(22889), Some(5)));
         assert_eq!(person.groups().collect::<Vec<_>>(), ["users", "wheel"]);
@@ -283,9 +299,9 @@ mod tests {
             "name a b",
         ] {
             let text = std::format!("name foo\n{line}\n");
-            assert!(Person::parse(&text).is_err(), "{line}");
+            assert!(Person::parse(&text, &UserName::parse("ubuntu").unwrap()).is_err(), "{line}");
         }
-        assert!(Person::parse("gecos x\n").is_err());
+        assert!(Person::parse("gecos x\n", &UserName::parse("ubuntu").unwrap()).is_err());
     }
 
     /// Against date(1).
@@ -317,10 +333,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "((name|gecos|groups|sudo|expiredate|x)? ?[a-z0-9:, -]{0,9}\n){0,6}", other in any::<String>()) {
-            if let Ok(person) = Person::parse(&text) {
+            if let Ok(person) = Person::parse(&text, &UserName::parse("ubuntu").unwrap()) {
                 prop_assert!(!person.gecos.contains(':') && person.groups().all(|group| !group.contains(':')));
             }
-            let _ = Person::parse(&other);
+            let _ = Person::parse(&other, &UserName::parse("ubuntu").unwrap());
             let _ = (day(&other), is_doas_rule(&other, "foo"));
         }
     }

@@ -27,7 +27,8 @@ pub fn file_name(user: &UserName) -> FileName {
 /// # Errors
 /// `Malformed` for a rule that would break the file; `TooMany`.
 pub fn emit(person: &Person<'_>, uid: u32, out: &mut Out<'_>) -> Result<()> {
-    let has_password = !person.hash.is_empty();
+    // The default account's rule does not depend on what else is asked for it.
+    let has_password = !person.hash.is_empty() && !person.is_default;
     let everything = if has_password { "ALL=(ALL) ALL" } else { "ALL=(ALL) NOPASSWD: ALL" };
     out.put(match person.is_administrator {
         true => b"# Written by preroot for the administrator of this VM.\n",
@@ -119,12 +120,16 @@ mod tests {
         let mut buf = [0; 256];
         let mut out = Out::new(too_many!("test"), &mut buf);
         let text = "name foo\nsudo ALL=(ALL) NOPASSWD:ALL\nsudo ALL=(other) /bin/ls\n";
-        emit(&Person::parse(text).unwrap(), 1000, &mut out).unwrap();
+        emit(&Person::parse(text, &UserName::parse("ubuntu").unwrap()).unwrap(), 1000, &mut out).unwrap();
         let expected = "# Written by preroot for a user of this VM.\nfoo ALL=(ALL) NOPASSWD:ALL\nfoo ALL=(other) /bin/ls\n";
         assert_eq!(out.as_bytes(), expected.as_bytes());
         for rule in ["ALL", "ALL=", "=ALL", "ALL=(ALL ALL", "ALL=\"x", "ALL=x\\"] {
             let text = std::format!("name foo\nsudo {rule}\n");
-            assert!(emit(&Person::parse(&text).unwrap(), 1000, &mut out).is_err(), "{rule}");
+            assert!(
+                emit(&Person::parse(&text, &UserName::parse("ubuntu").unwrap()).unwrap(), 1000, &mut out)
+                    .is_err(),
+                "{rule}"
+            );
         }
     }
 

@@ -5,7 +5,9 @@
 
 use crate::error::{Errno, Result};
 use crate::facts::{InstanceId, UserName};
-use crate::format::text::{PathText, join};
+use crate::format::cloud_config::FILE_PARTS;
+use crate::format::text::{PathText, digits, join};
+use crate::limits;
 use crate::sys::{Dir, FileType, Owner};
 use core::fmt::Write;
 
@@ -51,6 +53,24 @@ pub const MOUNTS: &str = "storage/mounts";
 pub const MOUNT_DEFAULTS: &str = "storage/mount-defaults";
 /// Inside a seed: a swap file, its size or `auto`, and its largest size or `-`.
 pub const SWAP: &str = "storage/swap";
+/// Inside a seed: the full name, where `hostname` has no domain.
+pub const FQDN: &str = "fqdn";
+/// Inside a seed: `true` where the image's own host name is to stay.
+pub const PRESERVE_HOST_NAME: &str = "preserve-hostname";
+/// Inside a seed: how /etc/hosts is looked after ([`crate::format::hosts::Managing`]).
+pub const MANAGE_HOSTS: &str = "hosts/manage";
+/// Inside a seed: lines `server NAME`, `pool NAME`, `peer NAME`, `allow NETWORK`, and `client NAME`.
+pub const NTP: &str = "ntp";
+/// Inside a seed: a name below /usr/share/zoneinfo.
+pub const TIME_ZONE: &str = "timezone";
+/// Inside a seed: LANG.
+pub const LOCALE: &str = "locale";
+/// Inside a seed: lines `nameserver ADDRESS`, `search NAME`, `domain NAME`, `sortlist NETWORK`, `option TEXT`.
+pub const RESOLV_CONF: &str = "resolv-conf";
+/// Inside a seed: who asked, where somebody else than the platform did; what the image switches off does not count then.
+pub const ASKED_BY: &str = "asked-by";
+/// Inside a seed: the files of `write_files`, a directory each, by number.
+pub const FILES: &str = "files";
 macro_rules! users {
     ($($n:literal)*) => { [$(concat!("users/", $n)),*] };
 }
@@ -58,7 +78,8 @@ macro_rules! users {
 /// Users besides the administrator, one file each.
 pub const USERS: &[&str; crate::limits::USERS] = &users!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
 
-/// Every file a seed may hold, so that it can be copied and removed without trusting a directory listing.
+/// Every file that [`publish`] writes. With [`KEPT`], [`USERS`] and [`FILES`] they are all a seed may hold, so that it can
+/// be copied and removed without trusting a directory listing.
 const NAMES: &[&str] = &[
     "format",
     "platform",
@@ -72,7 +93,6 @@ const NAMES: &[&str] = &[
     "user/password-hash",
     "user/password-login",
     "user/authorized-keys",
-    CUSTOM_DATA,
     "azure/has-custom-data",
     "azure/wants-guest-agent",
     "azure/wants-proxy-agent",
@@ -83,18 +103,56 @@ const NAMES: &[&str] = &[
     "lease/router",
     "lease/routes",
     "wireserver/address",
+];
+/// Files that are there before [`publish`]; a later one keeps them.
+const KEPT: &[&str] = &[
+    CUSTOM_DATA,
     DISKS,
     FILE_SYSTEMS,
     MOUNTS,
     MOUNT_DEFAULTS,
     SWAP,
+    FQDN,
+    PRESERVE_HOST_NAME,
+    MANAGE_HOSTS,
+    NTP,
+    TIME_ZONE,
+    LOCALE,
+    RESOLV_CONF,
+    ASKED_BY,
 ];
-/// Every file.
-fn names() -> impl Iterator<Item = &'static str> {
-    NAMES.iter().chain(USERS).copied()
+
+const DIRECTORIES: &[&str] = &["user", "users", "azure", "lease", "wireserver", "storage", "hosts", FILES];
+
+/// Each file of [`FILES`] that has a directory.
+fn each_file(
+    dir: &mut dyn Dir,
+    base: &str,
+    each: &mut dyn FnMut(&mut dyn Dir, &str) -> Result<()>,
+) -> Result<()> {
+    // Every one is looked for: a power cut may have taken any of them.
+    for n in 0..limits::FILES as u64 {
+        let name = join(&[FILES, "/", digits(n, &mut [0; 20])])?;
+        if dir.stat(&path(base, &name)?).is_ok() {
+            each(dir, &name)?;
+        }
+    }
+    Ok(())
 }
 
-const DIRECTORIES: &[&str] = &["user", "users", "azure", "lease", "wireserver", "storage"];
+/// Every name a seed may have; files of [`FILES`] only where their directory is.
+#[inline(never)]
+fn each_name(
+    dir: &mut dyn Dir,
+    base: &str,
+    each: &mut dyn FnMut(&mut dyn Dir, &str) -> Result<()>,
+) -> Result<()> {
+    NAMES.iter().chain(KEPT).chain(USERS).try_for_each(|name| each(dir, name))?;
+    each_file(dir, base, &mut |dir, file| {
+        FILE_PARTS.iter().try_for_each(|part| each(dir, &path(file, part)?))
+    })
+}
+
 /// In `verdict`: report it, apply nothing.
 const FAIL: &str = "fail";
 /// In `verdict`: apply it. Only this word allows that.
@@ -148,24 +206,37 @@ pub fn abandon(run: &mut dyn Dir) -> Result<()> {
     remove(run, STAGING)
 }
 
-/// Appends decoded customData to the seed being written.
+/// Appends to a value of the seed being written, one that [`publish`] does not write: of any length, in any pieces.
 ///
 /// # Errors
-/// `Os`.
-pub fn spool_custom_data(run: &mut dyn Dir, chunk: &[u8]) -> Result<()> {
-    let name = path(STAGING, CUSTOM_DATA)?;
-    match run.append(&name, chunk) {
-        Err(error) if error.is_not_found() => run.create_unsynced(&name, PRIVATE_FILE, chunk),
+/// `Os`; a name that no seed may have is `NOENT`.
+pub fn spool(run: &mut dyn Dir, name: &str, chunk: &[u8]) -> Result<()> {
+    let target = path(STAGING, name)?;
+    match run.append(&target, chunk) {
+        Err(error) if error.is_not_found() => {}
+        outcome => return outcome,
+    }
+    make_parent(run, STAGING, name)?;
+    run.create_unsynced(&target, PRIVATE_FILE, chunk)
+}
+
+/// The directory of a file of [`FILES`]; the others are there.
+fn make_parent(dir: &mut dyn Dir, base: &str, name: &str) -> Result<()> {
+    let Some((parent, _)) = name.rsplit_once('/').filter(|(parent, _)| parent.contains('/')) else {
+        return Ok(());
+    };
+    match dir.make_dir(&path(base, parent)?, PRIVATE_DIR) {
+        Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
         outcome => outcome,
     }
 }
 
-/// Drops what was spooled: the source turned out to be unusable.
+/// Drops what was spooled of a value: it turned out to be unusable.
 ///
 /// # Errors
 /// `Os`.
-pub fn forget_custom_data(run: &mut dyn Dir) -> Result<()> {
-    ignore_missing(run.remove(&path(STAGING, CUSTOM_DATA)?))
+pub fn forget_spooled(run: &mut dyn Dir, name: &str) -> Result<()> {
+    ignore_missing(run.remove(&path(STAGING, name)?))
 }
 
 /// Refuses a seed that is not ours to trust: root-owned, 0700, of a known format.
@@ -208,14 +279,27 @@ pub fn remove(dir: &mut dyn Dir, base: &str) -> Result<()> {
     if dir.stat(base).is_err_and(|error| error.is_not_found()) {
         return Ok(());
     }
-    for name in names() {
-        ignore_missing(dir.remove(&path(base, name)?))?;
-    }
+    each_name(dir, base, &mut |dir, name| ignore_missing(dir.remove(&path(base, name)?)))?;
+    each_file(dir, base, &mut |dir, file| ignore_missing(dir.remove_dir(&path(base, file)?)))?;
     for directory in DIRECTORIES {
         ignore_missing(dir.remove_dir(&path(base, directory)?))?;
     }
     ignore_missing(dir.remove(&path(base, "boots")?))?;
     ignore_missing(dir.remove_dir(base))
+}
+
+/// Removes what may be secret in a seed.
+///
+/// # Errors
+/// `Os`.
+pub fn remove_secrets(dir: &mut dyn Dir, base: &str) -> Result<()> {
+    each_name(dir, base, &mut |dir, name| {
+        let is_secret = name == "user/password-hash" || name == CUSTOM_DATA || USERS.contains(&name);
+        if !is_secret && !name.ends_with("/content") {
+            return Ok(());
+        }
+        ignore_missing(dir.remove(&path(base, name)?))
+    })
 }
 
 /// True when a copy that never became a seed, or a seed, of this VM is on the root.

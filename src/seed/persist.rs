@@ -1,8 +1,8 @@
 //! How does the seed reach the mounted root?
 
 use super::{
-    DIRECTORIES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STAGING, STATE, begin, load_context,
-    make_state_dir, names, path, pending, remove, verify,
+    DIRECTORIES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STAGING, STATE, begin, each_name,
+    load_context, make_parent, make_state_dir, path, pending, remove, verify,
 };
 use crate::error::Result;
 use crate::facts::InstanceId;
@@ -22,12 +22,7 @@ pub fn persist(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result
     for directory in DIRECTORIES {
         root.make_dir(&path(&staging, directory)?, PRIVATE_DIR)?;
     }
-    for name in names() {
-        match copy_file(run, &path(SEED, name)?, Some(root), &path(&staging, name)?) {
-            Err(error) if error.is_not_found() => {}
-            outcome => outcome?,
-        }
-    }
+    each_name(run, SEED, &mut |run, name| copy_value(run, SEED, Some(root), &staging, name))?;
     // Everything is on the disk before the name that makes it count.
     root.sync_all()?;
     // At no moment is there none. Where the file system cannot swap, there is for a moment.
@@ -52,28 +47,36 @@ fn complete(run: &mut dyn Dir, root: &mut dyn Dir, kept: &str) -> Result<()> {
         return Ok(());
     }
     begin(run)?;
-    for name in names() {
-        let target = path(STAGING, name)?;
-        let copied = match name.starts_with("lease/") || name.starts_with("wireserver/") {
-            true => copy_file(run, &path(SEED, name)?, None, &target),
-            false => copy_file(root, &path(kept, name)?, Some(run), &target),
-        };
-        match copied {
-            Err(error) if error.is_not_found() => {}
-            outcome => outcome?,
-        }
-    }
+    let is_of_lease = |name: &str| name.starts_with("lease/") || name.starts_with("wireserver/");
+    each_name(root, kept, &mut |root, name| match is_of_lease(name) {
+        true => copy_value(run, SEED, None, STAGING, name),
+        false => copy_value(root, kept, Some(run), STAGING, name),
+    })?;
     run.exchange(STAGING, SEED)?;
     remove(run, STAGING)
 }
 
-/// Copies a file, with `to` into another directory.
-pub(super) fn copy_file(
+/// Copies a value from one seed to another, with `to` in another directory; none is fine.
+pub(super) fn copy_value(
     from: &mut dyn Dir,
-    source: &str,
-    to: Option<&mut dyn Dir>,
-    target: &str,
+    base: &str,
+    mut to: Option<&mut dyn Dir>,
+    to_base: &str,
+    name: &str,
 ) -> Result<()> {
+    let source = path(base, name)?;
+    if from.stat(&source).is_err_and(|error| error.is_not_found()) {
+        return Ok(());
+    }
+    match &mut to {
+        Some(to) => make_parent(*to, to_base, name)?,
+        None => make_parent(from, to_base, name)?,
+    }
+    copy_file(from, &source, to, &path(to_base, name)?)
+}
+
+/// Copies a file, with `to` into another directory.
+fn copy_file(from: &mut dyn Dir, source: &str, to: Option<&mut dyn Dir>, target: &str) -> Result<()> {
     let mut buf = [0; 2048];
     let mut offset = 0;
     let mut n = from.read_at(source, offset, &mut buf)?;

@@ -1,11 +1,15 @@
 //! How does a seed come about, and what does it say beside the facts?
 
 use super::lease::write_lease;
-use super::persist::copy_file;
-use super::{CUSTOM_DATA, FAIL, FORMAT, PRIVATE_FILE, PROVISION, SEED, STAGING, path, remove};
+use super::persist::copy_value;
+use super::{
+    CUSTOM_DATA, DIRECTORIES, FAIL, FORMAT, NAMES, PRIVATE_FILE, PROVISION, SEED, STAGING, each_name, path,
+    remove,
+};
 use crate::error::{Error, Result};
 use crate::facts::{DeviceName, Fact, Facts, PreProvisioning, Provenance};
 use crate::format::dhcp::Lease;
+use crate::format::text::split_once;
 use crate::limits;
 use crate::sys::{CANCEL, Dir};
 
@@ -69,8 +73,9 @@ impl Writer<'_> {
     }
 }
 
-/// Writes the values and makes them visible in one step. customData of an already published seed is kept
-/// when nothing newer was spooled.
+/// Writes the values and makes them visible in one step. What an already published seed has beside them is kept:
+/// customData when nothing newer was spooled, users, files and the entries of `storage/` when none of theirs was, other
+/// values one by one.
 ///
 /// # Errors
 /// `Os`; [`Error::STOPPED`] once this process was told to stop. The old seed, if any, is untouched then.
@@ -87,12 +92,32 @@ pub fn publish(run: &mut dyn Dir, facts: &Facts, context: &Context) -> Result<()
     if !has_old {
         return run.rename(STAGING, SEED);
     }
-    let spooled = run.stat(&path(STAGING, CUSTOM_DATA)?).is_ok();
-    if !spooled && facts.custom_data.is_some() {
-        copy_file(run, &path(SEED, CUSTOM_DATA)?, None, &path(STAGING, CUSTOM_DATA)?)?;
-    }
+    keep(run, facts.custom_data.is_some())?;
     run.exchange(STAGING, SEED)?;
     remove(run, STAGING)
+}
+
+/// Copies what the published seed has and this one has not. Users, files and disks are numbered, so they come together
+/// or not at all.
+#[inline(never)]
+fn keep(run: &mut dyn Dir, has_custom_data: bool) -> Result<()> {
+    let mut is_new = [false; DIRECTORIES.len()];
+    for (is_new, directory) in is_new.iter_mut().zip(DIRECTORIES) {
+        run.list(&path(STAGING, directory)?, &mut |_, _| {
+            *is_new = true;
+            false
+        })?;
+    }
+    each_name(run, SEED, &mut |run, name| {
+        let directory = split_once(name, "/").map(|(directory, _)| directory);
+        let mut new = DIRECTORIES.iter().zip(is_new).filter(|(_, is_new)| *is_new);
+        let is_there = match directory {
+            Some(directory) => new.any(|(new, _)| *new == directory),
+            None => run.stat(&path(STAGING, name)?).is_ok(),
+        };
+        let is_dropped = NAMES.contains(&name) || (name == CUSTOM_DATA && !has_custom_data);
+        if is_there || is_dropped { Ok(()) } else { copy_value(run, SEED, None, STAGING, name) }
+    })
 }
 
 fn write_facts(seed: &mut Writer<'_>, facts: &Facts) -> Result<()> {

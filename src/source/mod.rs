@@ -4,6 +4,7 @@
 
 pub mod azure_imds;
 pub mod azure_ovf;
+pub mod cloud_config;
 pub mod medium;
 
 use crate::facts::{Fact, Facts, PreProvisioning, Provenance, SshKeys};

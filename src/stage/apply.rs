@@ -376,9 +376,7 @@ fn sweep(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
 }
 
 fn set_aside(root: &mut dyn Dir, pending: &str, id: &InstanceId) -> Result<()> {
-    for secret in ["user/password-hash", seed::CUSTOM_DATA].iter().chain(seed::USERS) {
-        ignore_missing(root.remove(&join(&[pending, "/", secret])?))?;
-    }
+    seed::remove_secrets(root, pending)?;
     let failed = state_path("failed-", id)?;
     seed::remove(root, &failed)?;
     match root.rename(pending, &failed) {

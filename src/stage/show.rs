@@ -108,7 +108,7 @@ mod tests {
         keys.push(SshKey::parse("ssh-ed25519 AAAAC3Nz CANARYKEY").unwrap()).unwrap();
         facts.keys = Some(Fact { value: keys, from });
         seed::begin(&mut world.run).unwrap();
-        seed::spool_custom_data(&mut world.run, b"CANARYDATA").unwrap();
+        seed::spool(&mut world.run, seed::CUSTOM_DATA, b"CANARYDATA").unwrap();
         facts.custom_data = Some(Fact { value: 10, from });
         seed::publish(&mut world.run, &facts, &seed::Context::default()).unwrap();
         let mut out = String::new();

@@ -52,7 +52,7 @@ fn world(facts: &Facts, context: &Context, is_kept: bool) -> World {
     world.root.put("etc/ssh/ssh_host_ed25519_key", "key").put("var/lib/preroot/host-keys", ID);
     world.root.put("etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA root@image\n");
     seed::begin(&mut world.run).unwrap();
-    seed::spool_custom_data(&mut world.run, b"#!canary\n").unwrap();
+    seed::spool(&mut world.run, seed::CUSTOM_DATA, b"#!canary\n").unwrap();
     seed::publish(&mut world.run, facts, context).unwrap();
     if is_kept {
         seed::persist(&mut world.run, &mut world.root, &id()).unwrap();

@@ -44,7 +44,7 @@ pub(in crate::stage) fn offline(kernel: &mut Kernel<'_>, scratch: &mut Scratch) 
     }
     let mut medium = if context.medium.is_some() { Outcome::Good } else { Outcome::Absent };
     if let Err(reason) = read {
-        seed::forget_custom_data(kernel.run)?;
+        seed::forget_spooled(kernel.run, seed::CUSTOM_DATA)?;
         context.failure = seed::failure(reason);
         medium = Outcome::Bad;
     }
@@ -65,7 +65,7 @@ fn read_medium(
     context: &mut Context,
 ) -> core::result::Result<(), &'static str> {
     let medium = offline::read_medium(kernel, bytes, &mut |run, chunk| {
-        ovf.push(chunk, &mut |data| seed::spool_custom_data(run, data))
+        ovf.push(chunk, &mut |data| seed::spool(run, seed::CUSTOM_DATA, data))
     });
     if !matches!(medium, Ok(Medium::Read(_))) {
         // Half a document may have brought the password along.

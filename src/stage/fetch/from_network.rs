@@ -107,10 +107,10 @@ impl Gathered {
         let answer = network::ask_imds(session, &mut |part| match part {
             Body::Begin => {
                 imds.reset();
-                if wants_user_data { seed::forget_custom_data(run) } else { Ok(()) }
+                if wants_user_data { seed::forget_spooled(run, seed::CUSTOM_DATA) } else { Ok(()) }
             }
             Body::Bytes(bytes) => imds.push(bytes, &mut |data| match wants_user_data {
-                true => seed::spool_custom_data(run, data),
+                true => seed::spool(run, seed::CUSTOM_DATA, data),
                 false => Ok(()),
             }),
             Body::End => imds.finish(facts).map(|new| learned = Some(new)),
@@ -119,12 +119,12 @@ impl Gathered {
             say_learned(session, &learned);
         }
         if wants_user_data && learned.is_some_and(|learned| learned.user_data_fault.is_some()) {
-            let _ = seed::forget_custom_data(run);
+            let _ = seed::forget_spooled(run, seed::CUSTOM_DATA);
         }
         let Err(error) = answer else { return Outcome::Good };
         session.say(Level::Error, "IMDS: {}", &[Value::Why(error)]);
         if wants_user_data {
-            let _ = seed::forget_custom_data(run);
+            let _ = seed::forget_spooled(run, seed::CUSTOM_DATA);
         }
         self.imds_fault = Some(error);
         Outcome::Bad
