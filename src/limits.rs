@@ -136,6 +136,17 @@ pub const OPTICAL_DRIVES: usize = 8;
 pub const FILE_EXTENTS: usize = 32;
 /// A directory on a medium, bytes; a provisioning medium's fits a block or two.
 pub const DIRECTORY: u64 = 1024 * 1024;
+/// A name on a medium, bytes of UTF-8: 255 characters of UTF-16 on FAT; UDF's and ISO 9660's are shorter.
+pub const MEDIUM_NAME: usize = 3 * 255;
+/// A medium's label, bytes of UTF-8: UDF has room for 126 characters of Latin-1.
+pub const MEDIUM_LABEL: usize = 2 * 126;
+/// Continuation areas that one directory record of Rock Ridge may chain; Linux's RR_MAX_CE_ENTRIES.
+pub const CONTINUATIONS: usize = 32;
+/// Packets of a rewritten disc that were moved; a VM's medium is none, and its image has none.
+pub const MOVED_PACKETS: usize = 32;
+/// Pieces that one extent of a UDF volume may be in, where blocks are looked up one by one: 8 MiB of a write-once
+/// disc.
+pub const SCATTERED_RUNS: usize = 4096;
 /// Volume descriptors looked at before a medium counts as malformed; real media have up to a dozen.
 pub const VOLUME_DESCRIPTORS: usize = 64;
 /// Receive buffer: GRO hands over frames far above the MTU (13,194 bytes were seen).

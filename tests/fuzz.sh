@@ -24,7 +24,7 @@ seeds() {
         xml | ovf) find "$fixtures/ovf" -name input.xml ;;&
         xml | goalstate) find "$fixtures/azure-goalstate" -type f -size -64k ;;
         json | imds) find "$fixtures/imds" -name input.json -size -64k ;;
-        iso9660 | ntfs | udf) find "$fixtures/media" -name '*.hex' ;;
+        fat | iso9660 | ntfs | udf) find "$fixtures/media" -name '*.hex' ;;
     esac
 }
 

@@ -9,7 +9,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 # Where reasons are made that end in a report; growing and modules are told on the console only.
 PLACES = ("src/facts.rs", "src/plan.rs", "src/seed", "src/source", "src/apply", "src/net", "src/report",
           "src/format/base64.rs", "src/format/dhcp.rs", "src/format/file.rs", "src/format/goalstate.rs",
-          "src/format/http.rs", "src/format/json", "src/format/imds", "src/format/volume.rs", "src/format/ovf",
+          "src/format/http.rs", "src/format/json", "src/format/imds", "src/format/fat", "src/format/volume", "src/format/ovf",
           "src/format/udf", "src/format/iso9660", "src/format/xml", "src/stage/apply.rs", "src/stage/fetch",
           "src/stage/offline.rs", "src/stage/online", "src/stage/persist.rs", "src/stage/report.rs",
           "src/sys/linux/process.rs")

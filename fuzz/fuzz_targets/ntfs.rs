@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let known = ["DATALOSS_WARNING_README.txt", "System Volume Information", "$RECYCLE.BIN"];
     let look = |label: &str, known: &[&str]| {
-        examine(&mut medium::Memory(&image), label, known, &mut [0; SCRATCH_BYTES])
+        examine(&mut medium::Memory::new(&image), label, known, &mut [0; SCRATCH_BYTES])
     };
     let found = look("Temporary Storage", &known);
     // Fewer known names never prove more.

@@ -1,12 +1,12 @@
 //! A hostile UDF medium. Input is the text of tests/fixtures/media/*.hex; checksums and CRCs are made right, or
-//! nothing behind them would ever be reached.
+//! nothing behind them would ever be reached. Reaches format::udf through format::volume.
 #![no_main]
 
 #[path = "medium/mod.rs"]
 mod medium;
 
 use libfuzzer_sys::fuzz_target;
-use preroot::format::udf::Volume;
+use preroot::format::volume::Kind;
 
 fuzz_target!(|data: &[u8]| {
     let mut image = medium::unfold(data);
@@ -17,13 +17,7 @@ fuzz_target!(|data: &[u8]| {
             seal(&mut image[at..]);
         }
     }
-    let mut device = medium::Memory(&image);
-    let mut scratch = [0; 4096];
-    if let Ok(volume) = Volume::open(&mut device, &mut scratch)
-        && let Ok(file) = volume.find(&mut device, "ovf-env.xml", &mut scratch)
-    {
-        let _ = file.read(&mut device, file.size_bytes() / 2, &mut scratch);
-    }
+    medium::explore(&image, Kind::Udf);
 });
 
 /// Makes CRC and checksum of the descriptor tag at the start of `bytes` right.

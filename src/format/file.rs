@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::format::ReadAt;
+use crate::format::fat::chain::{Chain, Window};
 use crate::limits;
 
 /// A run of a file's bytes.
@@ -13,30 +14,52 @@ pub struct Extent {
     pub length_bytes: u64,
 }
 
-/// A file (or directory) as extents that all lie on the device.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+/// A file (or directory) as extents that all lie on the device. Of a file in the clusters of FAT only some are
+/// known at a time: the chain is walked as it is read.
+#[derive(Clone, Debug, Default)]
 pub struct File {
     size_bytes: u64,
+    /// Bytes before the first of `extents`.
+    passed_bytes: u64,
     extents: heapless::Vec<Extent, { limits::FILE_EXTENTS }>,
+    chain: Option<Chain>,
 }
+
+impl PartialEq for File {
+    /// The same bytes of the device, wherever it has been read.
+    fn eq(&self, other: &Self) -> bool {
+        let first = |file: &Self| file.chain.map(|chain| chain.first_cluster());
+        let has_same_place = match (first(self), first(other)) {
+            (None, None) => self.extents == other.extents,
+            (mine, theirs) => mine == theirs,
+        };
+        self.size_bytes == other.size_bytes && has_same_place
+    }
+}
+
+impl Eq for File {}
 
 impl File {
     /// A file without bytes.
     #[must_use]
     pub const fn new() -> Self {
-        Self { size_bytes: 0, extents: heapless::Vec::new() }
+        Self { size_bytes: 0, passed_bytes: 0, extents: heapless::Vec::new(), chain: None }
+    }
+
+    /// A file of `size_bytes` in a chain of clusters; as much of it as there is room for is checked now.
+    ///
+    /// # Errors
+    /// `Malformed` when the chain is not one of that length; `Os`.
+    pub(crate) fn in_chain(size_bytes: u64, chain: Chain, device: &mut dyn ReadAt) -> Result<Self> {
+        let mut file = Self { size_bytes, chain: Some(chain), ..Self::new() };
+        file.fill(device)?;
+        Ok(file)
     }
 
     /// Length in bytes.
     #[must_use]
     pub const fn size_bytes(&self) -> u64 {
         self.size_bytes
-    }
-
-    /// The extents in file order; their lengths add up to the size.
-    #[must_use]
-    pub fn extents(&self) -> &[Extent] {
-        &self.extents
     }
 
     /// Appends a run of `length_bytes`; one that continues the last is joined to it.
@@ -48,26 +71,93 @@ impl File {
             return Ok(());
         }
         let outside = malformed!("file", "extent past the end of the medium", start.unwrap_or(0));
+        let size_bytes = self.size_bytes.checked_add(length_bytes).ok_or(outside)?;
+        if !self.append(Extent { start, length_bytes }, device_bytes)? {
+            return Err(too_many!("extents of a file", limits::FILE_EXTENTS));
+        }
+        self.size_bytes = size_bytes;
+        Ok(())
+    }
+
+    /// Adds to the extents; false: there is no room.
+    fn append(&mut self, extent: Extent, device_bytes: u64) -> Result<bool> {
+        let Extent { start, length_bytes } = extent;
+        let outside = malformed!("file", "extent past the end of the medium", start.unwrap_or(0));
         if start.is_some_and(|start| start.checked_add(length_bytes).is_none_or(|end| end > device_bytes)) {
             return Err(outside);
         }
-        self.size_bytes = self.size_bytes.checked_add(length_bytes).ok_or(outside)?;
         if let Some(last) = self.extents.last_mut() {
             let end = last.start.and_then(|s| s.checked_add(last.length_bytes));
             if end == start && last.start.is_some() == start.is_some() {
                 last.length_bytes = last.length_bytes.checked_add(length_bytes).ok_or(outside)?;
-                return Ok(());
+                return Ok(true);
             }
         }
-        let extent = Extent { start, length_bytes };
-        let full = too_many!("extents of a file", limits::FILE_EXTENTS);
-        self.extents.push(extent).map_err(|_| full)
+        Ok(self.extents.push(extent).is_ok())
     }
 
-    /// The device bytes behind `offset`: the rest of the extent it falls into.
+    /// Walks the chain as far as there is room for. After an error it begins anew.
+    fn fill(&mut self, device: &mut dyn ReadAt) -> Result<()> {
+        let filled = self.try_fill(device);
+        if filled.is_err() {
+            self.rewind();
+        }
+        filled
+    }
+
+    fn rewind(&mut self) {
+        self.passed_bytes = 0;
+        self.extents.clear();
+        self.chain = self.chain.map(Chain::rewound);
+    }
+
+    #[inline(never)]
+    fn try_fill(&mut self, device: &mut dyn ReadAt) -> Result<()> {
+        let Some(mut chain) = self.chain else { return Ok(()) };
+        let mut missing =
+            self.size_bytes.saturating_sub(self.passed_bytes).saturating_sub(self.known_bytes());
+        let mut window = Window::new();
+        while missing > 0 {
+            let (start, cluster_bytes) = chain.run()?;
+            let length_bytes = cluster_bytes.min(missing);
+            if !self.append(Extent { start: Some(start), length_bytes }, device.size_bytes())? {
+                break;
+            }
+            missing = missing.saturating_sub(length_bytes);
+            if missing > 0 && !chain.advance(device, &mut window)? {
+                return Err(malformed!("FAT medium", "file longer than its clusters", start));
+            }
+        }
+        self.chain = Some(chain);
+        Ok(())
+    }
+
+    fn known_bytes(&self) -> u64 {
+        self.extents.iter().fold(0, |sum, extent| sum.saturating_add(extent.length_bytes))
+    }
+
+    /// Makes the extents known in which `offset` lies; false: there are none.
+    fn seek(&mut self, device: &mut dyn ReadAt, offset: u64) -> Result<bool> {
+        if offset < self.passed_bytes {
+            self.rewind();
+            self.fill(device)?;
+        }
+        // Each turn goes on by one cluster at least: the chain is no ring, and not longer than the file.
+        while self.locate(offset).is_none() {
+            if offset >= self.size_bytes || self.chain.is_none() {
+                return Ok(false);
+            }
+            self.passed_bytes = self.passed_bytes.saturating_add(self.known_bytes());
+            self.extents.clear();
+            self.fill(device)?;
+        }
+        Ok(true)
+    }
+
+    /// The device bytes behind `offset`: the rest of the extent it falls into; `None` where that is not known.
     #[must_use]
     pub fn locate(&self, offset: u64) -> Option<Extent> {
-        let mut skip = offset;
+        let mut skip = offset.checked_sub(self.passed_bytes)?;
         for extent in &self.extents {
             if let Some(rest) = extent.length_bytes.checked_sub(skip).filter(|rest| *rest > 0) {
                 let start = match extent.start {
@@ -84,11 +174,15 @@ impl File {
     /// Reads from `offset` into `buf`; fewer bytes than asked for only at the end of the file.
     ///
     /// # Errors
-    /// `Os` as the device says.
-    pub fn read(&self, device: &mut dyn ReadAt, offset: u64, buf: &mut [u8]) -> Result<usize> {
+    /// `Os` as the device says; `Malformed` for a chain that ends before the file.
+    pub fn read(&mut self, device: &mut dyn ReadAt, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let mut done = 0_usize;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let Some(from) = offset.checked_add(done as u64).and_then(|at| self.locate(at)) else { break };
+            let Some(at) = offset.checked_add(done as u64) else { break };
+            if !self.seek(device, at)? {
+                break;
+            }
+            let Some(from) = self.locate(at) else { break };
             let length = usize::try_from(from.length_bytes).unwrap_or(usize::MAX).min(rest.len());
             let Some(part) = rest.get_mut(..length) else { break };
             match from.start {
@@ -115,7 +209,7 @@ mod tests {
         for (start, length) in [(Some(10), 3), (None, 2), (Some(100), 1), (Some(101), 2)] {
             file.push(start, length, 256).unwrap();
         }
-        assert_eq!(file.extents().len(), 3, "neighbours are joined");
+        assert_eq!(file.extents.len(), 3, "neighbours are joined");
         let mut buf = [9; 16];
         assert_eq!(file.read(&mut disk, 0, &mut buf), Ok(8));
         assert_eq!(buf[..9], [10, 11, 12, 0, 0, 100, 101, 102, 9]);

@@ -11,6 +11,7 @@ pub mod config;
 pub mod crc32;
 pub mod dhcp;
 pub mod disk_setup;
+pub mod fat;
 pub mod field;
 pub mod fstab;
 pub mod goalstate;
@@ -65,4 +66,8 @@ pub trait ReadAt {
     /// # Errors
     /// `Os(IO)` past the end or when the device fails.
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()>;
+    /// First byte of the last session, where the drive knows of several (CDROMMULTISESSION).
+    fn session_bytes(&self) -> u64 {
+        0
+    }
 }

@@ -165,7 +165,7 @@ impl Transfer<'_> {
             let limit = limits::OVF_DOCUMENT as usize;
             return Err(Fault::Content(too_many!("bytes of ovf-env.xml", limit)));
         }
-        let begun = (drive.clone(), kind, file);
+        let mut begun = (drive.clone(), kind, file);
         if self.offset > 0 && self.begun.as_ref() != Some(&begun) {
             let changed = malformed!(NAME, "medium changed while it was read", self.offset);
             return Err(Fault::Content(changed));

@@ -1,4 +1,4 @@
-//! Which entry of a directory has this name? (ECMA-167 4/14.4, UDF 2.1.1, 2.3.4)
+//! Which names does a directory have? (ECMA-167 4/14.4, UDF 2.1.1, 2.3.4)
 
 use super::MEDIUM;
 use super::partition::Location;
@@ -7,45 +7,38 @@ use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::bytes::le16;
 use crate::format::file::File;
-use crate::limits;
 
 /// Fixed part of a file identifier descriptor.
 const HEADER: usize = 38;
-/// Characteristics: the entry is deleted, or is the parent.
-const DELETED_OR_PARENT: u8 = 0x04 | 0x08;
-
-/// Finds `name`, letter for letter, among the entries of `directory`.
-pub(super) fn find(
-    directory: &File,
-    device: &mut dyn ReadAt,
-    name: &str,
-    scratch: &mut [u8],
-) -> Result<Option<Location>> {
-    if directory.size_bytes() > limits::DIRECTORY {
-        return Err(too_many!("bytes of a directory", limits::DIRECTORY as usize));
-    }
-    let mut offset = 0;
-    while offset < directory.size_bytes() {
-        let entry = read_entry(directory, device, offset, scratch)?;
-        if entry.flags & DELETED_OR_PARENT == 0 && is_name(entry.name, name) {
-            return Ok(Some(entry.icb));
-        }
-        offset = offset.saturating_add(entry.length as u64);
-    }
-    Ok(None)
-}
+/// Characteristics: a directory; the entry is deleted; it is the parent.
+const DIRECTORY: u8 = 0x02;
+const DELETED: u8 = 0x04;
+const PARENT: u8 = 0x08;
 
 /// A file identifier descriptor.
-struct Identifier<'b> {
+pub(super) struct Identifier<'b> {
     flags: u8,
-    icb: Location,
-    name: &'b [u8],
+    /// Where its file entry is.
+    pub(super) icb: Location,
+    /// OSTA compressed Unicode.
+    pub(super) name: &'b [u8],
     /// Length on the medium, padding included.
-    length: usize,
+    pub(super) length: usize,
 }
 
-fn read_entry<'b>(
-    directory: &File,
+impl Identifier<'_> {
+    pub(super) const fn is_directory(&self) -> bool {
+        self.flags & DIRECTORY != 0
+    }
+
+    pub(super) const fn is_listed(&self) -> bool {
+        self.flags & (DELETED | PARENT) == 0
+    }
+}
+
+/// Reads the entry at `offset` of a directory.
+pub(super) fn read_entry<'b>(
+    directory: &mut File,
     device: &mut dyn ReadAt,
     offset: u64,
     scratch: &'b mut [u8],
@@ -75,33 +68,4 @@ fn read_entry<'b>(
         name: whole.get(name_start..name_end).ok_or(bad)?,
         length,
     })
-}
-
-/// OSTA compressed Unicode (UDF 2.1.1): 8 has one byte per character, 16 two, big-endian.
-fn is_name(raw: &[u8], wanted: &str) -> bool {
-    match raw.split_first() {
-        Some((8, rest)) => rest.iter().map(|b| char::from(*b)).eq(wanted.chars()),
-        Some((16, rest)) => {
-            let (pairs, odd) = rest.as_chunks::<2>();
-            odd.is_empty() && pairs.iter().map(|pair| u16::from_be_bytes(*pair)).eq(wanted.encode_utf16())
-        }
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_name;
-
-    #[test]
-    fn names_are_compared_letter_for_letter_in_both_compressions() {
-        assert!(is_name(b"\x08ovf-env.xml", "ovf-env.xml"));
-        assert!(is_name(b"\x08caf\xe9", "caf\u{e9}"));
-        assert!(is_name(b"\x10\0o\x20\xac", "o\u{20ac}"));
-        for other in
-            [&b"\x08OVF-ENV.XML"[..], b"\x08ovf-env.xml\0", b"\x10\0o\0", b"\xfe\0\0\0\0", b"", b"\x08"]
-        {
-            assert!(!is_name(other, "ovf-env.xml") && !is_name(other, "o"), "{other:?}");
-        }
-    }
 }

@@ -9,27 +9,22 @@ use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::bytes::{le16, le32, le64};
 use crate::format::file::File;
+use crate::format::volume::FileKind;
 
 /// Blocks of allocation descriptors that one file may chain; a hostile chain may be a ring.
 const CHAIN: usize = 8;
 
-/// Kinds of file that matter here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    /// Has names below it.
-    Directory,
-    /// Has bytes.
-    File,
-    /// Device, symbolic link, stream ...
-    Other,
-}
-
-/// A file entry, understood.
-pub(super) struct Entry {
-    /// Its kind.
-    pub(super) kind: Kind,
-    /// Its bytes.
-    pub(super) file: File,
+/// What a file entry says before its descriptors.
+pub(super) struct Header {
+    pub(super) kind: FileKind,
+    /// The number in the entry: the kinds of the system's own files differ in it.
+    pub(super) raw_kind: u8,
+    pub(super) size_bytes: u64,
+    /// Where the entry is on the device.
+    byte: u64,
+    form: u16,
+    /// Its descriptors in the block.
+    range: core::ops::Range<usize>,
 }
 
 /// How a file's allocation descriptors are written (ICB flags, bits 0 to 2).
@@ -48,14 +43,14 @@ impl Form {
     }
 }
 
-/// Reads the file entry at `at`. `scratch` holds one block.
-pub(super) fn load(
+/// Reads the file entry at `at` into `scratch`, which holds one block.
+pub(super) fn load_header(
     volume: &Volume,
     device: &mut dyn ReadAt,
     at: Location,
     scratch: &mut [u8],
-) -> Result<Entry> {
-    let byte = volume.byte_of(at)?;
+) -> Result<Header> {
+    let byte = volume.byte_of(device, at)?;
     let block = volume.block(scratch)?;
     let header = match read_tagged(device, byte, at.block, block)? {
         id::FILE_ENTRY => 176,
@@ -67,32 +62,49 @@ pub(super) fn load(
         // Strategy 4096 chains entries for write-once media.
         return Err(unsupported!(MEDIUM, "ICB strategy other than 4"));
     }
-    let kind = match block.get(27).ok_or(bad)? {
-        4 => Kind::Directory,
-        // 0: unspecified (ECMA-167); 249: real-time file; 250, 251: metadata file and mirror (UDF 2.50).
-        0 | 5 | 249..=251 => Kind::File,
-        _ => Kind::Other,
+    let raw_kind = *block.get(27).ok_or(bad)?;
+    let kind = match raw_kind {
+        4 => FileKind::Directory,
+        // 0: unspecified (ECMA-167), and the VAT before UDF 2.00, which has 248; 249: real-time file; 250, 251:
+        // metadata file and mirror (UDF 2.50).
+        0 | 5 | 248..=251 => FileKind::File,
+        12 => FileKind::Symlink,
+        _ => FileKind::Other,
     };
     let size_bytes = le64(block, 56).ok_or(bad)?;
     let attributes = header_field(block, header, 8).ok_or(bad)?;
     let start = attributes.checked_add(header).ok_or(bad)?;
     let length = header_field(block, header, 4).ok_or(bad)?;
     let end = start.checked_add(length).filter(|end| *end <= block.len()).ok_or(bad)?;
+    let form = le16(block, 34).ok_or(bad)? & 7;
+    Ok(Header { kind, raw_kind, size_bytes, byte, form, range: start..end })
+}
+
+/// Finds the bytes of the file whose entry is at `at`. `scratch` holds one block.
+#[inline(never)]
+pub(super) fn load(
+    volume: &Volume,
+    device: &mut dyn ReadAt,
+    at: Location,
+    scratch: &mut [u8],
+) -> Result<File> {
+    let Header { size_bytes, byte, form, range, .. } = load_header(volume, device, at, scratch)?;
     let mut file = File::new();
-    let form = match le16(block, 34).ok_or(bad)? & 7 {
+    let form = match form {
         0 => Form::Short,
         1 => Form::Long,
         3 => {
-            let fits = size_bytes <= length as u64;
-            let first = byte.checked_add(start as u64).filter(|_| fits).ok_or(bad)?;
+            let bad = malformed!(MEDIUM, "file entry", byte);
+            let fits = size_bytes <= range.len() as u64;
+            let first = byte.checked_add(range.start as u64).filter(|_| fits).ok_or(bad)?;
             file.push(Some(first), size_bytes, device.size_bytes())?;
-            return Ok(Entry { kind, file });
+            return Ok(file);
         }
         _ => return Err(unsupported!(MEDIUM, "extended allocation descriptors")),
     };
     let runs = Runs { volume, form, map: at.map, size_bytes };
-    runs.collect(device, scratch, start..end, &mut file)?;
-    Ok(Entry { kind, file })
+    runs.collect(device, scratch, range, &mut file)?;
+    Ok(file)
 }
 
 /// The two length fields end the fixed part of a file entry: L_EA at 8, L_AD at 4 bytes before it.
@@ -120,10 +132,10 @@ impl Runs<'_> {
     ) -> Result<()> {
         for _ in 0..CHAIN {
             let descriptors = scratch.get(range).unwrap_or_default();
-            let Some(next) = self.push_all(descriptors, file, device.size_bytes())? else {
+            let Some(next) = self.push_all(device, descriptors, file)? else {
                 return self.check_size(file);
             };
-            let byte = self.volume.byte_of(next)?;
+            let byte = self.volume.byte_of(device, next)?;
             let block = self.volume.block(scratch)?;
             if read_tagged(device, byte, next.block, block)? != id::ALLOCATION_EXTENT {
                 return Err(malformed!(MEDIUM, "no allocation extent where one belongs", byte));
@@ -136,7 +148,12 @@ impl Runs<'_> {
     }
 
     /// Appends what the descriptors name; returns where they go on.
-    fn push_all(&self, descriptors: &[u8], file: &mut File, device_bytes: u64) -> Result<Option<Location>> {
+    fn push_all(
+        &self,
+        device: &mut dyn ReadAt,
+        descriptors: &[u8],
+        file: &mut File,
+    ) -> Result<Option<Location>> {
         let block = u64::from(self.volume.block_bytes);
         for descriptor in descriptors.chunks_exact(self.form.bytes()) {
             let bad = malformed!(MEDIUM, "allocation descriptor", 0);
@@ -154,8 +171,8 @@ impl Runs<'_> {
                 _ if length < missing && length & block.saturating_sub(1) != 0 => {
                     return Err(malformed!(MEDIUM, "extent is not a whole number of blocks", 0));
                 }
-                0 => self.volume.push_run(file, at.ok_or(bad)?, length.min(missing), device_bytes)?,
-                _ => file.push(None, length.min(missing), device_bytes)?,
+                0 => self.volume.push_run(device, file, at.ok_or(bad)?, length.min(missing))?,
+                _ => file.push(None, length.min(missing), device.size_bytes())?,
             }
         }
         Ok(None)

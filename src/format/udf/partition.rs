@@ -4,10 +4,12 @@ use super::MEDIUM;
 use super::Volume;
 use super::entry;
 use super::sparing;
+use super::virtual_table;
 use crate::error::{Kind, Result};
 use crate::format::ReadAt;
 use crate::format::bytes::{le16, le32};
 use crate::format::file::File;
+use crate::limits;
 
 /// Partition maps of a volume. UDF knows at most two, plus one for a disc that is rewritten.
 pub(super) const MAPS: usize = 4;
@@ -45,9 +47,9 @@ pub(super) enum MapRaw {
     /// Blocks are those of the metadata file, which lies in the partition of that number.
     Metadata { number: u16, main: u32, mirror: u32 },
     /// As physical, but packets may have moved: the table says which.
-    Sparable { number: u16, tables: [u32; 4], table_count: u8 },
-    /// Write-once media: blocks are looked up in a table at the end of the last session.
-    Virtual,
+    Sparable { number: u16, packet_blocks: u16, tables: [u32; 4], table_count: u8 },
+    /// Write-once media: blocks of that partition are looked up in a table at the end of the last session.
+    Virtual { number: u16 },
 }
 
 impl MapRaw {
@@ -74,10 +76,12 @@ impl MapRaw {
         }
         if name.starts_with(b"*UDF Sparable Partition") {
             let tables = [word(48)?, word(52)?, word(56)?, word(60)?];
-            return Ok(Self::Sparable { number, tables, table_count: *map.get(42).ok_or(bad)? });
+            let packet_blocks = le16(map, 40).ok_or(bad)?;
+            let table_count = *map.get(42).ok_or(bad)?;
+            return Ok(Self::Sparable { number, packet_blocks, tables, table_count });
         }
         if name.starts_with(b"*UDF Virtual Partition") {
-            return Ok(Self::Virtual);
+            return Ok(Self::Virtual { number });
         }
         Err(unsupported!(MEDIUM, "partition map of unknown kind"))
     }
@@ -88,8 +92,22 @@ impl MapRaw {
 pub(super) enum Map {
     /// Blocks lie one after the other from here.
     Physical(Partition),
+    /// The same, but for packets that moved.
+    Sparable(Partition),
     /// Blocks are those of the volume's metadata file.
     Metadata,
+    /// Blocks are looked up in the volume's table.
+    Virtual(Partition),
+}
+
+impl Map {
+    /// The partition whose blocks these are.
+    const fn partition(&self) -> Option<&Partition> {
+        match self {
+            Self::Physical(partition) | Self::Sparable(partition) => Some(partition),
+            Self::Metadata | Self::Virtual(_) => None,
+        }
+    }
 }
 
 /// A block of a partition (`lb_addr`, ECMA-167 4/7.1).
@@ -120,29 +138,34 @@ impl Volume {
     ) -> Result<()> {
         let physical = |number| {
             let found = partitions.iter().find(|partition| partition.number == number);
-            found.map(|partition| Map::Physical(*partition)).ok_or(malformed!(
-                MEDIUM,
-                "map without partition",
-                0
-            ))
+            found.copied().ok_or(malformed!(MEDIUM, "map without partition", 0))
         };
         let map = match raw {
-            MapRaw::Physical { number } => physical(number)?,
-            MapRaw::Sparable { number, tables, table_count } => {
+            MapRaw::Physical { number } => Map::Physical(physical(number)?),
+            MapRaw::Sparable { number, packet_blocks, tables, table_count } => {
                 let tables = tables.get(..usize::from(table_count)).unwrap_or(&tables);
-                sparing::refuse_moved(tables, device, self.block(scratch)?)?;
-                physical(number)?
+                self.moved = sparing::read_moved(tables, packet_blocks, device, self.block(scratch)?)?;
+                Map::Sparable(physical(number)?)
             }
             MapRaw::Metadata { number, main, mirror } => {
                 physical(number)?;
                 self.load_metadata(number, [main, mirror], device, scratch)?;
                 Map::Metadata
             }
-            MapRaw::Virtual => {
-                return Err(unsupported!(MEDIUM, "write-once disc (VAT)"));
+            MapRaw::Virtual { number } => {
+                let partition = physical(number)?;
+                self.vat = virtual_table::load(self, self.map_of(number)?, &partition, device, scratch)?;
+                Map::Virtual(partition)
             }
         };
         self.maps.push(map).map_err(|_| too_many!("UDF partition maps", MAPS))
+    }
+
+    /// The map that stands for the blocks of a partition themselves.
+    fn map_of(&self, number: u16) -> Result<u16> {
+        let is_base = |map: &Map| map.partition().is_some_and(|p| p.number == number);
+        let base = self.maps.iter().position(is_base).and_then(|at| u16::try_from(at).ok());
+        base.ok_or(malformed!(MEDIUM, "partition map before its base", 0))
     }
 
     /// Finds the extents of the metadata file, or of its mirror (UDF 2.2.13).
@@ -156,14 +179,12 @@ impl Volume {
         if self.metadata.size_bytes() > 0 {
             return Err(unsupported!(MEDIUM, "second metadata partition"));
         }
-        let is_base = |map: &Map| matches!(map, Map::Physical(p) if p.number == number);
-        let base = self.maps.iter().position(is_base).and_then(|at| u16::try_from(at).ok());
-        let map = base.ok_or(malformed!(MEDIUM, "metadata partition before its base", 0))?;
+        let map = self.map_of(number)?;
         let mut last = malformed!(MEDIUM, "no metadata file", 0);
         for block in files {
             match entry::load(self, device, Location { map, block }, scratch) {
-                Ok(entry) => {
-                    self.metadata = entry.file;
+                Ok(file) => {
+                    self.metadata = file;
                     return Ok(());
                 }
                 Err(error) if error.is(Kind::Os) => return Err(error),
@@ -174,61 +195,68 @@ impl Volume {
     }
 
     /// The device byte where a block starts; the whole block lies inside its partition.
-    pub(super) fn byte_of(&self, at: Location) -> Result<u64> {
+    pub(super) fn byte_of(&self, device: &mut dyn ReadAt, at: Location) -> Result<u64> {
+        let (start, length) = self.run_at(device, at)?;
+        let short = malformed!(MEDIUM, "block outside its partition", u64::from(at.block));
+        start.filter(|_| length >= u64::from(self.block_bytes)).ok_or(short)
+    }
+
+    /// The device byte where a block starts (`None`: a hole), and for how many bytes the partition goes on there.
+    fn run_at(&self, device: &mut dyn ReadAt, at: Location) -> Result<(Option<u64>, u64)> {
         let block = u64::from(self.block_bytes);
-        let offset = u64::from(at.block).saturating_mul(block);
+        let bytes = |blocks: u32| u64::from(blocks).saturating_mul(block);
+        let offset = bytes(at.block);
         let outside = malformed!(MEDIUM, "block outside its partition", offset);
-        match self.maps.get(usize::from(at.map)).ok_or(malformed!(
-            MEDIUM,
-            "no such partition",
-            u64::from(at.map)
-        ))? {
-            Map::Physical(partition) if at.block < partition.blocks => {
-                let start = u64::from(partition.start_block).saturating_mul(block);
-                start.checked_add(offset).ok_or(outside)
+        let none = malformed!(MEDIUM, "no such partition", u64::from(at.map));
+        let partition = match self.maps.get(usize::from(at.map)).ok_or(none)? {
+            Map::Physical(partition) => partition,
+            Map::Sparable(partition) => {
+                if let Some((block, rest)) = self.moved.find(at.block) {
+                    return Ok((Some(bytes(block)), bytes(rest)));
+                }
+                let rest = self.moved.distance(at.block).min(partition.blocks.saturating_sub(at.block));
+                return match partition.start_block.checked_add(at.block).filter(|_| rest > 0) {
+                    Some(block) => Ok((Some(bytes(block)), bytes(rest))),
+                    None => Err(outside),
+                };
             }
-            Map::Physical(_) => Err(outside),
             Map::Metadata => {
-                let run = self.metadata.locate(offset).filter(|run| run.length_bytes >= block);
-                run.and_then(|run| run.start).ok_or(outside)
+                let run = self.metadata.locate(offset).ok_or(outside)?;
+                return Ok((run.start, run.length_bytes));
             }
-        }
+            Map::Virtual(partition) => {
+                let real = self.vat.look_up(device, at.block)?;
+                let start = bytes(partition.start_block).saturating_add(bytes(real));
+                return if real < partition.blocks { Ok((Some(start), block)) } else { Err(outside) };
+            }
+        };
+        let rest = partition.blocks.checked_sub(at.block).filter(|rest| *rest > 0).ok_or(outside)?;
+        let start = bytes(partition.start_block).saturating_add(offset);
+        Ok((Some(start), bytes(rest)))
     }
 
     /// Appends `length_bytes` from a block on to `file`, split where the partition is not contiguous.
     pub(super) fn push_run(
         &self,
+        device: &mut dyn ReadAt,
         file: &mut File,
         at: Location,
         length_bytes: u64,
-        device_bytes: u64,
     ) -> Result<()> {
-        let block = u64::from(self.block_bytes);
-        let first = u64::from(at.block).saturating_mul(block);
-        let outside = malformed!(MEDIUM, "extent outside its partition", first);
-        let end = first.saturating_add(length_bytes);
-        match self.maps.get(usize::from(at.map)).ok_or(malformed!(
-            MEDIUM,
-            "no such partition",
-            u64::from(at.map)
-        ))? {
-            Map::Physical(partition) => {
-                if end > u64::from(partition.blocks).saturating_mul(block) {
-                    return Err(outside);
-                }
-                let start = u64::from(partition.start_block).saturating_mul(block).saturating_add(first);
-                file.push(Some(start), length_bytes, device_bytes)
+        let (mut at, mut missing) = (at, length_bytes);
+        // Each turn is a block at least; where every block is looked up, a hostile length would take for ever.
+        for _ in 0..limits::SCATTERED_RUNS {
+            if missing == 0 {
+                return Ok(());
             }
-            Map::Metadata => {
-                let mut offset = first;
-                while let Some(wanted) = end.checked_sub(offset).filter(|wanted| *wanted > 0) {
-                    let run = self.metadata.locate(offset).ok_or(outside)?;
-                    let length = run.length_bytes.min(wanted);
-                    file.push(run.start, length, device_bytes)?;
-                    offset = offset.saturating_add(length);
-                }
-                Ok(())
-            }
+            let (start, length) = self.run_at(device, at)?;
+            let length = length.min(missing);
+            file.push(start, length, device.size_bytes())?;
+            missing = missing.saturating_sub(length);
+            let blocks = length.checked_div(u64::from(self.block_bytes)).and_then(|n| u32::try_from(n).ok());
+            let past = malformed!(MEDIUM, "extent outside its partition", u64::from(at.block));
+            at.block = blocks.and_then(|blocks| at.block.checked_add(blocks)).ok_or(past)?;
         }
+        if missing == 0 { Ok(()) } else { Err(too_many!("pieces of an extent", limits::SCATTERED_RUNS)) }
     }
 }

@@ -7,6 +7,7 @@ use super::tag::{id, read_tagged};
 use crate::error::{Kind, Result};
 use crate::format::ReadAt;
 use crate::format::bytes::le32;
+use crate::format::volume::name::{Label, push_osta};
 use crate::limits;
 
 /// The volume recognition sequence: 2048-byte structures from byte 32768; with 4096-byte blocks only every
@@ -23,7 +24,7 @@ const PARTITIONS: usize = 4;
 pub(super) fn is_recognised(device: &mut dyn ReadAt) -> Result<bool> {
     let mut id = [0; 7];
     for sector in RECOGNITION {
-        let at = sector.saturating_mul(2048);
+        let at = sector.saturating_mul(2048).saturating_add(device.session_bytes());
         if at.saturating_add(2048) > device.size_bytes() {
             break;
         }
@@ -54,14 +55,16 @@ impl Run {
 ///
 /// # Errors
 /// `Malformed` when there is none, `Os` when the medium cannot be read.
-pub(super) fn find_anchor(device: &mut dyn ReadAt, block: &mut [u8]) -> Result<[Run; 2]> {
-    let last = device.size_bytes().checked_div(block.len() as u64).and_then(|n| n.checked_sub(1));
-    let last = last.unwrap_or(0);
+pub(super) fn find_anchor(device: &mut dyn ReadAt, block_bytes: u32, block: &mut [u8]) -> Result<[Run; 2]> {
+    let block_bytes = u64::from(block_bytes);
+    let blocks = |bytes: u64| bytes.checked_div(block_bytes).unwrap_or(0);
+    let last = blocks(device.size_bytes()).saturating_sub(1);
+    let session = blocks(device.session_bytes());
     let mut failure = malformed!(MEDIUM, "no anchor", 0);
     // 512 is Linux's own addition, for media that were closed badly.
-    for place in [256, last.saturating_sub(256), last, 512] {
+    for place in [session.saturating_add(256), last.saturating_sub(256), last, 512] {
         let Ok(location) = u32::try_from(place) else { continue };
-        match read_tagged(device, place.saturating_mul(block.len() as u64), location, block) {
+        match read_tagged(device, place.saturating_mul(block_bytes), location, block) {
             Ok(id::ANCHOR) => {
                 let runs = Run::parse(block, 16).zip(Run::parse(block, 24));
                 return runs.map(|(main, reserve)| [main, reserve]).ok_or(failure);
@@ -88,6 +91,8 @@ pub(super) struct LogicalVolume {
     pub(super) maps: heapless::Vec<MapRaw, MAPS>,
     /// Where its file set descriptor is.
     pub(super) file_set: Location,
+    /// Its identifier, which blkid calls the label.
+    pub(super) label: Label,
 }
 
 impl LogicalVolume {
@@ -107,8 +112,16 @@ impl LogicalVolume {
             table = table.get(length..).ok_or(bad)?;
         }
         let file_set = Location::parse_long(block, 248).ok_or(bad)?;
-        Ok(Self { sequence: le32(block, 16).ok_or(bad)?, maps, file_set })
+        let mut label = Label::new();
+        push_dstring(&mut label, block.get(84..212).ok_or(bad)?)?;
+        Ok(Self { sequence: le32(block, 16).ok_or(bad)?, maps, file_set, label })
     }
+}
+
+/// The characters of a `dstring` (UDF 2.1.3): its last byte is their length, the compression included.
+fn push_dstring(label: &mut Label, field: &[u8]) -> Result<()> {
+    let Some((length, room)) = field.split_last() else { return Ok(()) };
+    push_osta(label, room.get(..usize::from(*length)).unwrap_or(room)).map(|_| ())
 }
 
 /// Reads the descriptors of one sequence. Of several for one object the newest prevails (ECMA-167 3/8.4.3).

@@ -1,33 +1,85 @@
-//! Has a packet of a rewritten disc moved? (UDF 2.2.12)
-//!
-//! Sparing tables matter only then, and that is said, not guessed around.
+//! Which packets of a rewritten disc have moved? (UDF 2.2.12)
 
 use super::MEDIUM;
 use super::tag::{TAG_BYTES, crc, has_checksum};
 use crate::error::{Kind, Result};
 use crate::format::ReadAt;
 use crate::format::bytes::{le16, le32};
+use crate::limits;
 
 /// Fixed part of a sparing table; entries of 8 bytes follow.
 const HEADER: usize = 56;
 
-/// Passes when the first good one of the tables, given by their device blocks, has only free entries.
+/// A packet that moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Packet {
+    /// Its first block in the partition.
+    block: u32,
+    /// Its first block on the device now.
+    now: u32,
+}
+
+/// The packets that moved.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    packet_blocks: u32,
+    packets: heapless::Vec<Packet, { limits::MOVED_PACKETS }>,
+}
+
+impl Moved {
+    /// The device block of a block that moved, and for how many blocks its packet goes on.
+    pub(super) fn find(&self, block: u32) -> Option<(u32, u32)> {
+        self.packets.iter().find_map(|packet| {
+            let skip = block.checked_sub(packet.block).filter(|skip| *skip < self.packet_blocks)?;
+            Some((packet.now.checked_add(skip)?, self.packet_blocks.saturating_sub(skip)))
+        })
+    }
+
+    /// For how many blocks nothing moved, from one on that did not.
+    pub(super) fn distance(&self, block: u32) -> u32 {
+        let later = self.packets.iter().filter_map(|packet| packet.block.checked_sub(block));
+        later.min().unwrap_or(u32::MAX)
+    }
+
+    /// Takes an entry, unless it is free: 0xFFFFFFFF is not used, 0xFFFFFFF0 not usable.
+    fn add(&mut self, entry: &[u8]) -> Result<()> {
+        let bad = malformed!(MEDIUM, "sparing table", 0);
+        let block = le32(entry, 0).ok_or(bad)?;
+        if block >= 0xFFFF_FFF0 {
+            return Ok(());
+        }
+        if self.packet_blocks == 0 {
+            return Err(bad);
+        }
+        let packet = Packet { block, now: le32(entry, 4).ok_or(bad)? };
+        self.packets.push(packet).map_err(|_| too_many!("moved packets", limits::MOVED_PACKETS))
+    }
+}
+
+/// Reads the first good one of the tables, given by their device blocks.
 ///
 /// # Errors
-/// `Unsupported` when a packet has moved, `Malformed` when no table is good, `Os`.
-pub(super) fn refuse_moved(tables: &[u32], device: &mut dyn ReadAt, block: &mut [u8]) -> Result<()> {
+/// `TooMany` packets moved, `Malformed` when no table is good, `Os`.
+#[inline(never)]
+pub(super) fn read_moved(
+    tables: &[u32],
+    packet_blocks: u16,
+    device: &mut dyn ReadAt,
+    block: &mut [u8],
+) -> Result<Moved> {
     let mut failure = malformed!(MEDIUM, "no sparing table", 0);
     for table in tables {
-        match check_table(*table, device, block) {
+        let mut moved = Moved { packet_blocks: u32::from(packet_blocks), packets: heapless::Vec::new() };
+        match read_table(*table, &mut moved, device, block) {
             Err(error) if error.is(Kind::Malformed) => failure = error,
-            done => return done,
+            done => return done.map(|()| moved),
         }
     }
     Err(failure)
 }
 
 /// A table is longer than a block, so CRC and entries are looked at block by block.
-fn check_table(table: u32, device: &mut dyn ReadAt, block: &mut [u8]) -> Result<()> {
+fn read_table(table: u32, moved: &mut Moved, device: &mut dyn ReadAt, block: &mut [u8]) -> Result<()> {
     let mut at = u64::from(table).saturating_mul(block.len() as u64);
     let bad = malformed!(MEDIUM, "sparing table", at);
     read_block(device, at, block)?;
@@ -42,7 +94,7 @@ fn check_table(table: u32, device: &mut dyn ReadAt, block: &mut [u8]) -> Result<
     if entries < entries_bytes {
         return Err(bad);
     }
-    let (mut sum, mut has_moved) = (0, false);
+    let mut sum = 0;
     let (mut sum_from, mut entries_from) = (TAG_BYTES, HEADER);
     loop {
         let body = block.get(sum_from..).ok_or(bad)?;
@@ -50,7 +102,7 @@ fn check_table(table: u32, device: &mut dyn ReadAt, block: &mut [u8]) -> Result<
         sum = crc(sum, part);
         let listed = block.get(entries_from..).ok_or(bad)?;
         let listed = listed.get(..entries.min(listed.len())).ok_or(bad)?;
-        has_moved |= listed.chunks_exact(8).any(|entry| !is_free(entry));
+        listed.chunks_exact(8).try_for_each(|entry| moved.add(entry))?;
         covered = covered.saturating_sub(part.len());
         entries = entries.saturating_sub(listed.len());
         if covered == 0 {
@@ -60,11 +112,7 @@ fn check_table(table: u32, device: &mut dyn ReadAt, block: &mut [u8]) -> Result<
         at = at.saturating_add(block.len() as u64);
         read_block(device, at, block)?;
     }
-    match (Some(sum) == le16(&tag, 8), has_moved) {
-        (false, _) => Err(bad),
-        (true, true) => Err(unsupported!(MEDIUM, "rewritten disc with moved packets")),
-        (true, false) => Ok(()),
-    }
+    if Some(sum) == le16(&tag, 8) { Ok(()) } else { Err(bad) }
 }
 
 fn read_block(device: &mut dyn ReadAt, at: u64, block: &mut [u8]) -> Result<()> {
@@ -72,9 +120,4 @@ fn read_block(device: &mut dyn ReadAt, at: u64, block: &mut [u8]) -> Result<()> 
         return Err(malformed!(MEDIUM, "sparing table past the end of the medium", at));
     }
     device.read_at(at, block)
-}
-
-/// 0xFFFFFFFF: not used; 0xFFFFFFF0: not usable.
-fn is_free(entry: &[u8]) -> bool {
-    le32(entry, 0).is_some_and(|packet| packet >= 0xFFFF_FFF0)
 }

@@ -6,6 +6,7 @@ use super::Volume;
 use super::tag::check_tag;
 use crate::error::{Errno, Kind, Result};
 use crate::format::media::{DOCUMENT, Strict, image};
+use crate::format::volume::tree::find;
 use planted::{ALLOCATION, DIRECTORY, FILE_ENTRY, FORMS, Form, Planted, long, reseal, short};
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
 use std::vec;
@@ -16,7 +17,7 @@ fn read(image: &[u8], path: &str) -> Result<Vec<u8>> {
     let mut scratch = [0; 4096];
     assert!(Volume::is_recognised(&mut device)?);
     let volume = Volume::open(&mut device, &mut scratch)?;
-    let file = volume.find(&mut device, path, &mut scratch)?;
+    let mut file = find(&volume, &mut device, path, &mut scratch)?;
     let mut content = vec![0; usize::try_from(file.size_bytes()).unwrap().min(1 << 20)];
     let mut offset = 0;
     for part in content.chunks_mut(700) {
@@ -87,18 +88,67 @@ fn holes_are_zeros_and_preallocated_space_is_no_content() {
     assert_eq!(content[planted.block..2 * planted.block], planted.image[planted.at(42)..planted.at(43)]);
 }
 
+/// Places of the sparing tables.
+fn tables(image: &[u8]) -> Vec<usize> {
+    let is_table = |at: &usize| image[*at + 17..].starts_with(b"*UDF Sparing Table");
+    (0..image.len()).step_by(2048).filter(is_table).collect()
+}
+
 #[test]
-fn a_write_once_disc_and_moved_packets_are_named() {
-    assert_eq!(broken(read(&image("udf-vat"), "x")), "write-once disc (VAT)");
-    let mut planted = Planted::new(image("udf-sparable"), false).with_file("f", b"x", Form::Short);
-    for at in (0..planted.image.len()).step_by(2048) {
-        if planted.image[at + 17..].starts_with(b"*UDF Sparing Table") {
-            // The last of 64 entries.
-            planted.image[at + 56 + 63 * 8 + 3] = 0;
-            reseal(&mut planted.image[at..]);
+fn moved_packets_are_read_where_they_are_now() {
+    let mut planted = Planted::new(image("udf-sparable"), false).with_file("f", DOCUMENT, Form::Short);
+    let packet_blocks = 16;
+    let first = planted::DIRECTORY / packet_blocks * packet_blocks;
+    let length = packet_blocks as usize * 2048;
+    for at in tables(&planted.image) {
+        planted.image[at + 56..at + 60].copy_from_slice(&first.to_le_bytes());
+        reseal(&mut planted.image[at..]);
+        let now = u32::from_le_bytes(planted.image[at + 60..at + 64].try_into().unwrap()) as usize * 2048;
+        let from = planted.at(first);
+        let packet = planted.image[from..from + length].to_vec();
+        if packet.iter().any(|byte| *byte != 0xA5) {
+            planted.image[now..now + length].copy_from_slice(&packet);
+            planted.image[from..from + length].fill(0xA5);
         }
     }
-    assert_eq!(broken(read(&planted.image, "f")), "rewritten disc with moved packets");
+    assert!(tables(&planted.image).len() > 1);
+    assert_eq!(read(&planted.image, "f").as_deref(), Ok(DOCUMENT));
+    for at in tables(&planted.image) {
+        for entry in 0..crate::limits::MOVED_PACKETS + 1 {
+            planted.image[at + 56 + entry * 8 + 3] = 0;
+        }
+        reseal(&mut planted.image[at..]);
+    }
+    assert_eq!(broken(read(&planted.image, "f")), "moved packets");
+}
+
+#[test]
+fn a_write_once_disc_is_read_through_its_table() {
+    let image = image("udf-vat");
+    assert_eq!(read(&image, "none"), Err(os!("find file", Errno::NOENT)));
+    let mut without = image.clone();
+    let last = without.len() - 2048;
+    without[last] ^= 1;
+    assert_eq!(broken(read(&without, "x")), "descriptor tag checksum or CRC");
+}
+
+#[test]
+fn larger_blocks_and_other_strategies_are_named() {
+    let planted = Planted::new(image("udf-201"), false).with_file("f", b"x", Form::Short);
+    let mut chained = planted.image.clone();
+    let at = planted.at(FILE_ENTRY);
+    chained[at + 20..at + 22].copy_from_slice(&4096_u16.to_le_bytes());
+    reseal(&mut chained[at..at + 2048]);
+    assert_eq!(broken(read(&chained, "f")), "ICB strategy other than 4");
+    let mut extended = planted.image.clone();
+    extended[at + 34] = 2;
+    reseal(&mut extended[at..at + 2048]);
+    assert_eq!(broken(read(&extended, "f")), "extended allocation descriptors");
+    // An anchor 256 blocks of 8 KiB in.
+    let mut large = vec![0; 8192 * 257];
+    large[32768..40960].copy_from_slice(&planted.image[32768..40960]);
+    large[8192 * 256..][..2048].copy_from_slice(&planted.image[256 * 2048..][..2048]);
+    assert_eq!(broken(read(&large, "f")), "blocks above 4096 bytes");
 }
 
 #[test]
@@ -206,7 +256,7 @@ fn survive(image: &[u8]) {
     let mut device = Strict::new(image);
     let mut scratch = [0; 4096];
     if let Ok(volume) = Volume::open(&mut device, &mut scratch)
-        && let Ok(file) = volume.find(&mut device, "ovf-env.xml", &mut scratch)
+        && let Ok(mut file) = find(&volume, &mut device, "ovf-env.xml", &mut scratch)
     {
         let _ = file.read(&mut device, file.size_bytes() / 2, &mut scratch);
     }

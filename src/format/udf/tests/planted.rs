@@ -41,7 +41,9 @@ pub(crate) struct Planted {
 impl Planted {
     pub(crate) fn new(image: Vec<u8>, is_extended: bool) -> Self {
         let volume = Volume::open(&mut Strict::new(&image), &mut [0; 4096]).unwrap();
-        let Map::Physical(partition) = volume.maps[0] else { panic!("no physical partition") };
+        let (Map::Physical(partition) | Map::Sparable(partition)) = volume.maps[0] else {
+            panic!("no partition")
+        };
         let (block, root) = (volume.block_bytes as usize, volume.root.block);
         Self { image, block, partition, root, is_extended }
     }
