@@ -13,6 +13,14 @@ pub enum Provenance {
     Imds,
     /// ovf-env.xml on the provisioning medium.
     OvfMedium,
+    /// The kernel command line, or SMBIOS's serial number (`ds=nocloud;..`).
+    Cmdline,
+    /// vendor_data of a config drive.
+    VendorData,
+    /// meta_data.json of a config drive.
+    ConfigDrive,
+    /// meta-data of a NoCloud medium.
+    NoCloud,
     /// The DHCP lease.
     Lease,
     /// SMBIOS of this machine.
@@ -20,12 +28,27 @@ pub enum Provenance {
 }
 
 impl Provenance {
+    const ALL: [Self; 8] = [
+        Self::Imds,
+        Self::OvfMedium,
+        Self::Cmdline,
+        Self::VendorData,
+        Self::ConfigDrive,
+        Self::NoCloud,
+        Self::Lease,
+        Self::Dmi,
+    ];
+
     /// The word `preroot show` prints.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Imds => "imds",
             Self::OvfMedium => "ovf",
+            Self::Cmdline => "cmdline",
+            Self::VendorData => "vendor-data",
+            Self::ConfigDrive => "config-drive",
+            Self::NoCloud => "nocloud",
             Self::Lease => "lease",
             Self::Dmi => "dmi",
         }
@@ -34,7 +57,7 @@ impl Provenance {
     /// The source a word stands for.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Self> {
-        [Self::Imds, Self::OvfMedium, Self::Lease, Self::Dmi].into_iter().find(|from| from.word() == word)
+        Self::ALL.into_iter().find(|from| from.word() == word)
     }
 }
 

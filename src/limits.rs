@@ -112,6 +112,20 @@ pub const PASSWORD_HASH: usize = 384;
 pub const SSH_KEY: usize = 4096;
 /// All SSH public key lines of the user together.
 pub const SSH_KEYS: usize = 32 * 1024;
+/// A JSON document of a config drive; OpenStack's own are far below, vendor data with files in it is not.
+pub const JSON_DOCUMENT: u64 = 16 * 1024 * 1024;
+/// user-data, vendor-data or network-config of a medium; cloud-init has no limit, the seed is in memory.
+pub const USER_DATA: u64 = 16 * 1024 * 1024;
+/// meta-data of a NoCloud medium: some hundred bytes, and keys.
+pub const NOCLOUD_META_DATA: usize = 64 * 1024;
+/// Parts of vendor data, each a script or a cloud-config.
+pub const VENDOR_PARTS: usize = 16;
+/// Files that a config drive brings along; OpenStack's own quota is 5.
+pub const INJECTED_FILES: usize = 16;
+/// Block devices whose labels are read.
+pub const BLOCK_DEVICES: usize = 64;
+/// For a labelled medium that firmware or command line speak of: later a disk's driver would not find it either.
+pub const LABELLED_MS: u64 = 5_000;
 /// customData and userData, decoded: documented 64 KiB (87,384 base64 characters).
 pub const CUSTOM_DATA: usize = 64 * 1024;
 /// ovf-env.xml; customData is nearly all of a large one.

@@ -1,26 +1,67 @@
 //! What is this machine? Observed once, from what the kernel shows of firmware and boot loader.
 
 use crate::facts::InstanceId;
+use crate::format::cmdline;
 use crate::sys::{Dir, Kernel};
 
 /// Azure's chassis asset tag: "MSFT AZURE VM" in decimal ASCII. A plain Hyper-V host has another.
 /// Source: cloud-init `sources/azure/identity.py`.
 const AZURE_TAG: &str = "7783-7084-3265-9085-8269-3286-77";
+/// product_name of OpenStack's machines. Source: cloud-init `tools/ds-identify`.
+const OPENSTACK_PRODUCTS: [&str; 2] = ["OpenStack Nova", "OpenStack Compute"];
+/// chassis_asset_tag of clouds that are OpenStack under another name. Source: the same.
+const OPENSTACK_TAGS: [&str; 6] = [
+    "OpenTelekomCloud",
+    "SAP CCloud VM",
+    "HUAWEICLOUD",
+    "Samsung Cloud Platform",
+    "OpenStack Nova",
+    "OpenStack Compute",
+];
+/// Source: the data source that was proposed to cloud-init (pull request 4198).
+const TENCENT_PRODUCT: &str = "Tencent Cloud CVM";
+/// Names a source for us alone; the words of cloud-init that do so for it, too. The last of a line counts.
+const OUR_WORD: &str = "rd.preroot.source";
+const THEIR_WORDS: [&str; 3] = ["ds", "ci.ds", "ci.datasource"];
 
-/// A platform we know how to ask and to report to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A platform we know how to ask.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Platform {
     /// Microsoft Azure, or an Azure Stack Hub.
+    #[default]
     Azure,
+    /// OpenStack, or whoever has a config drive of its kind.
+    OpenStack,
+    /// Tencent Cloud.
+    Tencent,
+    /// Anything with a NoCloud medium.
+    NoCloud,
 }
 
 impl Platform {
+    const ALL: [Self; 4] = [Self::Azure, Self::OpenStack, Self::Tencent, Self::NoCloud];
+
     /// The word of the seed's `platform` file.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Azure => "azure",
+            Self::OpenStack => "openstack",
+            Self::Tencent => "tencent",
+            Self::NoCloud => "nocloud",
         }
+    }
+
+    /// The platform a word stands for.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|platform| platform.word() == word)
+    }
+
+    /// Somebody waits to hear how provisioning went.
+    #[must_use]
+    pub fn wants_report(self) -> bool {
+        self == Self::Azure
     }
 }
 
@@ -33,48 +74,166 @@ pub enum Generation {
     Two,
 }
 
+/// On which devices a file system's label may say who this machine is to be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Trusted {
+    /// On none.
+    Nowhere,
+    /// On optical drives: a medium there was put in by whoever runs the hypervisor.
+    Optical,
+    /// On disks and partitions, too, which somebody else may have written and attached.
+    Anywhere,
+}
+
+/// Which labelled media count here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Media {
+    /// `config-2`.
+    pub config_drive: Trusted,
+    /// `cidata`.
+    pub nocloud: Trusted,
+    /// Firmware or command line say that there is one: it is waited for.
+    pub is_expected: bool,
+}
+
+impl Media {
+    /// None.
+    pub const NONE: Self =
+        Self { config_drive: Trusted::Nowhere, nocloud: Trusted::Nowhere, is_expected: false };
+    /// Of a machine about which nobody says anything.
+    const UNKNOWN: Self =
+        Self { config_drive: Trusted::Optical, nocloud: Trusted::Optical, is_expected: false };
+    const CONFIG_DRIVE: Self =
+        Self { config_drive: Trusted::Anywhere, nocloud: Trusted::Nowhere, is_expected: true };
+    const NOCLOUD: Self =
+        Self { config_drive: Trusted::Nowhere, nocloud: Trusted::Anywhere, is_expected: true };
+}
+
 /// What we know of the machine before asking anybody.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Machine {
     /// Whose it is; `None`: nobody's we know, so nothing is asked and no packet sent.
     pub platform: Option<Platform>,
-    /// Which one, as Azure's `compute.vmId` says it; `None` where the firmware has no UUID.
+    /// Which one, as Azure's `compute.vmId` says it; `None` where the firmware has no UUID. Elsewhere what the medium
+    /// said, once it was read.
     pub vm_id: Option<InstanceId>,
+    /// SMBIOS's system UUID, as the kernel shows it.
+    pub system_id: Option<InstanceId>,
     /// Its firmware.
     pub generation: Generation,
     /// CPUID says Hyper-V.
     pub is_hyperv: bool,
+    /// Which labelled media count.
+    pub media: Media,
 }
 
-/// Looks at DMI, firmware and CPUID. What cannot be read counts as absent.
+/// Looks at DMI, firmware, CPUID and the kernel command line. What cannot be read counts as absent.
 #[must_use]
 pub fn observe(kernel: &mut Kernel<'_>) -> Machine {
     let generation = match kernel.host.stat("sys/firmware/efi") {
         Ok(_) => Generation::Two,
         Err(_) => Generation::One,
     };
-    Machine {
-        platform: platform(kernel.host),
-        vm_id: vm_id(kernel.host, generation),
-        generation,
-        is_hyperv: kernel.system.is_hyperv(),
+    let (platform, media) = platform(kernel.host);
+    let system_id = InstanceId::parse(text(kernel.host, "sys/class/dmi/id/product_uuid", &mut [0; 128])).ok();
+    // SMBIOS 2.3 has the first three fields of the UUID in the other byte order.
+    let vm_id = match (platform, generation) {
+        (Some(Platform::Azure), Generation::One) => system_id.as_ref().and_then(InstanceId::swapped),
+        (Some(Platform::Azure), Generation::Two) => system_id.clone(),
+        _ => None,
+    };
+    Machine { platform, vm_id, system_id, generation, is_hyperv: kernel.system.is_hyperv(), media }
+}
+
+/// The rules of `docs/sources.md`, from the surest sign to none.
+#[inline(never)]
+fn platform(host: &mut dyn Dir) -> (Option<Platform>, Media) {
+    let mut buf = [0; 128];
+    let tag = text(host, "sys/class/dmi/id/chassis_asset_tag", &mut buf).trim_ascii();
+    if tag == AZURE_TAG {
+        return (Some(Platform::Azure), Media::NONE);
+    }
+    let is_openstack = OPENSTACK_TAGS.contains(&tag);
+    let product = text(host, "sys/class/dmi/id/product_name", &mut buf).trim_ascii();
+    let of_firmware = if product == TENCENT_PRODUCT {
+        Some(Platform::Tencent)
+    } else {
+        (is_openstack || OPENSTACK_PRODUCTS.contains(&product)).then_some(Platform::OpenStack)
+    };
+    let mut line = [0; 4096];
+    let named = named_source(text(host, "proc/cmdline", &mut line));
+    let named = match named {
+        None if serial_names_nocloud(text(host, "sys/class/dmi/id/product_serial", &mut buf)) => {
+            Some(Named::NoCloud)
+        }
+        named => named,
+    };
+    match (named, of_firmware) {
+        (Some(Named::ConfigDrive), of) => (of.or(Some(Platform::OpenStack)), Media::CONFIG_DRIVE),
+        (Some(Named::NoCloud), _) => (Some(Platform::NoCloud), Media::NOCLOUD),
+        (Some(Named::Other), _) => (None, Media::NONE),
+        (None, Some(of)) => (Some(of), Media { nocloud: Trusted::Optical, ..Media::CONFIG_DRIVE }),
+        (None, None) => (None, Media::UNKNOWN),
     }
 }
 
-fn platform(host: &mut dyn Dir) -> Option<Platform> {
-    let mut buf = [0; 128];
-    let tag = text(host, "sys/class/dmi/id/chassis_asset_tag", &mut buf);
-    (tag.trim_ascii() == AZURE_TAG).then_some(Platform::Azure)
+/// A source somebody named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Named {
+    ConfigDrive,
+    NoCloud,
+    /// None of ours.
+    Other,
 }
 
-/// SMBIOS's system UUID; on BIOS machines (SMBIOS 2.3) its first three fields are in the other byte order.
-fn vm_id(host: &mut dyn Dir, generation: Generation) -> Option<InstanceId> {
-    let mut buf = [0; 128];
-    let system = InstanceId::parse(text(host, "sys/class/dmi/id/product_uuid", &mut buf)).ok()?;
-    match generation {
-        Generation::One => system.swapped(),
-        Generation::Two => Some(system),
+/// The source that the kernel command line names, if it does.
+fn named_source(line: &str) -> Option<Named> {
+    let word = cmdline::value(line, OUR_WORD).or_else(|| datasource(line))?;
+    let is = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(word));
+    if is(&["config-drive", "configdrive", "openstack", "openstacklocal", "tencentcloud"]) {
+        Some(Named::ConfigDrive)
+    } else if is(&["nocloud", "nocloud-net"]) {
+        Some(Named::NoCloud)
+    } else {
+        Some(Named::Other)
     }
+}
+
+/// cloud-init's name of a source on the kernel command line: the last one, up to a `;`. Source: its
+/// `tools/ds-identify`, read_uname_info and parse_policy.
+#[must_use]
+pub fn datasource(line: &str) -> Option<&str> {
+    let named = cmdline::arguments(line).filter(|argument| THEIR_WORDS.contains(&argument.name));
+    let value = named.last()?.value?;
+    value.split(';').next()
+}
+
+/// What follows `ds=nocloud` in SMBIOS's serial number or on the kernel command line: `;h=..;i=..`. `None` where it is
+/// not there as a word. Source: cloud-init sources/DataSourceNoCloud.py, `parse_cmdline_data`.
+#[must_use]
+pub fn nocloud_words(text: &str) -> Option<&str> {
+    let word = text.split_ascii_whitespace().find(|word| nocloud_rest(word).is_some())?;
+    nocloud_rest(word)
+}
+
+fn nocloud_rest(word: &str) -> Option<&str> {
+    let rest = word.strip_prefix("ds=nocloud")?;
+    let rest = rest.strip_prefix("-net").unwrap_or(rest);
+    (rest.is_empty() || rest.starts_with(';')).then_some(rest)
+}
+
+fn serial_names_nocloud(serial: &str) -> bool {
+    nocloud_words(serial).is_some()
+}
+
+/// SMBIOS's serial number of the system, into `buf`.
+pub fn serial<'b>(host: &mut dyn Dir, buf: &'b mut [u8]) -> &'b str {
+    text(host, "sys/class/dmi/id/product_serial", buf)
+}
+
+/// The kernel command line, into `buf`.
+pub fn command_line<'b>(host: &mut dyn Dir, buf: &'b mut [u8]) -> &'b str {
+    text(host, "proc/cmdline", buf)
 }
 
 /// A small kernel file; "" when it cannot be read.
@@ -85,7 +244,7 @@ fn text<'b>(host: &mut dyn Dir, path: &str, buf: &'b mut [u8]) -> &'b str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Generation, Platform, observe};
+    use super::{Generation, Media, Platform, Trusted, datasource, nocloud_words, observe};
     use crate::sys::fake::World;
 
     const UUID: &str = "527C2691-029F-FE4C-B1F4-A4DA7EBAC2CF\n";
@@ -121,5 +280,69 @@ mod tests {
         world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77x\n");
         let machine = observe(&mut world.kernel());
         assert_eq!((machine.platform, machine.vm_id, machine.is_hyperv), (None, None, true));
+    }
+
+    fn seen(product: &str, tag: &str, serial: &str, line: &str) -> (Option<Platform>, Media) {
+        let mut world = World::new();
+        world.host.put("sys/class/dmi/id/product_name", std::format!("{product}\n"));
+        world.host.put("sys/class/dmi/id/chassis_asset_tag", std::format!("{tag}\n"));
+        world.host.put("sys/class/dmi/id/product_serial", std::format!("{serial}\n"));
+        world.host.put("sys/class/dmi/id/product_uuid", UUID);
+        world.host.put("proc/cmdline", std::format!("root=/dev/vda1 {line}\n"));
+        let machine = observe(&mut world.kernel());
+        assert!(machine.vm_id.is_none() || machine.platform == Some(Platform::Azure));
+        (machine.platform, machine.media)
+    }
+
+    #[test]
+    fn firmware_and_command_line_say_whose_media_count() {
+        use Trusted::{Anywhere, Nowhere, Optical};
+        let azure = "7783-7084-3265-9085-8269-3286-77";
+        for (product, tag, serial, line, platform, [config_drive, nocloud], is_expected) in [
+            ("PC", "", "", "", None, [Optical, Optical], false),
+            ("OpenStack Nova", "", "", "", Some(Platform::OpenStack), [Anywhere, Optical], true),
+            ("PC", "HUAWEICLOUD", "", "", Some(Platform::OpenStack), [Anywhere, Optical], true),
+            ("Tencent Cloud CVM", "", "", "", Some(Platform::Tencent), [Anywhere, Optical], true),
+            (
+                "Tencent Cloud CVM",
+                "",
+                "",
+                "ds=configdrive",
+                Some(Platform::Tencent),
+                [Anywhere, Nowhere],
+                true,
+            ),
+            ("PC", "", "x ds=nocloud;h=a", "", Some(Platform::NoCloud), [Nowhere, Anywhere], true),
+            ("PC", "", "xds=nocloud", "", None, [Optical, Optical], false),
+            (
+                "PC",
+                "",
+                "",
+                "rd.preroot.source=config-drive",
+                Some(Platform::OpenStack),
+                [Anywhere, Nowhere],
+                true,
+            ),
+            ("OpenStack Nova", "", "", "ds=nocloud;s=/x", Some(Platform::NoCloud), [Nowhere, Anywhere], true),
+            ("OpenStack Nova", "", "", "ds=Ec2", None, [Nowhere, Nowhere], false),
+            ("PC", "", "", "rd.preroot.source=none ds=nocloud", None, [Nowhere, Nowhere], false),
+            // Nobody's word but the firmware's counts on Azure.
+            ("PC", azure, "ds=nocloud", "ds=nocloud", Some(Platform::Azure), [Nowhere, Nowhere], false),
+        ] {
+            let media = Media { config_drive, nocloud, is_expected };
+            assert_eq!(
+                seen(product, tag, serial, line),
+                (platform, media),
+                "{product} {tag} {serial} {line}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_words_of_nocloud() {
+        assert_eq!(nocloud_words("a ds=nocloud;h=b;i=c d"), Some(";h=b;i=c"));
+        assert_eq!(nocloud_words("ds=nocloud-net"), Some(""));
+        assert_eq!(nocloud_words("ds=nocloudx pads=nocloud"), None);
+        assert_eq!(datasource("ci.ds=Azure ds=nocloud;x"), Some("nocloud"));
     }
 }

@@ -9,6 +9,7 @@ use crate::facts::{
     SshKeys, UserName,
 };
 use crate::limits;
+use crate::machine::Platform;
 use crate::sys::Dir;
 
 /// A seed being read, published or pending, one value at a time.
@@ -139,6 +140,7 @@ pub fn load_context(dir: &mut dyn Dir, base: &str) -> Result<Context> {
     let mut buf = [0; 48 * limits::ROUTES];
     let mut seed = Reader::new(dir, base, &mut buf);
     Ok(Context {
+        platform: seed.known("platform", Platform::of_word)?.unwrap_or_default(),
         medium: seed.known("medium", |text| DeviceName::parse(text).ok())?,
         failure: seed.known("failure", |text| text.try_into().ok())?,
         is_fatal: seed.text("verdict")? != Some(PROVISION),

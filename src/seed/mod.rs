@@ -42,6 +42,10 @@ pub const REPORTED: &str = "var/lib/preroot/reported";
 pub const USER: &str = "var/lib/preroot/user";
 /// Decoded customData (or userData) inside a seed.
 pub const CUSTOM_DATA: &str = "custom-data";
+/// User data of a medium inside a seed, as it came.
+pub const USER_DATA: &str = "user-data";
+/// network-config of a NoCloud medium inside a seed, as it came.
+pub const NETWORK_CONFIG: &str = "network-config";
 
 /// Inside a seed: entries of `disk_setup`, a line each ([`crate::format::disk_setup::Disk`]).
 pub const DISKS: &str = "storage/disks";
@@ -75,6 +79,14 @@ macro_rules! users {
     ($($n:literal)*) => { [$(concat!("users/", $n)),*] };
 }
 
+macro_rules! vendor_data {
+    ($($n:literal)*) => { [$(concat!("vendor-data/", $n)),*] };
+}
+
+/// Texts of vendor data inside a seed, in their order.
+pub const VENDOR_DATA: &[&str; crate::limits::VENDOR_PARTS] =
+    &vendor_data!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+
 /// Users besides the administrator, one file each.
 pub const USERS: &[&str; crate::limits::USERS] = &users!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
 
@@ -107,6 +119,8 @@ const NAMES: &[&str] = &[
 /// Files that are there before [`publish`]; a later one keeps them.
 const KEPT: &[&str] = &[
     CUSTOM_DATA,
+    USER_DATA,
+    NETWORK_CONFIG,
     DISKS,
     FILE_SYSTEMS,
     MOUNTS,
@@ -122,7 +136,8 @@ const KEPT: &[&str] = &[
     ASKED_BY,
 ];
 
-const DIRECTORIES: &[&str] = &["user", "users", "azure", "lease", "wireserver", "storage", "hosts", FILES];
+const DIRECTORIES: &[&str] =
+    &["user", "users", "azure", "lease", "wireserver", "storage", "hosts", "vendor-data", FILES];
 
 /// Each file of [`FILES`] that has a directory.
 fn each_file(
@@ -147,7 +162,7 @@ fn each_name(
     base: &str,
     each: &mut dyn FnMut(&mut dyn Dir, &str) -> Result<()>,
 ) -> Result<()> {
-    NAMES.iter().chain(KEPT).chain(USERS).try_for_each(|name| each(dir, name))?;
+    NAMES.iter().chain(KEPT).chain(USERS).chain(VENDOR_DATA).try_for_each(|name| each(dir, name))?;
     each_file(dir, base, &mut |dir, file| {
         FILE_PARTS.iter().try_for_each(|part| each(dir, &path(file, part)?))
     })
@@ -294,7 +309,9 @@ pub fn remove(dir: &mut dyn Dir, base: &str) -> Result<()> {
 /// `Os`.
 pub fn remove_secrets(dir: &mut dyn Dir, base: &str) -> Result<()> {
     each_name(dir, base, &mut |dir, name| {
-        let is_secret = name == "user/password-hash" || name == CUSTOM_DATA || USERS.contains(&name);
+        let is_secret = ["user/password-hash", CUSTOM_DATA, USER_DATA, NETWORK_CONFIG].contains(&name)
+            || USERS.contains(&name)
+            || VENDOR_DATA.contains(&name);
         if !is_secret && !name.ends_with("/content") {
             return Ok(());
         }

@@ -11,6 +11,7 @@ use crate::facts::{DeviceName, Fact, Facts, PreProvisioning, Provenance};
 use crate::format::dhcp::Lease;
 use crate::format::text::split_once;
 use crate::limits;
+use crate::machine::Platform;
 use crate::sys::{CANCEL, Dir};
 
 /// Room for the file `source`.
@@ -19,6 +20,8 @@ pub(super) const SOURCE: usize = 512;
 /// What a seed holds beside the facts.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Context {
+    /// Whose machine this is.
+    pub platform: Platform,
     /// The optical drive the medium was read from, to be ejected after the report.
     pub medium: Option<DeviceName>,
     /// The lease of the primary NIC: `report` speaks over it again before the OS has a network. Of it the
@@ -122,7 +125,6 @@ fn keep(run: &mut dyn Dir, has_custom_data: bool) -> Result<()> {
 
 fn write_facts(seed: &mut Writer<'_>, facts: &Facts) -> Result<()> {
     seed.value("format", FORMAT.as_bytes())?;
-    seed.value("platform", b"azure")?;
     seed.fact("instance-id", facts.instance_id.as_ref().map(|f| (f.value.as_str(), f.from)))?;
     seed.fact("hostname", facts.hostname.as_ref().map(|f| (f.value.as_str(), f.from)))?;
     seed.fact("user/name", facts.user.as_ref().map(|f| (f.value.as_str(), f.from)))?;
@@ -143,6 +145,7 @@ fn write_facts(seed: &mut Writer<'_>, facts: &Facts) -> Result<()> {
 }
 
 fn write_context(seed: &mut Writer<'_>, context: &Context) -> Result<()> {
+    seed.value("platform", context.platform.word().as_bytes())?;
     if let Some(medium) = &context.medium {
         seed.value("medium", medium.as_str().as_bytes())?;
     }

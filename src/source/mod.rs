@@ -5,9 +5,49 @@
 pub mod azure_imds;
 pub mod azure_ovf;
 pub mod cloud_config;
+pub mod config_drive;
+pub mod instance;
+pub mod labelled;
 pub mod medium;
+pub mod nocloud;
+pub mod tree;
 
-use crate::facts::{Fact, Facts, PreProvisioning, Provenance, SshKeys};
+use crate::error::Result;
+use crate::facts::{Fact, Facts, PreProvisioning, Provenance, SshKey, SshKeys};
+use crate::format::openstack::MetaData;
+use crate::format::sha512_crypt::{RANDOM, salt, sha512_crypt};
+
+/// Metadata of a medium: its id is the machine's; of the rest, what nobody better said. The password is hashed with a
+/// salt made of `random`, and overwritten; returns true where there is one and no salt for it.
+#[inline(never)]
+fn merge_meta_data(
+    meta: &mut MetaData,
+    facts: &mut Facts,
+    from: Provenance,
+    random: Option<[u8; RANDOM]>,
+) -> Result<bool> {
+    prefer(&mut facts.instance_id, meta.id.take(), from);
+    prefer(&mut facts.hostname, meta.hostname.take(), from);
+    add_keys(facts, &meta.keys, from)?;
+    let has_password = !meta.password.is_empty();
+    if let (true, Some(random)) = (has_password, random) {
+        let hash = sha512_crypt(meta.password.expose(), &salt(random), None);
+        meta.password.wipe();
+        prefer(&mut facts.password, Some(hash?), from);
+    }
+    meta.password.wipe();
+    Ok(has_password && random.is_none())
+}
+
+/// Keys of several documents of one medium: all of them count (cloud-init, config/cc_ssh.py).
+fn add_keys(facts: &mut Facts, keys: &SshKeys, from: Provenance) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let fact = facts.keys.get_or_insert_with(|| Fact { value: SshKeys::new(), from });
+    fact.from = fact.from.min(from);
+    keys.lines().try_for_each(|line| fact.value.push(SshKey::parse(line)?))
+}
 
 /// Host name, user name, password login: the better source wins ([`Provenance`] is ordered), and a source that does
 /// not say it (`None`) takes nothing away. Fields that one source only ever sets come through here too.

@@ -4,6 +4,7 @@
 //! refused, the modules run in the order of their table, each is marked when done, and the mark that names
 //! this VM comes last. A module that fails stops no other.
 
+use super::identity;
 use crate::apply::replace::{self, Target};
 use crate::apply::{Buffers, MODULES, Module, Root, SeedPlace, State, next_name, object};
 use crate::cli::Command;
@@ -15,7 +16,6 @@ use crate::format::authorized_keys::{KeyLine, fingerprint};
 use crate::format::config::Config;
 use crate::format::text::{Out, join, number};
 use crate::limits;
-use crate::machine;
 use crate::seed;
 use crate::sys::{Dir, Kernel, Owner};
 
@@ -53,11 +53,11 @@ pub(super) fn run(
     command: &Command,
 ) -> Result<()> {
     kernel.log.enter("apply");
-    let machine = machine::observe(kernel);
+    let machine = identity::observe(kernel);
     if machine.platform.is_none() {
         return Err(not_applicable!("not a platform of ours"));
     }
-    let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
+    let id = identity::id_of(&machine)?;
     let (root_path, dry_run) = (command.root, command.dry_run);
     let config = configuration(kernel, bytes);
     let mut story = Story { kernel, facts, bytes, id, config, root_path, dry_run, failed_in: "" };

@@ -5,13 +5,13 @@
 //! asks anew: another client beside it would fight over the lease.
 
 use super::apply::configuration;
+use super::identity;
 use crate::apply::{exists, next_name};
 use crate::error::Result;
 use crate::event::{Level, Value};
 use crate::facts::Hostname;
 use crate::format::text::{PathText, join};
 use crate::limits;
-use crate::machine;
 use crate::seed;
 use crate::sys::{Kernel, Owner};
 
@@ -42,7 +42,7 @@ const CLIENTS: &[Client] = &[
 #[inline(never)]
 pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], is_dry_run: bool) -> Result<()> {
     kernel.log.enter("host-name");
-    if machine::observe(kernel).platform.is_none() {
+    if identity::observe(kernel).platform.is_none() {
         return Err(not_applicable!("not a platform of ours"));
     }
     let is_asked = configuration(kernel, bytes).monitor_host_name();

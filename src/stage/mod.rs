@@ -7,6 +7,7 @@ pub mod entropy;
 mod fetch;
 pub mod grow;
 mod host_name;
+mod identity;
 mod initrd;
 mod lines;
 pub mod modules;
@@ -26,7 +27,6 @@ use crate::cli::{Command, Usage, Verb};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::limits;
-use crate::machine;
 use crate::sys::linux::{self, Ended, Linux, Scratch};
 use crate::sys::{Dir, Kernel, Owner};
 use core::fmt::Write;
@@ -163,7 +163,7 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
         Verb::FetchOffline => fetch::offline(kernel, scratch),
         Verb::FetchOnline => fetch::online(kernel, scratch),
         Verb::Grow => grow_root(kernel, &mut scratch.bytes, command),
-        Verb::Persist => persist::run(kernel, &mut scratch.bytes, command.root),
+        Verb::Persist => persist_seed(kernel, scratch, command),
         Verb::Apply => apply::run(kernel, &mut scratch.facts, &mut scratch.bytes, command),
         Verb::ResourceDisk => resource_disk::run(kernel, &mut scratch.bytes, command),
         Verb::Scripts => scripts::run(kernel, &mut scratch.bytes, command.root, command.dry_run),
@@ -176,16 +176,31 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
 
 /// A machine that is nobody's we know is left alone: no driver is loaded, no partition grown, no packet sent.
 fn on_our_platform(kernel: &mut Kernel<'_>) -> Result<()> {
-    match machine::observe(kernel).platform {
+    match identity::observe(kernel).platform {
         Some(_) => Ok(()),
         None => Err(not_applicable!("not a platform of ours")),
     }
 }
 
+/// On a machine about which nobody said anything, the one look at its optical drives may have come before they did.
+fn persist_seed(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -> Result<()> {
+    let is_early = persist::join_unknown(kernel);
+    if is_early && !command.dry_run {
+        let machine = identity::observe(kernel);
+        // What it would say was said.
+        let _ = fetch::from_label(kernel, scratch, &machine);
+    }
+    persist::run(kernel, &mut scratch.bytes, command.root)
+}
+
 /// Looking is allowed anywhere. Where `root=` names nothing that is there yet, `persist` grows after the mount.
 fn grow_root(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) -> Result<()> {
-    if !command.dry_run {
-        on_our_platform(kernel)?;
+    if !command.dry_run
+        && let Err(error) = on_our_platform(kernel)
+    {
+        // A medium may still say that it is.
+        let _ = kernel.run.create_unsynced(persist::GROW_LATER, Owner::root(0o644), b"");
+        return Err(error);
     }
     if grow::run(kernel, bytes, command)? == grow::Outcome::NotFound && !command.dry_run {
         let _ = kernel.run.create_unsynced(persist::GROW_LATER, Owner::root(0o644), b"");

@@ -1,7 +1,8 @@
 //! Does the seed reach the real root, or is this VM provisioned already? The last hook before switch-root.
 
+use super::fetch::FETCH_BEGUN;
 use super::lines::each_line;
-use super::{JOIN_POLL_MS, grow};
+use super::{JOIN_POLL_MS, grow, identity};
 use crate::apply::machine_id;
 use crate::config;
 use crate::disk::filesystem;
@@ -9,7 +10,7 @@ use crate::error::Result;
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
 use crate::limits;
-use crate::machine;
+use crate::machine::Platform;
 use crate::seed;
 use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
@@ -38,15 +39,23 @@ pub(super) const GROW_LATER: &str = "grow.later";
 /// memory stays and `apply` uses that).
 pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) -> Result<()> {
     kernel.log.enter("persist");
-    let machine = machine::observe(kernel);
+    let mut machine = identity::observe(kernel);
     if machine.platform.is_none() {
         return Err(not_applicable!("not a platform of ours"));
+    }
+    if machine.vm_id.is_none() && machine.platform != Some(Platform::Azure) {
+        // Only the medium says who this is.
+        join_fetch(kernel);
+        machine = identity::observe(kernel);
+        if machine.vm_id.is_none() {
+            return Err(not_applicable!("no seed to persist"));
+        }
     }
     if kernel.run.remove(GROW_LATER).is_ok() {
         // Said there already; the seed matters more than the size.
         let _ = grow::after_mount(kernel, bytes, false);
     }
-    let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
+    let id = identity::id_of(&machine)?;
     if [seed::PROVISIONED, seed::PROVISIONED_HERE].iter().any(|mark| seed::is_marked(kernel.root, mark, &id))
     {
         return stop_fetch(kernel, &id);
@@ -67,6 +76,15 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
         return Ok(());
     }
     copy(kernel, root_path, &id, is_ours)
+}
+
+/// Waits for the fetch of a machine about which nobody said anything: it looks once. True when it found nothing.
+pub(super) fn join_unknown(kernel: &mut Kernel<'_>) -> bool {
+    if identity::observe(kernel).platform.is_some() || kernel.run.stat(FETCH_BEGUN).is_err() {
+        return false;
+    }
+    join_fetch(kernel);
+    !identity::is_kept(kernel.run)
 }
 
 /// Who provisions, as the mounted root says it. Where that is another agent, nobody waits for fetch. Whether an

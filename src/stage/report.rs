@@ -4,6 +4,7 @@
 //! health report, mark, secrets dropped. Each step can be repeated after a power cut; Ready is never sent again
 //! once the mark says so.
 
+use super::identity;
 use super::online::{self, Session};
 use crate::cli::Command;
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::facts::InstanceId;
 use crate::format::goalstate::{GoalState, Reader};
 use crate::format::text::join;
 use crate::limits;
-use crate::machine;
+use crate::machine::Platform;
 use crate::net::Buffers;
 use crate::net::lease::{Ipv4, Lease};
 use crate::report::azure::{self, Answer, Ask, Conversation, Next};
@@ -55,11 +56,14 @@ struct Found {
 pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], command: &Command) -> Result<()> {
     kernel.log.enter("report");
     let begin_us = kernel.clock.now_us();
-    let machine = machine::observe(kernel);
+    let machine = identity::observe(kernel);
     if machine.platform.is_none() {
         return Err(not_applicable!("not a platform of ours"));
     }
     let id = machine.vm_id;
+    if !machine.platform.is_some_and(Platform::wants_report) {
+        return conclude_alone(kernel, id.as_ref(), command);
+    }
     if let Some(id) = &id
         && seed::is_marked(kernel.root, seed::REPORTED, id)
     {
@@ -88,6 +92,16 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
         }
         Verdict::Failed(reason) => tell_failure(kernel, &mut way, id.as_ref(), &reason),
     }
+}
+
+/// Where nobody waits to hear: once everything is applied, the secrets go, and that is all.
+fn conclude_alone(kernel: &mut Kernel<'_>, id: Option<&InstanceId>, command: &Command) -> Result<()> {
+    let none = not_applicable!("this platform wants no report");
+    let Some(id) = id else { return Err(none) };
+    if seed::is_marked(kernel.root, seed::PROVISIONED, id) && !command.dry_run {
+        after_ready(kernel, id)?;
+    }
+    Err(none)
 }
 
 fn tell_failure(

@@ -1,6 +1,7 @@
 //! What becomes of the resource disk in this boot? A stage of its own, because it is a duty of every boot, and because
 //! nobody who logs in waits for it.
 
+use super::identity;
 use crate::apply::resource_disk::{Outcome, settle};
 use crate::apply::scsi_timeout;
 use crate::apply::{Buffers, Root, SeedPlace};
@@ -9,7 +10,7 @@ use crate::config;
 use crate::error::Result;
 use crate::event::{Level, Value};
 use crate::limits;
-use crate::machine;
+use crate::machine::Platform;
 use crate::seed;
 use crate::sys::{Dir, Kernel};
 
@@ -21,9 +22,9 @@ use crate::sys::{Dir, Kernel};
 #[inline(never)]
 pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) -> Result<()> {
     kernel.log.enter("resource-disk");
-    let machine = machine::observe(kernel);
-    if machine.platform.is_none() {
-        return Err(not_applicable!("not a platform of ours"));
+    let machine = identity::observe(kernel);
+    if machine.platform != Some(Platform::Azure) {
+        return Err(not_applicable!("no temporary disk on this platform"));
     }
     let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
     let config = config::load(kernel.root, bytes, &mut |_, _| {});

@@ -5,6 +5,7 @@
 //! deprovision takes them away. A script is marked before it starts: one that reboots the machine, or crashes it,
 //! must not do so for ever.
 
+use super::identity;
 use crate::apply::replace::{self, Target};
 use crate::apply::{exists, next_name, object};
 use crate::error::{Errno, Kind, Result};
@@ -12,7 +13,6 @@ use crate::event::{Level, Value};
 use crate::facts::InstanceId;
 use crate::format::text::{PathText, bare, digits, join, lines};
 use crate::limits;
-use crate::machine;
 use crate::seed;
 use crate::sys::{Dir, FileType, Kernel, Owner, Stat};
 
@@ -86,7 +86,7 @@ pub(super) fn run(
     is_dry_run: bool,
 ) -> Result<()> {
     kernel.log.enter("scripts");
-    let id = machine::observe(kernel).vm_id.ok_or(not_applicable!("not a platform of ours"))?;
+    let id = identity::observe(kernel).vm_id.ok_or(not_applicable!("not a platform of ours"))?;
     if !seed::is_marked(kernel.root, seed::PROVISIONED, &id) {
         return Err(not_applicable!("this VM is not provisioned"));
     }

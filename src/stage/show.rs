@@ -1,8 +1,8 @@
 //! `preroot show`: which facts does the seed hold, and where is each from? Never a secret.
 
+use super::identity;
 use crate::error::Result;
 use crate::facts::{Fact, Facts, Provenance};
-use crate::machine;
 use crate::seed::{self, Context};
 use crate::sys::Kernel;
 use core::fmt::{self, Write};
@@ -24,7 +24,7 @@ pub(super) fn run(
         seed::load_context(kernel.run, seed::SEED)?
     } else {
         let none = not_applicable!("no seed: none was made, or it was dropped after the report");
-        let id = machine::observe(kernel).vm_id.ok_or(none)?;
+        let id = identity::observe(kernel).vm_id.ok_or(none)?;
         let pending = seed::pending(&id)?;
         kernel.root.stat(&pending).map_err(|_| none)?;
         seed::verify(kernel.root, &pending)?;

@@ -1,5 +1,6 @@
 //! `preroot status`: where is this VM on its way, in one word and for a script?
 
+use super::identity;
 use super::outcomes::Outcomes;
 use super::scripts::RECORDS;
 use crate::apply::next_name;
@@ -8,7 +9,7 @@ use crate::error::{Errno, Result};
 use crate::facts::InstanceId;
 use crate::format::text::{PathText, join};
 use crate::limits;
-use crate::machine::{self, Machine};
+use crate::machine::{self, Machine, Platform};
 use crate::seed;
 use crate::sys::{Dir, Kernel};
 use core::fmt::{self, Write};
@@ -45,8 +46,9 @@ impl State {
         }
     }
 
-    const fn sentence(self) -> &'static str {
+    const fn sentence(self, wants_report: bool) -> &'static str {
         match self {
+            Self::Reported if !wants_report => "provisioned; this platform wants no report",
             Self::Reported => "provisioned, and the platform knows (Ready)",
             Self::Provisioned => "provisioned; the platform is not told yet",
             Self::Seeded => "known who this VM is to be; not applied yet",
@@ -87,7 +89,7 @@ pub(super) fn run(
             out.write_str("preroot: only root may see how far this VM is; `preroot timeline` is for all\n");
         return Err(os!("marks of this VM", Errno::ACCES));
     }
-    let machine = machine::observe(kernel);
+    let machine = identity::observe(kernel);
     let until_us = kernel.clock.now_us().saturating_add(limits::REPORT_LATE_MS * 1000);
     loop {
         let outcomes = Outcomes::read(kernel.run, window)?;
@@ -145,7 +147,12 @@ fn print_text(
     outcomes: &Outcomes,
     root: &mut dyn Dir,
 ) -> fmt::Result {
-    writeln!(out, "{}: {}", state.word(), state.sentence())?;
+    writeln!(
+        out,
+        "{}: {}",
+        state.word(),
+        state.sentence(machine.platform.is_none_or(Platform::wants_report))
+    )?;
     writeln!(out, "  {:<14} {}", "platform", machine.platform.map_or("unknown", machine::Platform::word))?;
     if let Some(id) = &machine.vm_id {
         writeln!(out, "  {:<14} {}", "vm id", id.as_str())?;

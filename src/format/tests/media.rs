@@ -25,6 +25,7 @@ images! {
     "udf-102" "udf-201" "udf-201-512" "udf-201-4096" "udf-sparable" "udf-vat"
     "ntfs-fresh" "ntfs-fresh-64k" "ntfs-empty-512" "ntfs-one-file" "ntfs-one-directory" "ntfs-short-name"
     "ntfs-many-files" "ntfs-deleted" "ntfs-other-label"
+    "config-drive-iso" "config-drive-fat" "nocloud-fat"
     "linux-102" "linux-201" "linux-201-512" "linux-201-4096" "linux-sparable"
 }
 

@@ -123,27 +123,12 @@ fn salt(kernel: &mut Kernel<'_>) -> Option<[u8; RANDOM]> {
 mod tests {
     use super::offline;
     use crate::error::Error;
-    use crate::facts::Facts;
     use crate::format::media::{DOCUMENT, image};
-    use crate::net::Buffers;
     use crate::seed;
-    use crate::source::azure_imds::ImdsReader;
-    use crate::source::azure_ovf::OvfReader;
+    use crate::stage::fetch::tests::scratch;
     use crate::sys::DriveStatus;
     use crate::sys::fake::{FakeDisk, World};
-    use crate::sys::linux::Scratch;
-    use std::boxed::Box;
     use std::vec::Vec;
-
-    fn scratch() -> Box<Scratch> {
-        Box::new(Scratch {
-            facts: Facts::new(),
-            ovf: OvfReader::new(),
-            imds: ImdsReader::new(),
-            net: Buffers::new(),
-            bytes: [0; 256 * 1024],
-        })
-    }
 
     fn azure() -> World {
         let mut world = World::new();

@@ -1,30 +1,36 @@
 //! Who is this VM to be? The medium first, then the network; each in its own process, the seed between them.
 
+mod from_label;
 mod from_medium;
 mod from_network;
 
 use super::persist::FETCH_ENDED;
-use super::{note, supervise};
+use super::{identity, note, supervise};
 use crate::cli::{Command, Verb};
 use crate::error::Result;
 use crate::facts::InstanceId;
 use crate::limits;
-use crate::machine;
-use crate::sys::linux::{self, LinuxDir};
+use crate::machine::Platform;
+use crate::sys::linux::{self, LinuxDir, Scratch};
 use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
-pub(super) use from_medium::offline;
+pub(super) use from_label::from_label;
 pub(super) use from_network::online;
 
+/// Below /run/preroot: fetch has begun, so that there is something to join.
+pub(super) const FETCH_BEGUN: &str = "fetch.begun";
 const STAGE: &str = "fetch";
 const NOT_APPLICABLE: u8 = 76;
 
 /// Both halves, each supervised; then says that fetch has ended, however it did.
 pub(super) fn run_both(command: &Command) -> u8 {
     let begin_us = linux::monotonic_us();
+    if let Ok(mut run) = LinuxDir::open(command.run) {
+        let _ = run.create_unsynced(FETCH_BEGUN, Owner::root(0o644), b"");
+    }
     let offline = Command { verb: Verb::FetchOffline, ..*command };
     let mut code = supervise(&offline, limits::MEDIUM_MS + limits::SLACK_MS);
-    if code != NOT_APPLICABLE && !is_told_to_stop(command) {
+    if code != NOT_APPLICABLE && !is_told_to_stop(command) && !has_identity(command) {
         let online = Command { verb: Verb::FetchOnline, ..*command };
         code = supervise(&online, limits::ONLINE_MS + limits::SLACK_MS);
     }
@@ -44,11 +50,51 @@ fn is_told_to_stop(command: &Command) -> bool {
     LinuxDir::open(command.run).is_ok_and(|mut run| run.stat(CANCEL).is_ok())
 }
 
+/// A labelled medium said it all: there is nothing to ask.
+fn has_identity(command: &Command) -> bool {
+    LinuxDir::open(command.run).is_ok_and(|mut run| identity::is_kept(&mut run))
+}
+
+/// The media of whatever platform this is.
+///
+/// # Errors
+/// As [`from_medium::offline`] and [`from_label`].
+pub(super) fn offline(kernel: &mut Kernel<'_>, scratch: &mut Scratch) -> Result<()> {
+    let machine = identity::observe(kernel);
+    match machine.platform {
+        Some(Platform::Azure) => from_medium::offline(kernel, scratch),
+        _ => from_label(kernel, scratch, &machine),
+    }
+}
+
 /// This VM's id, where it is a VM of ours.
 fn identify(kernel: &mut Kernel<'_>) -> Result<InstanceId> {
-    let machine = machine::observe(kernel);
-    if machine.platform.is_none() {
+    let machine = identity::observe(kernel);
+    if machine.platform != Some(Platform::Azure) {
         return Err(not_applicable!("not a platform of ours"));
     }
     machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::Facts;
+    use crate::net::Buffers;
+    use crate::source::azure_imds::ImdsReader;
+    use crate::source::azure_ovf::OvfReader;
+    use crate::source::instance::InstanceReader;
+    use crate::sys::linux::Scratch;
+    use std::boxed::Box;
+
+    /// What a stage borrows.
+    pub(super) fn scratch() -> Box<Scratch> {
+        Box::new(Scratch {
+            facts: Facts::new(),
+            ovf: OvfReader::new(),
+            imds: ImdsReader::new(),
+            instance: InstanceReader::new(),
+            net: Buffers::new(),
+            bytes: [0; 256 * 1024],
+        })
+    }
 }

@@ -5,6 +5,7 @@ use crate::facts::Facts;
 use crate::net::Buffers;
 use crate::source::azure_imds::ImdsReader;
 use crate::source::azure_ovf::OvfReader;
+use crate::source::instance::InstanceReader;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,8 @@ pub struct Scratch {
     pub ovf: OvfReader,
     /// The reader of IMDS's reply.
     pub imds: ImdsReader,
+    /// The reader of config drives and NoCloud media.
+    pub instance: InstanceReader,
     /// What an exchange over the network needs.
     pub net: Buffers,
     /// Whole small files and disk structures.
@@ -48,6 +51,7 @@ pub fn take() -> Option<&'static mut Scratch> {
         (&raw mut (*scratch).facts).write(Facts::new());
         (&raw mut (*scratch).ovf).write(OvfReader::new());
         (&raw mut (*scratch).imds).write(ImdsReader::new());
+        (&raw mut (*scratch).instance).write(InstanceReader::new());
         &mut *scratch
     })
 }
