@@ -12,6 +12,7 @@ const RESTORECON: &[&str] = &["/usr/sbin/restorecon", "/sbin/restorecon"];
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let mut has_work = facts.hostname.is_some() || facts.user.is_some() || facts.custom_data.is_some();
+    has_work |= !facts.network.is_empty();
     person::each(facts, root, &mut |_, _| {
         has_work = true;
         Ok(())
@@ -41,6 +42,10 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     // -i: what this image does not have is no error.
     let _ = argv.extend_from_slice(&[restorecon, "-R", "-F", "-i", "/etc/hostname", "/etc/hosts"]);
     let _ = argv.extend_from_slice(&["/etc/sudoers.d", "/etc/ssh", "/var/lib/preroot"]);
+    if !facts.network.is_empty() {
+        let _ = argv.extend_from_slice(&["/etc/systemd/network", "/etc/NetworkManager", "/etc/netplan"]);
+        let _ = argv.extend_from_slice(&["/etc/network", "/etc/resolv.conf"]);
+    }
     if let Some(home) = &home {
         let _ = argv.push(home);
     }

@@ -29,6 +29,7 @@ mod hostname;
 mod hosts;
 mod labels;
 pub mod machine_id;
+pub(crate) mod network;
 mod password;
 mod persistent_net;
 mod person;
@@ -259,6 +260,7 @@ pub const MODULES: &[Module] = &[
     module!(sshd),
     module!(ssh_host_keys),
     module!(persistent_net),
+    module!(network),
     module!(scsi_timeout),
     module!(custom_data),
     module!(waagent),

@@ -368,14 +368,19 @@ impl Network {
         of(&self.routes, at).copied()
     }
 
-    /// Name servers of this link; those of all where it has none of its own.
+    /// Name servers of this link; those of all where it has addresses and none of its own.
     pub fn dns_of(&self, at: LinkAt) -> impl Iterator<Item = IpAddr> {
-        of(&self.dns, owner(&self.dns, at)).copied()
+        of(&self.dns, self.owner(&self.dns, at)).copied()
     }
 
-    /// Domains of this link; those of all where it has none of its own.
+    /// Domains of this link; those of all where it has addresses and none of its own.
     pub fn search_of(&self, at: LinkAt) -> impl Iterator<Item = &str> {
-        of(&self.search, owner(&self.search, at)).map(Domain::as_str)
+        of(&self.search, self.owner(&self.search, at)).map(Domain::as_str)
+    }
+
+    fn owner<T>(&self, rows: &[Of<T>], at: LinkAt) -> LinkAt {
+        let has_own = rows.iter().any(|row| row.link == at) || self.subnets_of(at).next().is_none();
+        if has_own { at } else { ALL }
     }
 
     /// What this bond is told.
@@ -479,10 +484,6 @@ impl Default for Network {
 
 fn of<T>(rows: &[Of<T>], at: LinkAt) -> impl Iterator<Item = &T> {
     rows.iter().filter(move |row| row.link == at).map(|row| &row.value)
-}
-
-fn owner<T>(rows: &[Of<T>], at: LinkAt) -> LinkAt {
-    if rows.iter().any(|row| row.link == at) { at } else { ALL }
 }
 
 fn remove<T, const N: usize>(rows: &mut heapless::Vec<Of<T>, N>, at: LinkAt) {

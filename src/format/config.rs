@@ -32,6 +32,8 @@ pub enum Kind {
     HostKeys,
     /// A file system to be made.
     FileSystem,
+    /// What the network is written for.
+    Network,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             Self::Agent => "wants auto preroot waagent cloud-init disabled",
             Self::HostKeys => "wants auto rsa dsa ecdsa ed25519",
             Self::FileSystem => "wants ext4 ext3 ext2 xfs btrfs",
+            Self::Network => "wants auto disabled networkd networkmanager ifupdown netplan",
         }
     }
 
@@ -62,7 +65,7 @@ impl Kind {
             }
             Self::Word => is_printable,
             Self::User => UserName::parse(text).is_ok(),
-            Self::Agent | Self::HostKeys | Self::FileSystem => {
+            Self::Agent | Self::HostKeys | Self::FileSystem | Self::Network => {
                 self.wanted().split(' ').skip(1).any(|word| word == text)
             }
         }
@@ -178,6 +181,8 @@ keys! {
     ssh_client_alive_interval_s: Optional = "OS.SshClientAliveInterval", "180 None";
     /// Homes are made here.
     home_directory: Path = "OS.HomeDir", "/home /home";
+    /// What the network that the platform describes is written for, if for anything.
+    network: Network = "Network.Config", "auto auto";
     /// waagent's state.
     agent_directory: Path = "Lib.Dir", "/var/lib/waagent /var/lib/waagent";
     /// Logs of waagent's extensions.

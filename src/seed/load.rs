@@ -1,6 +1,7 @@
 //! What does a seed say? Every value is validated again.
 
 use super::lease::load_lease;
+use super::network::load_network;
 use super::publish::SOURCE;
 use super::{CUSTOM_DATA, Context, PROVISION, path};
 use crate::error::Result;
@@ -118,6 +119,8 @@ pub fn load(dir: &mut dyn Dir, base: &str, buf: &mut [u8], facts: &mut Facts) ->
     seed.read("azure/pre-provisioning", &mut facts.pre_provisioning, parse_pre_provisioning)?;
     seed.truth("azure/has-os-profile", &mut facts.has_os_profile)?;
     seed.keys(&mut facts.keys)?;
+    load_network(&mut seed.values, &mut facts.network)?;
+    facts.network_from = Some(seed.provenance("network")).filter(|_| !facts.network.is_empty());
     facts.custom_data = custom_data.map(|value| Fact { value, from: seed.provenance(CUSTOM_DATA) });
     Ok(())
 }

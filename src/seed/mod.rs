@@ -13,6 +13,7 @@ use core::fmt::Write;
 
 mod lease;
 mod load;
+mod network;
 mod persist;
 mod publish;
 
@@ -90,6 +91,15 @@ pub const VENDOR_DATA: &[&str; crate::limits::VENDOR_PARTS] =
 /// Users besides the administrator, one file each.
 pub const USERS: &[&str; crate::limits::USERS] = &users!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
 
+macro_rules! links {
+    ($($n:literal)*) => { [$(concat!("network/", $n)),*] };
+}
+
+/// The network's links, one file each ([`crate::format::network::seed`]).
+pub const NETWORK: &[&str; crate::limits::NETWORK_LINKS] = &links!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+/// What is no link's own.
+pub const NETWORK_ALL: &str = "network/all";
+
 /// Every file that [`publish`] writes. With [`KEPT`], [`USERS`] and [`FILES`] they are all a seed may hold, so that it can
 /// be copied and removed without trusting a directory listing.
 const NAMES: &[&str] = &[
@@ -134,10 +144,11 @@ const KEPT: &[&str] = &[
     LOCALE,
     RESOLV_CONF,
     ASKED_BY,
+    NETWORK_ALL,
 ];
 
 const DIRECTORIES: &[&str] =
-    &["user", "users", "azure", "lease", "wireserver", "storage", "hosts", "vendor-data", FILES];
+    &["user", "users", "azure", "lease", "wireserver", "storage", "hosts", "vendor-data", "network", FILES];
 
 /// Each file of [`FILES`] that has a directory.
 fn each_file(
@@ -162,7 +173,13 @@ fn each_name(
     base: &str,
     each: &mut dyn FnMut(&mut dyn Dir, &str) -> Result<()>,
 ) -> Result<()> {
-    NAMES.iter().chain(KEPT).chain(USERS).chain(VENDOR_DATA).try_for_each(|name| each(dir, name))?;
+    NAMES
+        .iter()
+        .chain(KEPT)
+        .chain(NETWORK)
+        .chain(USERS)
+        .chain(VENDOR_DATA)
+        .try_for_each(|name| each(dir, name))?;
     each_file(dir, base, &mut |dir, file| {
         FILE_PARTS.iter().try_for_each(|part| each(dir, &path(file, part)?))
     })

@@ -1,6 +1,7 @@
 //! How does a seed come about, and what does it say beside the facts?
 
 use super::lease::write_lease;
+use super::network::write_network;
 use super::persist::copy_value;
 use super::{
     CUSTOM_DATA, DIRECTORIES, FAIL, FORMAT, NAMES, PRIVATE_FILE, PROVISION, SEED, STAGING, each_name, path,
@@ -55,6 +56,15 @@ impl Writer<'_> {
         let name = path(STAGING, name)?;
         self.run.create_unsynced(&name, PRIVATE_FILE, text)?;
         if text.ends_with(b"\n") { Ok(()) } else { self.run.append(&name, b"\n") }
+    }
+
+    /// Adds a line to a value of lines.
+    pub(super) fn add(&mut self, name: &str, line: &[u8]) -> Result<()> {
+        let name = path(STAGING, name)?;
+        match self.run.append(&name, line) {
+            Err(error) if error.is_not_found() => self.run.create_unsynced(&name, PRIVATE_FILE, line),
+            outcome => outcome,
+        }
     }
 
     /// Writes a value, if there is one, and where it is from.
@@ -139,6 +149,10 @@ fn write_facts(seed: &mut Writer<'_>, facts: &Facts) -> Result<()> {
     seed.truth("azure/has-os-profile", &facts.has_os_profile)?;
     if let Some(custom_data) = &facts.custom_data {
         seed.note(CUSTOM_DATA, custom_data.from)?;
+    }
+    if let Some(from) = facts.network_from {
+        seed.note("network", from)?;
+        write_network(seed, &facts.network)?;
     }
     let source = core::mem::take(&mut seed.source);
     seed.value("source", source.as_bytes())

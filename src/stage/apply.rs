@@ -5,6 +5,7 @@
 //! this VM comes last. A module that fails stops no other.
 
 use super::identity;
+use crate::apply::network::missing as missing_cards;
 use crate::apply::replace::{self, Target};
 use crate::apply::{Buffers, MODULES, Module, Root, SeedPlace, State, next_name, object};
 use crate::cli::Command;
@@ -259,7 +260,18 @@ impl Story<'_, '_> {
                 }
             }
         }
+        self.tell_missing_cards();
         first_failure.map_or(Ok(()), Err)
+    }
+
+    /// What was said about a card waits for it; the others have what they need.
+    #[inline(never)]
+    fn tell_missing_cards(&mut self) {
+        let (host, log) = (&mut *self.kernel.host, &mut *self.kernel.log);
+        missing_cards(&self.facts.network, host, &mut |mac| {
+            let text = "no network card has the address {}; what the platform says of it waits for one";
+            log.say(Level::Warning, text, &[Value::Mac(mac.0)]);
+        });
     }
 
     fn run_module(&mut self, module: &Module, place: SeedPlace<'_>) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::Context;
 use crate::apply::root_password;
 use crate::error::Result;
+use crate::format::network::interfaces::take_back;
 use crate::format::passwd;
 use crate::format::person::is_doas_rule;
 use crate::format::text::{Out, lines, words};
@@ -34,6 +35,11 @@ pub(super) fn hosts(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()
 /// has no need of the line.
 pub(super) fn dhclient(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
     without(old, out, &|line| line.starts_with(b"send host-name \""))
+}
+
+/// What the image says of its interfaces counts again.
+pub(super) fn interfaces(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
+    take_back(old, out)
 }
 
 pub(super) fn root_password(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {

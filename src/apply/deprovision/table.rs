@@ -141,6 +141,19 @@ pub const TABLE: &[Group] = &[
         paths: "etc/ resolv.conf resolvconf/resolv.conf.d/tail resolvconf/resolv.conf.d/original",
     },
     Group {
+        why: "this VM's network, as preroot wrote it",
+        when: always,
+        action: Action::Remove,
+        paths: "etc/ systemd/network/10-preroot-* NetworkManager/system-connections/preroot-*.nmconnection \
+                network/interfaces.d/50-preroot netplan/90-preroot.yaml",
+    },
+    Group {
+        why: "what stood aside for this VM's network",
+        when: always,
+        action: Action::Edit(edits::interfaces),
+        paths: "etc/network/interfaces",
+    },
+    Group {
         why: "the machine's id: systemd makes one for an empty file",
         when: always,
         action: Action::Empty,

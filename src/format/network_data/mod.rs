@@ -8,7 +8,7 @@
 mod build;
 mod keys;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use super::json::{self, DEPTH, Event, Sink, Tokenizer};
 use crate::error::{Error, Result, Rule};

@@ -1,0 +1,173 @@
+//! A network as ifupdown has it: interfaces(5), one file for all links. busybox' and Alpine's ifupdown read the same.
+
+use super::{OURS, Plan, put_address, put_list, put_mac, put_pair, put_prefix};
+use crate::error::Result;
+use crate::facts::network::{LinkAt, LinkKind, Route, Subnet};
+use crate::format::text::Out;
+
+const INDENT: &str = "    ";
+
+/// All links that are there: a name is all ifupdown knows them by.
+///
+/// # Errors
+/// `TooMany`.
+#[inline(never)]
+pub fn put(plan: &Plan<'_>, out: &mut Out<'_>) -> Result<()> {
+    out.put(OURS)?;
+    // What is made of others comes behind them.
+    for round in 0..3 {
+        for at in plan.network.positions() {
+            let is_now = plan.network.link(at).is_some_and(|link| match link.kind {
+                LinkKind::Physical => round == 0,
+                LinkKind::Bond => round == 1,
+                LinkKind::Vlan { .. } => round == 2,
+            });
+            if is_now && !plan.is_missing(at) {
+                put_one(plan, at, out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The names of the links that [`put`] writes.
+pub fn names<'p>(plan: &'p Plan<'_>) -> impl Iterator<Item = &'p str> {
+    plan.network.positions().filter(|at| !plan.is_missing(*at)).filter_map(|at| plan.name(at))
+}
+
+fn put_one(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let Some(name) = plan.name(at) else { return Ok(()) };
+    put_pair(out, "\n", "auto", " ", name)?;
+    let mut is_first = true;
+    let (mut has_v4, mut has_v6) = (false, false);
+    let is_member = plan.network.link(at).is_some_and(|link| link.bond.is_some());
+    for subnet in plan.network.subnets_of(at).filter(|_| !is_member) {
+        put_stanza(plan, at, name, subnet, is_first, out)?;
+        let is_v6 = subnet.is_v6();
+        // Routes stand with the first stanza of their family.
+        if !(if is_v6 { has_v6 } else { has_v4 }) {
+            for route in plan.network.routes_of(at).filter(|route| route.to.address.is_ipv6() == is_v6) {
+                put_route(plan, at, name, &route, out)?;
+            }
+        }
+        (has_v4, has_v6) = (has_v4 || !is_v6, has_v6 || is_v6);
+        is_first = false;
+    }
+    if is_first { put_stanza(plan, at, name, Subnet::Manual, true, out) } else { Ok(()) }
+}
+
+fn put_stanza(
+    plan: &Plan<'_>,
+    at: LinkAt,
+    name: &str,
+    subnet: Subnet,
+    is_first: bool,
+    out: &mut Out<'_>,
+) -> Result<()> {
+    let how = match subnet {
+        Subnet::Static(prefix) if prefix.address.is_ipv4() => " inet static",
+        Subnet::Static(_) => " inet6 static",
+        Subnet::Dhcp4 => " inet dhcp",
+        Subnet::Dhcp6 | Subnet::Stateful => " inet6 dhcp",
+        Subnet::Slaac | Subnet::Stateless => " inet6 auto",
+        Subnet::Manual => " inet manual",
+    };
+    put_pair(out, "iface ", name, how, "")?;
+    if let Subnet::Static(prefix) = subnet {
+        out.put(b"    address ")?;
+        put_prefix(out, prefix)?;
+        out.put(b"\n")?;
+    }
+    if subnet == Subnet::Stateless {
+        out.put(b"    dhcp 1\n")?;
+    }
+    // `auto` hears routers anyway, and does not know the word.
+    let accept_ra = plan.accept_ra(at).filter(|_| how == " inet6 static" || how == " inet6 dhcp");
+    if let Some(accept_ra) = accept_ra {
+        put_pair(out, INDENT, "accept-ra", " ", if accept_ra { "1" } else { "0" })?;
+    }
+    if is_first { put_link(plan, at, out) } else { Ok(()) }
+}
+
+/// What is said of the link once.
+fn put_link(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let Some(link) = plan.network.link(at) else { return Ok(()) };
+    if let Some(mtu) = link.mtu {
+        out.put(b"    mtu ")?;
+        out.put_number(mtu.into())?;
+        out.put(b"\n")?;
+    }
+    if let Some(mac) = plan.given_mac(at) {
+        out.put(b"    hwaddress ")?;
+        put_mac(out, mac)?;
+        out.put(b"\n")?;
+    }
+    match link.kind {
+        LinkKind::Physical => {}
+        LinkKind::Bond => {
+            put_parameters(plan, at, out)?;
+            out.put(b"    bond-slaves none\n")?;
+        }
+        LinkKind::Vlan { id, parent } => {
+            out.put(b"    vlan-id ")?;
+            out.put_number(id.into())?;
+            put_pair(out, "\n    ", "vlan-raw-device", " ", plan.name(parent).unwrap_or_default())?;
+        }
+    }
+    if let Some(bond) = link.bond {
+        if let Some(name) = plan.name(bond) {
+            put_pair(out, INDENT, "bond-master", " ", name)?;
+        }
+        return put_parameters(plan, bond, out);
+    }
+    if plan.network.dns_of(at).next().is_some() {
+        out.put(b"    dns-nameservers ")?;
+        put_list(out, b" ", plan.network.dns_of(at), put_address)?;
+        out.put(b"\n")?;
+    }
+    if plan.network.search_of(at).next().is_some() {
+        out.put(b"    dns-search ")?;
+        put_list(out, b" ", plan.network.search_of(at), |out, domain| out.put(domain.as_bytes()))?;
+        out.put(b"\n")?;
+    }
+    Ok(())
+}
+
+/// A bond's, with it and with each member: whichever comes up first makes it. All keys have dashes.
+fn put_parameters(plan: &Plan<'_>, bond: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    for parameter in plan.network.parameters_of(bond) {
+        out.put(b"    bond-")?;
+        let [key, ..] = parameter.names();
+        key.bytes().try_for_each(|byte| out.put(&[if byte == b'_' { b'-' } else { byte }]))?;
+        put_pair(out, "", "", " ", &parameter.value)?;
+    }
+    Ok(())
+}
+
+/// A route that cannot be made keeps no interface from coming up.
+fn put_route(plan: &Plan<'_>, at: LinkAt, name: &str, route: &Route, out: &mut Out<'_>) -> Result<()> {
+    for (when, what) in [("    post-up ip ", "route add "), ("    pre-down ip ", "route del ")] {
+        out.put(when.as_bytes())?;
+        out.put(if route.to.address.is_ipv6() { b"-family inet6 " } else { b"" })?;
+        out.put(what.as_bytes())?;
+        if route.to.is_default() {
+            out.put(b"default")?
+        } else {
+            put_prefix(out, route.to)?
+        };
+        if let Some(via) = route.via {
+            out.put(b" via ")?;
+            put_address(out, via)?;
+        }
+        out.put_all(&[b" dev ", name.as_bytes()])?;
+        if plan.network.is_on_link(at, route) {
+            out.put(b" onlink")?;
+        }
+        if let Some(metric) = route.metric {
+            out.put(b" metric ")?;
+            out.put_number(metric.into())?;
+        }
+        out.put(b" || true\n")?;
+    }
+    Ok(())
+}

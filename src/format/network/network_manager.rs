@@ -1,0 +1,188 @@
+//! A network as NetworkManager has it: one keyfile for each link, nm-settings-keyfile(5).
+
+use super::{OURS, Plan, mode_word, put_address, put_mac, put_pair, put_prefix};
+use crate::error::Result;
+use crate::facts::network::{LinkAt, LinkKind, Subnet};
+use crate::format::sha256::Sha256;
+use crate::format::text::Out;
+
+/// One link. A VLAN of what is not there cannot be written.
+///
+/// # Errors
+/// `TooMany`.
+#[inline(never)]
+pub fn put(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let Some(link) = plan.network.link(at) else { return Ok(()) };
+    let label = plan.label(at);
+    out.put_all(&[OURS, b"[connection]\nid=preroot ", label.as_bytes(), b"\nuuid="])?;
+    put_uuid(plan, at, out)?;
+    let kind = match link.kind {
+        LinkKind::Physical => "ethernet",
+        LinkKind::Bond => "bond",
+        LinkKind::Vlan { .. } => "vlan",
+    };
+    put_pair(out, "\n", "type", "=", kind)?;
+    // Above what the image has for any card.
+    out.put(b"autoconnect-priority=120\n")?;
+    if let (None, Some(name)) = (plan.card_mac(at), plan.name(at)) {
+        put_pair(out, "", "interface-name", "=", name)?;
+    }
+    let bond = link.bond.filter(|bond| plan.name(*bond).is_some());
+    if let Some(bond) = bond {
+        out.put(b"slave-type=bond\nmaster=")?;
+        put_uuid(plan, bond, out)?;
+        out.put(b"\n")?;
+    }
+    put_hardware(plan, at, out)?;
+    match link.kind {
+        LinkKind::Physical => {}
+        LinkKind::Bond => put_bond(plan, at, out)?,
+        LinkKind::Vlan { id, parent } => {
+            out.put(b"\n[vlan]\nid=")?;
+            out.put_number(id.into())?;
+            out.put(b"\nparent=")?;
+            put_uuid(plan, parent, out)?;
+            out.put(b"\n")?;
+        }
+    }
+    if bond.is_some() {
+        return Ok(());
+    }
+    put_family(plan, at, false, out)?;
+    put_family(plan, at, true, out)
+}
+
+/// A UUID of its own kind (RFC 9562, version 8), the same for the same link in every run.
+fn put_uuid(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let mut hash = Sha256::new();
+    hash.push(b"preroot network ");
+    hash.push(plan.label(at).as_bytes());
+    let digest = hash.finish();
+    for (n, byte) in digest.into_iter().take(16).enumerate() {
+        if matches!(n, 4 | 6 | 8 | 10) {
+            out.put(b"-")?;
+        }
+        out.put_hex(match n {
+            6 => (byte & 0x0f) | 0x80,
+            8 => (byte & 0x3f) | 0x80,
+            _ => byte,
+        })?;
+    }
+    Ok(())
+}
+
+fn put_hardware(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let (card, given) = (plan.card_mac(at), plan.given_mac(at));
+    let mtu = plan.network.link(at).and_then(|link| link.mtu);
+    if card.or(given).is_none() && mtu.is_none() {
+        return Ok(());
+    }
+    out.put(b"\n[ethernet]\n")?;
+    if let Some(mac) = card.or(given) {
+        out.put(if card.is_some() { b"mac-address=" } else { b"cloned-mac-address=" })?;
+        put_mac(out, mac)?;
+        out.put(b"\n")?;
+    }
+    if let Some(mtu) = mtu {
+        out.put(b"mtu=")?;
+        out.put_number(mtu.into())?;
+        out.put(b"\n")?;
+    }
+    Ok(())
+}
+
+fn put_bond(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    out.put(b"\n[bond]\n")?;
+    for parameter in plan.network.parameters_of(at) {
+        let [key, ..] = parameter.names();
+        let value = if key == "mode" { mode_word(&parameter.value) } else { parameter.value.as_str() };
+        put_pair(out, "", key, "=", value)?;
+    }
+    Ok(())
+}
+
+/// One family. What is left out is asked for by NetworkManager on its own: DHCP on the parent of a VLAN, too.
+fn put_family(plan: &Plan<'_>, at: LinkAt, is_v6: bool, out: &mut Out<'_>) -> Result<()> {
+    let has_other =
+        plan.network.subnets_of(at).any(|subnet| subnet.is_v6() != is_v6 && subnet != Subnet::Manual);
+    let is_static = plan.addresses(at).any(|prefix| prefix.address.is_ipv6() == is_v6);
+    let (asks, method) = match is_v6 {
+        false => (plan.has(at, &[Subnet::Dhcp4]), "auto"),
+        // What "dhcp" leaves out: routers.
+        true if plan.has(at, &[Subnet::Stateful]) => (true, "dhcp"),
+        true => (plan.accept_ra(at) == Some(true), "auto"),
+    };
+    let method = match (asks, is_static) {
+        (true, _) => method,
+        (false, true) => "manual",
+        // Link-local addresses, and what routers say of their own accord, as elsewhere.
+        (false, false) if is_v6 && has_other => return Ok(()),
+        (false, false) => "disabled",
+    };
+    put_pair(out, "\n", if is_v6 { "[ipv6]\nmethod" } else { "[ipv4]\nmethod" }, "=", method)?;
+    if method == "disabled" {
+        return Ok(());
+    }
+    // Where two families are asked for, one of them will do.
+    let may_fail =
+        asks && (is_v6 && plan.has(at, &[Subnet::Dhcp4]) || !is_v6 && plan.accept_ra(at) == Some(true));
+    put_pair(out, "", "may-fail", "=", if may_fail { "true" } else { "false" })?;
+    let addresses = plan.addresses(at).filter(|prefix| prefix.address.is_ipv6() == is_v6);
+    for (prefix, n) in addresses.zip(1..) {
+        put_numbered(out, "address", n)?;
+        put_prefix(out, prefix)?;
+        out.put(b"\n")?;
+    }
+    put_routes(plan, at, is_v6, out)?;
+    put_names(plan, at, is_v6, out)
+}
+
+fn put_numbered(out: &mut Out<'_>, key: &str, n: u64) -> Result<()> {
+    out.put(key.as_bytes())?;
+    out.put_number(n)?;
+    out.put(b"=")
+}
+
+fn put_routes(plan: &Plan<'_>, at: LinkAt, is_v6: bool, out: &mut Out<'_>) -> Result<()> {
+    let routes = plan.network.routes_of(at).filter(|route| route.to.address.is_ipv6() == is_v6);
+    for (route, n) in routes.zip(1..) {
+        put_numbered(out, "route", n)?;
+        put_prefix(out, route.to)?;
+        if let Some(via) = route.via {
+            out.put(b",")?;
+            put_address(out, via)?;
+        } else if route.metric.is_some() {
+            out.put(if is_v6 { b",::" } else { b",0.0.0.0" })?;
+        }
+        if let Some(metric) = route.metric {
+            out.put(b",")?;
+            out.put_number(metric.into())?;
+        }
+        out.put(b"\n")?;
+        if plan.network.is_on_link(at, &route) {
+            out.put(b"route")?;
+            out.put_number(n)?;
+            out.put(b"_options=onlink=true\n")?;
+        }
+    }
+    Ok(())
+}
+
+fn put_names(plan: &Plan<'_>, at: LinkAt, is_v6: bool, out: &mut Out<'_>) -> Result<()> {
+    let mut servers = plan.network.dns_of(at).filter(|address| address.is_ipv6() == is_v6).peekable();
+    if servers.peek().is_some() {
+        out.put(b"dns=")?;
+        for address in servers {
+            put_address(out, address)?;
+            out.put(b";")?;
+        }
+        out.put(b"\n")?;
+    }
+    let mut domains = plan.network.search_of(at).peekable();
+    if domains.peek().is_some() {
+        out.put(b"dns-search=")?;
+        domains.try_for_each(|domain| out.put_all(&[domain.as_bytes(), b";"]))?;
+        out.put(b"\n")?;
+    }
+    Ok(())
+}

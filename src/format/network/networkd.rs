@@ -1,0 +1,211 @@
+//! A network as systemd has it: systemd.network(5), systemd.netdev(5), systemd.link(5).
+
+use super::{OURS, Plan, mode_word, put_address, put_list, put_mac, put_pair, put_prefix};
+use crate::error::Result;
+use crate::facts::network::{LinkAt, LinkKind, LinkName, Subnet};
+use crate::format::text::Out;
+
+/// The name of a card that is asked for.
+fn asked<'p>(plan: &'p Plan<'_>, at: LinkAt) -> Option<&'p str> {
+    plan.card_mac(at).and(plan.network.link(at)?.name.as_ref()).map(LinkName::as_str)
+}
+
+/// True when udev is to give this link its name: a card that is known by its address.
+#[must_use]
+pub fn has_link(plan: &Plan<'_>, at: LinkAt) -> bool {
+    asked(plan, at).is_some() && !plan.card_mac(at).is_some_and(|mac| shares_with_card(plan, at, mac))
+}
+
+/// Two cards of one address, as Azure's have, cannot be told apart here.
+fn shares_with_card(plan: &Plan<'_>, at: LinkAt, mac: crate::facts::network::MacAddr) -> bool {
+    plan.network.positions().any(|other| other != at && plan.card_mac(other) == Some(mac))
+}
+
+/// The `.link` file. A bond or VLAN that has the card's address is none of `Type=ether` to udev; before systemd 243
+/// nothing is, and the card keeps its name.
+///
+/// # Errors
+/// `TooMany`.
+pub fn put_link(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let Some(mac) = plan.card_mac(at) else { return Ok(()) };
+    out.put(OURS)?;
+    out.put(b"[Match]\nMACAddress=")?;
+    put_mac(out, mac)?;
+    out.put(if plan.is_mac_shared(mac) { b"\nType=ether\n" } else { b"\n" })?;
+    put_pair(out, "\n[Link]\n", "Name", "=", asked(plan, at).unwrap_or_default())
+}
+
+/// True when the link is to be made.
+#[must_use]
+pub fn has_netdev(plan: &Plan<'_>, at: LinkAt) -> bool {
+    let is_made = plan.network.link(at).is_some_and(|link| link.kind != LinkKind::Physical);
+    is_made && plan.name(at).is_some()
+}
+
+/// The `.netdev` file of a bond or VLAN.
+///
+/// # Errors
+/// `TooMany`.
+#[inline(never)]
+pub fn put_netdev(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let Some(link) = plan.network.link(at) else { return Ok(()) };
+    let is_bond = link.kind == LinkKind::Bond;
+    out.put_all(&[OURS, b"[NetDev]\nName=", plan.name(at).unwrap_or_default().as_bytes()])?;
+    out.put_all(&[b"\nKind=", if is_bond { b"bond" } else { b"vlan" }, b"\n"])?;
+    put_mac_line(plan, at, out)?;
+    if let Some(mtu) = link.mtu {
+        out.put(b"MTUBytes=")?;
+        out.put_number(mtu.into())?;
+        out.put(b"\n")?;
+    }
+    if let LinkKind::Vlan { id, .. } = link.kind {
+        out.put(b"\n[VLAN]\nId=")?;
+        out.put_number(id.into())?;
+        return out.put(b"\n");
+    }
+    out.put(b"\n[Bond]\n")?;
+    for parameter in plan.network.parameters_of(at) {
+        let [kernel, key, _] = parameter.names();
+        if key.is_empty() {
+            continue;
+        }
+        out.put_all(&[key.as_bytes(), b"="])?;
+        let value = parameter.value.as_str();
+        match (kernel, value) {
+            ("mode", _) => out.put(mode_word(value).as_bytes())?,
+            ("lacp_rate", "0") => out.put(b"slow")?,
+            ("lacp_rate", "1") => out.put(b"fast")?,
+            ("arp_ip_target", _) => {
+                put_list(out, b" ", value.split(','), |out, word| out.put(word.as_bytes()))?;
+            }
+            _ => out.put(value.as_bytes())?,
+        }
+        let is_ms = matches!(kernel, "miimon" | "updelay" | "downdelay" | "arp_interval");
+        out.put(if is_ms { b"ms\n" } else { b"\n" })?;
+    }
+    Ok(())
+}
+
+fn put_mac_line(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let Some(mac) = plan.given_mac(at) else { return Ok(()) };
+    out.put(b"MACAddress=")?;
+    put_mac(out, mac)?;
+    out.put(b"\n")
+}
+
+/// True when anything can be said about the link: it can be found. A card that is not there and has no name cannot be
+/// told from what has its address too.
+#[must_use]
+pub fn has_network(plan: &Plan<'_>, at: LinkAt) -> bool {
+    let by_mac = plan.card_mac(at).is_some_and(|mac| !plan.is_mac_shared(mac));
+    by_mac || plan.name(at).is_some()
+}
+
+/// The `.network` file.
+///
+/// # Errors
+/// `TooMany`.
+#[inline(never)]
+pub fn put_network(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let Some(link) = plan.network.link(at) else { return Ok(()) };
+    out.put(OURS)?;
+    put_match(plan, at, out)?;
+    if link.mtu.is_some() || plan.given_mac(at).is_some() {
+        out.put(b"\n[Link]\n")?;
+        put_mac_line(plan, at, out)?;
+    }
+    if let Some(mtu) = link.mtu {
+        out.put(b"MTUBytes=")?;
+        out.put_number(mtu.into())?;
+        out.put(b"\n")?;
+    }
+    out.put(b"\n[Network]\n")?;
+    match link.bond.and_then(|bond| Some((bond, plan.name(bond)?))) {
+        Some((bond, name)) => put_member(plan, at, bond, name, out)?,
+        None => put_ways(plan, at, out)?,
+    }
+    for vlan in plan.vlans_of(at) {
+        put_pair(out, "", "VLAN", "=", vlan)?;
+    }
+    for prefix in plan.addresses(at) {
+        out.put(b"\n[Address]\nAddress=")?;
+        put_prefix(out, prefix)?;
+        out.put(b"\n")?;
+    }
+    put_routes(plan, at, out)
+}
+
+/// By MAC address, which only cards have for themselves; by name where it is not one card's alone.
+fn put_match(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    out.put(b"[Match]\n")?;
+    let mac = plan.card_mac(at);
+    if let Some(mac) = mac {
+        out.put(b"MACAddress=")?;
+        put_mac(out, mac)?;
+        out.put(b"\n")?;
+    }
+    if mac.is_none_or(|mac| plan.is_mac_shared(mac)) {
+        let name = plan.name(at).unwrap_or_default();
+        out.put_all(&[b"Name=", name.as_bytes()])?;
+        // The name of the next boot.
+        if let Some(asked) = asked(plan, at).filter(|asked| *asked != name) {
+            out.put_all(&[b" ", asked.as_bytes()])?;
+        }
+        out.put(b"\n")?;
+    }
+    Ok(())
+}
+
+fn put_member(plan: &Plan<'_>, at: LinkAt, bond: LinkAt, name: &str, out: &mut Out<'_>) -> Result<()> {
+    put_pair(out, "", "Bond", "=", name)?;
+    let mut primary = plan.network.parameters_of(bond).filter(|row| row.names()[0] == "primary");
+    let is_primary = primary.any(|row| Some(row.value.as_str()) == plan.name(at));
+    if is_primary { out.put(b"PrimarySlave=yes\n") } else { Ok(()) }
+}
+
+/// cloud-init says `DHCP=no` for stateful DHCPv6 and nothing for SLAAC: neither would come by an address where RAs are
+/// off by default.
+fn put_ways(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let (v4, v6) = (plan.has(at, &[Subnet::Dhcp4]), plan.has(at, &[Subnet::Dhcp6, Subnet::Stateful]));
+    let dhcp = match (v4, v6) {
+        (true, true) => "yes",
+        (true, false) => "ipv4",
+        (false, true) => "ipv6",
+        (false, false) => "no",
+    };
+    put_pair(out, "", "DHCP", "=", dhcp)?;
+    if let Some(accept_ra) = plan.accept_ra(at) {
+        put_pair(out, "", "IPv6AcceptRA", "=", if accept_ra { "yes" } else { "no" })?;
+    }
+    if plan.network.dns_of(at).next().is_some() {
+        out.put(b"DNS=")?;
+        put_list(out, b" ", plan.network.dns_of(at), put_address)?;
+        out.put(b"\n")?;
+    }
+    if plan.network.search_of(at).next().is_some() {
+        out.put(b"Domains=")?;
+        put_list(out, b" ", plan.network.search_of(at), |out, domain| out.put(domain.as_bytes()))?;
+        out.put(b"\n")?;
+    }
+    Ok(())
+}
+
+fn put_routes(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    for route in plan.network.routes_of(at) {
+        out.put(b"\n[Route]\nDestination=")?;
+        put_prefix(out, route.to)?;
+        if let Some(via) = route.via {
+            out.put(b"\nGateway=")?;
+            put_address(out, via)?;
+        }
+        if plan.network.is_on_link(at, &route) {
+            out.put(b"\nGatewayOnLink=yes")?;
+        }
+        if let Some(metric) = route.metric {
+            out.put(b"\nMetric=")?;
+            out.put_number(metric.into())?;
+        }
+        out.put(b"\n")?;
+    }
+    Ok(())
+}
