@@ -43,18 +43,17 @@ const CLOUD_INIT: &[&str] = &[
     "usr/lib/systemd/system/cloud-init.target.wants/cloud-init-local.service",
     "etc/runlevels/boot/cloud-init-local",
 ];
-/// Any of these, and it does nothing all the same: disabled by a person, its unit masked or another's, and its own
+/// A person, or `persist`, does not want it.
+pub const NO_CLOUD_INIT: &str = "etc/cloud/cloud-init.disabled";
+/// Any of these, and it does nothing all the same: disabled, its unit masked or another's, and its own
 /// generator's word for "disabled on the command line, or no platform of mine".
-const NO_CLOUD_INIT: &[&str] = &[
-    "etc/cloud/cloud-init.disabled",
-    "etc/systemd/system/cloud-init-local.service",
-    "run/cloud-init/disabled",
-];
+const STOPPERS: &[&str] =
+    &[NO_CLOUD_INIT, "etc/systemd/system/cloud-init-local.service", "run/cloud-init/disabled"];
 
 /// True when cloud-init is enabled in this system. In doubt it is not: two agents are better than none.
 pub fn has_cloud_init(dir: &mut dyn Dir) -> bool {
     let mut is_there = |path: &&str| dir.stat(path).is_ok();
-    CLOUD_INIT.iter().any(&mut is_there) && !NO_CLOUD_INIT.iter().any(&mut is_there)
+    CLOUD_INIT.iter().any(&mut is_there) && !STOPPERS.iter().any(&mut is_there)
 }
 
 /// True when preroot provisions this system, as far as can be seen now.
@@ -99,7 +98,7 @@ fn next_drop_in(dir: &mut dyn Dir, path: &mut PathText) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{CLOUD_INIT, NO_CLOUD_INIT, PathText, find, has_cloud_init, load};
+    use super::{CLOUD_INIT, PathText, STOPPERS, find, has_cloud_init, load};
     use crate::format::config::Config;
     use crate::sys::fake::FakeDir;
     use std::string::{String, ToString};
@@ -140,7 +139,7 @@ mod tests {
             let mut dir = FakeDir::default();
             dir.put_symlink(path, "/lib/systemd/system/cloud-init-local.service");
             assert!(has_cloud_init(&mut dir), "{path}");
-            for no in NO_CLOUD_INIT {
+            for no in STOPPERS {
                 let mut dir = FakeDir::default();
                 dir.put_symlink(path, "/x").put(no, "");
                 assert!(!has_cloud_init(&mut dir), "{no}");

@@ -3,12 +3,14 @@
 use super::fetch::FETCH_BEGUN;
 use super::lines::each_line;
 use super::{JOIN_POLL_MS, grow, identity};
-use crate::apply::machine_id;
+use crate::apply::replace::{self, Target};
+use crate::apply::{machine_id, next_name, object};
 use crate::config;
 use crate::disk::filesystem;
 use crate::error::Result;
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
+use crate::format::text::{PathText, join};
 use crate::limits;
 use crate::machine::Platform;
 use crate::seed;
@@ -60,10 +62,11 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
     {
         return stop_fetch(kernel, &id);
     }
-    let is_ours = is_ours(kernel, bytes)?;
+    let is_ours = is_ours(kernel, bytes, machine.platform == Some(Platform::Azure))?;
     if is_ours {
         // A fetch that found nothing may tell the platform so now.
         let _ = kernel.run.create_unsynced(FIRST_BOOT, Owner::root(0o644), b"");
+        keep_cloud_init_out(kernel, root_path);
     }
     join_fetch(kernel);
     if kernel.run.stat(seed::SEED).is_err() {
@@ -87,17 +90,80 @@ pub(super) fn join_unknown(kernel: &mut Kernel<'_>) -> bool {
     !identity::is_kept(kernel.run)
 }
 
-/// Who provisions, as the mounted root says it. Where that is another agent, nobody waits for fetch. Whether an
-/// enabled cloud-init has anything to do in this boot is known to its generator only, later: apply asks again.
+/// Who provisions, as the mounted root says it. Where that is another agent, nobody waits for fetch.
 #[inline(never)]
-fn is_ours(kernel: &mut Kernel<'_>, bytes: &mut [u8]) -> Result<bool> {
+fn is_ours(kernel: &mut Kernel<'_>, bytes: &mut [u8], is_azure: bool) -> Result<bool> {
     let config = config::load(kernel.root, bytes, &mut |_, _| {});
-    if matches!(config.agent(), "waagent" | "cloud-init") {
-        drop_fetch(kernel)?;
-        return Err(not_applicable!("preroot.conf names another agent (Provisioning.Agent)"));
-    }
-    Ok(config::is_ours(kernel.root, &config))
+    let why = match config.agent() {
+        "waagent" | "cloud-init" => {
+            not_applicable!("preroot.conf names another agent (Provisioning.Agent)")
+        }
+        "auto" if is_azure && is_cloud_inits(kernel, bytes) => {
+            not_applicable!("cloud-init is enabled and provisions")
+        }
+        _ => return Ok(config::is_ours(kernel.root, &config)),
+    };
+    drop_fetch(kernel)?;
+    Err(why)
 }
+
+/// Kernel arguments that cloud-init looks at before it knows whether it runs.
+const CLOUD_INITS: [&str; 4] = ["cloud-init=", "ds=", "ci.", "cc:"];
+const DROP_INS: &str = "etc/cloud/cloud.cfg.d";
+
+/// True when an enabled cloud-init runs in this boot: its generator (ds-identify) knows Azure by the tag that we
+/// know it by, unless the command line or its own configuration tell it another thing. Then it knows only later, and
+/// apply asks again.
+#[inline(never)]
+fn is_cloud_inits(kernel: &mut Kernel<'_>, bytes: &mut [u8]) -> bool {
+    if !config::has_cloud_init(kernel.root) || kernel.root.stat("etc/cloud/ds-identify.cfg").is_ok() {
+        return false;
+    }
+    let read = kernel.host.read("proc/cmdline", bytes);
+    let line = read.ok().and_then(|n| core::str::from_utf8(bytes.get(..n)?).ok());
+    let mut words = line.unwrap_or("cc:").split_ascii_whitespace();
+    if words.any(|word| CLOUD_INITS.iter().any(|start| word.starts_with(start))) {
+        return false;
+    }
+    let mut is_sure = looks_here(kernel.root, "etc/cloud/cloud.cfg", bytes);
+    let mut last = PathText::new();
+    while let Some(name) = next_name(kernel.root, DROP_INS, &last) {
+        let path = join(&[DROP_INS, "/", &name]);
+        is_sure &= !name.ends_with(".cfg") || path.is_ok_and(|path| looks_here(kernel.root, &path, bytes));
+        last = name;
+    }
+    is_sure
+}
+
+/// False when this file names the platforms cloud-init shall look for, and, on one line, not this one.
+fn looks_here(root: &mut dyn Dir, path: &str, bytes: &mut [u8]) -> bool {
+    let mut is_sure = true;
+    let read = each_line(root, path, bytes, b'\n', &mut |_, line| {
+        is_sure &= !line.trim_ascii_start().starts_with("datasource_list")
+            || line.as_bytes().windows(5).any(|word| word == b"Azure");
+        Ok(())
+    });
+    is_sure && read.map_or_else(|error| error.is_not_found(), |()| true)
+}
+
+/// An image with cloud-init whose preroot.conf names preroot: cloud-init's own way to be switched off, in time for its
+/// generator, so that `cloud-init status --wait` ends at once. What goes wrong costs no seed: apply warns.
+#[inline(never)]
+fn keep_cloud_init_out(kernel: &mut Kernel<'_>, root_path: &str) {
+    if !config::has_cloud_init(kernel.root) {
+        return;
+    }
+    let outcome = while_writable(kernel, root_path, &mut |kernel| {
+        let target = Target::root(config::NO_CLOUD_INIT, object!("cloud-init.disabled"), 0o644);
+        replace::write(kernel.root, target, WHY_DISABLED, &mut |_, _| Ok(()))
+    });
+    match outcome {
+        Ok(()) => kernel.say(Level::Info, "cloud-init is disabled: Provisioning.Agent=preroot", &[]),
+        Err(error) => kernel.say(Level::Warning, "cloud-init was not disabled: {}", &[Value::Why(error)]),
+    }
+}
+
+const WHY_DISABLED: &[u8] = b"By preroot, because of Provisioning.Agent=preroot in its configuration.\n";
 
 /// True when apply and report would find nothing to do: told, its secrets dropped, its file system as large as can be.
 fn is_settled(kernel: &mut Kernel<'_>, id: &InstanceId) -> bool {
@@ -191,17 +257,28 @@ fn join_fetch(kernel: &mut Kernel<'_>) {
 }
 
 fn copy(kernel: &mut Kernel<'_>, root_path: &str, id: &InstanceId, is_ours: bool) -> Result<()> {
+    while_writable(kernel, root_path, &mut |kernel| {
+        seed::persist(kernel.run, kernel.root, id)?;
+        if is_ours {
+            renew_machine_id(kernel, id);
+        }
+        Ok(())
+    })?;
+    kernel.say(Level::Info, "seed is on the root", &[]);
+    Ok(())
+}
+
+fn while_writable(
+    kernel: &mut Kernel<'_>,
+    root_path: &str,
+    act: &mut dyn FnMut(&mut Kernel<'_>) -> Result<()>,
+) -> Result<()> {
     let was_read_only = kernel.system.remount(root_path, false)?;
-    let outcome = seed::persist(kernel.run, kernel.root, id);
-    if outcome.is_ok() && is_ours {
-        renew_machine_id(kernel, id);
-    }
+    let outcome = act(kernel);
     if was_read_only && let Err(error) = kernel.system.remount(root_path, true) {
         kernel.say(Level::Warning, "the root stays writable: {}", &[Value::Why(error)]);
     }
-    outcome?;
-    kernel.say(Level::Info, "seed is on the root", &[]);
-    Ok(())
+    outcome
 }
 
 /// Only for a VM that is to be provisioned, and by us. What goes wrong costs no seed.
@@ -262,22 +339,63 @@ mod tests {
         assert_eq!(world.root.dump(), before);
     }
 
+    /// What becomes of fetch and the boot where Debian's cloud-init is enabled.
+    fn beside_cloud_init(agent: &str, cmdline: &str, more: &[(&str, &str)]) -> World {
+        let mut world = azure();
+        world.host.put("proc/cmdline", cmdline);
+        world
+            .root
+            .put("etc/preroot.conf", std::format!("Provisioning.Agent={agent}\n"))
+            .put("etc/systemd/system/cloud-init.target.wants/cloud-init-local.service", "")
+            .put("etc/cloud/cloud.cfg", "# datasource_list: [ Ec2 ]\nusers:\n  - default\n")
+            .put("etc/cloud/cloud.cfg.d/90_dpkg.cfg", "datasource_list: [ NoCloud, Azure, Ec2, None ]\n")
+            .put_dir("var/lib");
+        for (path, text) in more {
+            world.root.put(path, *text);
+        }
+        world.run.put(super::FETCH_ENDED, "");
+        publish(&mut world);
+        let _ = run(&mut world.kernel(), &mut [0; 256], "/sysroot");
+        assert!(world.clock.sleeps.is_empty() && world.system.read_only.contains("/sysroot"));
+        world
+    }
+
     #[test]
     fn another_agents_vm_waits_for_nothing_and_tells_nothing() {
-        for (conf, is_stopped) in
-            [("waagent", true), ("cloud-init", true), ("auto", false), ("preroot", false)]
+        for (agent, is_stopped) in
+            [("waagent", true), ("cloud-init", true), ("auto", true), ("preroot", false), ("disabled", false)]
         {
-            let mut world = azure();
-            world.root.put("etc/preroot.conf", std::format!("Provisioning.Agent={conf}\n"));
-            world.root.put("etc/runlevels/boot/cloud-init-local", "").put_dir("var/lib");
-            world.run.put(super::FETCH_ENDED, "");
-            publish(&mut world);
-            let outcome = run(&mut world.kernel(), &mut [0; 64], "/sysroot");
-            assert_eq!(outcome.is_err(), is_stopped, "{conf}");
-            assert_eq!(world.run.text(crate::sys::CANCEL).is_some(), is_stopped, "{conf}");
-            assert_eq!(world.run.owner(seed::SEED).is_none(), is_stopped, "{conf}");
+            let world = beside_cloud_init(agent, "root=/dev/sda1 ro\n", &[]);
+            assert_eq!(world.run.text(crate::sys::CANCEL).is_some(), is_stopped, "{agent}");
+            assert_eq!(world.run.owner(seed::SEED).is_none(), is_stopped, "{agent}");
             let may_tell = world.run.text(super::FIRST_BOOT).is_some();
-            assert_eq!(may_tell, conf == "preroot", "{conf}: cloud-init may do it");
+            assert_eq!(may_tell, agent == "preroot", "{agent}: cloud-init may do it");
+            assert_eq!(
+                world.root.text(crate::config::NO_CLOUD_INIT).is_some(),
+                agent == "preroot",
+                "{agent}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_cloud_init_that_may_find_nothing_to_do_is_asked_later() {
+        let nowhere = ("etc/cloud/cloud.cfg.d/99.cfg", "datasource_list: [ Ec2 ]\n");
+        let policy = ("etc/cloud/ds-identify.cfg", "policy: disabled\n");
+        for (cmdline, more, is_asked_later) in [
+            ("cloud-init=disabled", &[][..], true),
+            ("ro ds=nocloud", &[], true),
+            ("ci.di.policy=disabled", &[], true),
+            ("cc:", &[], true),
+            ("ro dsx=1 cloud-init", &[], false),
+            ("ro", &[nowhere], true),
+            ("ro", &[policy], true),
+            ("ro", &[("etc/cloud/cloud.cfg.d/README", "datasource_list: [ Ec2 ]\n")], false),
+            ("ro", &[("etc/cloud/cloud.cfg.d/50.cfg", "datasource_list:\n- Azure\n")], true),
+        ] {
+            let world = beside_cloud_init("auto", cmdline, more);
+            assert_eq!(world.run.owner(seed::SEED).is_some(), is_asked_later, "{cmdline} {more:?}");
+            assert_eq!(world.run.text(crate::sys::CANCEL).is_none(), is_asked_later, "{cmdline} {more:?}");
         }
     }
 
