@@ -9,6 +9,7 @@ run() {
     "$@" || code=1
 }
 run python3 tests/cloud/platform_test.py
+run python3 tests/oracle/ovf.py
 run tests/units.sh
 if [ "$(id -u)" -eq 0 ]; then
     run python3 tests/cloud/report_test.py

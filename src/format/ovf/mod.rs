@@ -306,18 +306,15 @@ impl Content {
         Ok(())
     }
 
+    /// Several lines are several keys, as the agents write them to authorized_keys, or one key that was broken.
     fn key_value(&mut self) -> Result<()> {
-        let text = core::str::from_utf8(&self.text).unwrap_or_default().trim_ascii();
-        if text.is_empty() {
+        let text = core::str::from_utf8(&self.text).unwrap_or_default();
+        let mut lines = text.lines().map(str::trim_ascii).filter(|line| !line.is_empty());
+        if lines.clone().any(|line| SshKey::parse(line).is_err()) {
+            self.repr.refused_keys = self.repr.refused_keys.saturating_add(1);
             return Ok(());
         }
-        match SshKey::parse(text) {
-            Ok(key) => self.repr.keys.push(key),
-            Err(_) => {
-                self.repr.refused_keys = self.repr.refused_keys.saturating_add(1);
-                Ok(())
-            }
-        }
+        lines.try_for_each(|line| self.repr.keys.push(SshKey::parse(line)?))
     }
 
     fn finish_key(&mut self) {

@@ -72,6 +72,30 @@ fn every_rule_of_the_tokenizer_has_its_words() {
     assert!(count > 20);
 }
 
+#[test]
+fn a_value_of_several_lines_is_several_keys_or_none() {
+    let sample = String::from_utf8(DOCUMENT.to_vec()).unwrap();
+    let (before, rest) = sample.split_once("<wa:Value>").unwrap();
+    let (_, behind) = rest.split_once("</wa:Value>").unwrap();
+    let lines_of = |value: &str| {
+        let mut reader = OvfDocument::new();
+        reader
+            .push(format!("{before}<wa:Value>{value}</wa:Value>{behind}").as_bytes(), &mut |_| Ok(()))
+            .unwrap();
+        let said = reader.finish().unwrap();
+        let ours =
+            said.keys.lines().filter(|line| line.ends_with("test")).map(String::from).collect::<Vec<_>>();
+        (ours, said.refused_keys)
+    };
+    let (one, two) = ("ssh-ed25519 AAAAC3Nz test", "ssh-rsa AAAAB3Nz test");
+    let refused = lines_of(one).1;
+    assert_eq!(
+        lines_of(&format!("\r\n{one}\r\n\n  {two} \n")),
+        ([one, two].map(String::from).to_vec(), refused)
+    );
+    assert_eq!(lines_of(&format!("{one}\nAAAAC3Nz")), (Vec::new(), refused + 1), "broken by a paste");
+}
+
 proptest! {
     #[test]
     fn no_cut_changes_what_is_read(
