@@ -15,6 +15,7 @@ install-man:
 
 # Enable them with: rc-update add preroot-apply boot; rc-update add preroot-report-early boot; rc-update add preroot-report default;
 # rc-update add preroot-scripts default; rc-update add preroot-resource-disk default
+# Debian's OpenRC has its networking in sysinit: the first two belong there too.
 install-openrc:
 	install -d $(DESTDIR)$(SYSCONFDIR)/init.d
 	install -m 755 packaging/openrc/* $(DESTDIR)$(SYSCONFDIR)/init.d/

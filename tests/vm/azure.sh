@@ -47,6 +47,7 @@ azure_down() {
         wait "$PLATFORM_PID" 2>/dev/null || true
     fi
     PLATFORM_PID=''
+    cp "${PREROOT_LAB:-/run/preroot-lab}/$NAMESPACE/dnsmasq.log" "$LAB/dhcp.log" 2>/dev/null || true
     sh "$REPO/tests/cloud/namespace.sh" down "$NAMESPACE" 2>/dev/null || true
 }
 

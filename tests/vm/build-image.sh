@@ -1,7 +1,7 @@
 #!/bin/bash
 # What does the laboratory boot? A disk image, a kernel and an initrd with preroot installed as a package would.
 #
-# usage: build-image.sh       with SUITE, INITRD and PROVISIONER in the environment; prints a directory that holds
+# usage: build-image.sh       with SUITE, INITRD, PROVISIONER and WITH in the environment; prints a directory that holds
 #   disk.img  8 GiB sparse; its GPT still ends at 2 GiB: p14 BIOS boot, p15 ESP, p1 root (last by place), as on Azure
 #   vmlinuz  initrd.img      what is booted
 #   monitor.cpio             to be appended to initrd.img, with rdinit=/lab/init: the initrd's network events on the console
@@ -19,10 +19,11 @@ require mke2fs=e2fsprogs sgdisk=gdisk cpio=cpio zstd=zstd
 tree=$("$REPO/tests/vm/build-root.sh")
 inputs=(tests/vm/root tests/vm/build-image.sh) variant=''
 case $PROVISIONER in
-    preroot) inputs+=(dracut-module initramfs-tools-hook packaging/systemd target/release/preroot) ;;
+    preroot) inputs+=(dracut-module initramfs-tools-hook packaging/systemd target/release/preroot) variant=${WITH:+-beside-$WITH} ;;
     none | cloud-init) variant=-$PROVISIONER ;;
     *) die "PROVISIONER is preroot, none or cloud-init, not '$PROVISIONER'" ;;
 esac
+[ "$WITH" != openrc ] || inputs+=(packaging/openrc tests/vm/root-openrc)
 [ "${HOST_KEYS:-new}" = new ] || variant+=-keys
 [ "${INIT:-systemd}" = systemd ] || variant+=-shell
 installed=$(cd "$REPO" && find "${inputs[@]}" -type f -print0 | sort -z | xargs -0 sha256sum)
@@ -34,7 +35,15 @@ release=$(basename "$(find "$tree/usr/lib/modules" -mindepth 1 -maxdepth 1 | sor
 root_uuid=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c001
 root_partuuid=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa
 
-# make_initrd TREE OUT: runs the distribution's own tool inside the tree. Bind mounts stay in a private namespace.
+# in_tree TREE COMMAND: as on a running system. Bind mounts stay in a private namespace.
+in_tree() {
+    # shellcheck disable=SC2016 # the inner shell's
+    nice unshare --mount --propagation private bash -euc '
+        for m in proc sys dev; do mount --rbind "/$m" "$0/$m"; done
+        exec chroot "$0" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C '"$2" "$1"
+}
+
+# make_initrd TREE OUT: runs the distribution's own tool inside the tree.
 make_initrd() {
     local command
     case $INITRD in
@@ -43,11 +52,7 @@ make_initrd() {
             [ "${INIT:-systemd}" = systemd ] || command+=" --omit 'systemd systemd-initrd dracut-systemd'" ;;
         initramfs-tools) command="mkinitramfs -o /tmp/initrd.img $release" ;;
     esac
-    # shellcheck disable=SC2016 # the inner shell's
-    nice unshare --mount --propagation private bash -euc '
-        for m in proc sys dev; do mount --rbind "/$m" "$0/$m"; done
-        exec chroot "$0" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C '"$command" "$1" \
-        >"$2.log" 2>&1 || { tail -n 20 "$2.log" >&2; die "the initrd was not built"; }
+    in_tree "$1" "$command" >"$2.log" 2>&1 || { tail -n 20 "$2.log" >&2; die "the initrd was not built"; }
     mv "$1/tmp/initrd.img" "$2"
     chmod 644 "$2"
 }
@@ -93,13 +98,38 @@ SH
 install_none() { :; }
 install_preroot() {
     make --no-print-directory -s -C "$REPO" -o build install DESTDIR="$1" PREFIX=/usr
+    [ "$WITH" != openrc ] || { install_openrc "$1"; return; }
     chroot "$1" systemctl preset preroot-apply.service preroot-report-early.service preroot-report.service preroot-resource-disk.service \
         preroot-scripts.service preroot-host-name.path 2>/dev/null
+}
+install_openrc() { # as packaging/install.mk says for Debian
+    local unit
+    make --no-print-directory -s -C "$REPO" install-openrc DESTDIR="$1"
+    for unit in apply=sysinit report-early=sysinit report=default scripts=default resource-disk=default; do
+        chroot "$1" rc-update -q add "preroot-${unit%=*}" "${unit#*=}"
+    done
 }
 install_cloud-init() {
     echo 'datasource_list: [ Azure ]' >"$1/etc/cloud/cloud.cfg.d/90-laboratory.cfg"
     [ "${HOST_KEYS:-new}" = new ] ||
         printf 'ssh_deletekeys: false\nssh_genkeytypes: []\n' >>"$1/etc/cloud/cloud.cfg.d/90-laboratory.cfg"
+}
+
+# settle_INIT TREE: the network, the laboratory's check, and a console of its own.
+settle_systemd() {
+    chroot "$1" systemctl enable --quiet systemd-networkd.service 2>/dev/null
+    # networkd only: nothing else waits for, or configures, the network
+    chroot "$1" systemctl disable --quiet systemd-networkd-wait-online.service 2>/dev/null || true
+    mkdir -p "$1/etc/systemd/system/multi-user.target.wants"
+    ln -sf ../vm-check.service "$1/etc/systemd/system/multi-user.target.wants/vm-check.service"
+    ln -sf /usr/lib/systemd/system/multi-user.target "$1/etc/systemd/system/default.target"
+    # the console is the laboratory's: no login prompt between its lines
+    chroot "$1" systemctl mask --quiet serial-getty@ttyS0.service apt-daily.timer apt-daily-upgrade.timer systemd-timesyncd.service 2>/dev/null || true
+}
+settle_openrc() {
+    printf 'auto lo eth0\niface lo inet loopback\niface eth0 inet dhcp\n' >"$1/etc/network/interfaces"
+    cp -a --no-preserve=ownership "$REPO/tests/vm/root-openrc/." "$1/"
+    chroot "$1" rc-update -q add vm-check default
 }
 
 build() {
@@ -120,18 +150,14 @@ build() {
     else
         echo OS.RootDeviceScsiTimeout=240 >"$work/etc/preroot.conf"
     fi
-    chroot "$work" systemctl enable --quiet systemd-networkd.service 2>/dev/null
-    # networkd only: nothing else waits for, or configures, the network
-    chroot "$work" systemctl disable --quiet systemd-networkd-wait-online.service 2>/dev/null || true
-    mkdir -p "$work/etc/systemd/system/multi-user.target.wants"
-    ln -sf ../vm-check.service "$work/etc/systemd/system/multi-user.target.wants/vm-check.service"
-    ln -sf /usr/lib/systemd/system/multi-user.target "$work/etc/systemd/system/default.target"
-    # the console is the laboratory's: no login prompt between its lines
-    chroot "$work" systemctl mask --quiet serial-getty@ttyS0.service apt-daily.timer apt-daily-upgrade.timer systemd-timesyncd.service 2>/dev/null || true
+    "settle_$([ "$WITH" = openrc ] && echo openrc || echo systemd)" "$work"
 
     say "building the initrd with $INITRD for $release"
     make_initrd "$work" "$image.part/initrd.img"
     cp "$work/boot/vmlinuz-$release" "$image.part/vmlinuz"
+    # the labels go into the file system as mke2fs finds them: SELinux need not run here
+    [ "$WITH" != selinux ] ||
+        in_tree "$work" 'setfiles -F -e /proc -e /sys -e /dev /etc/selinux/default/contexts/files/file_contexts /' >"$image.part/labels.log"
     say "writing the disk: 2 GiB root on an 8 GiB disk"
     write_disk "$work" "$image.part/disk.img"
     write_monitor "$image.part/monitor.cpio"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # What does a cloud image's root tree hold before preroot is installed? Builds it once per recipe.
 #
-# usage: build-root.sh        with SUITE and INITRD in the environment; prints the tree's directory.
+# usage: build-root.sh        with SUITE, INITRD and WITH in the environment; prints the tree's directory.
 # Debian only, by mmdebstrap, from the mirrors that this machine's own apt uses. Neither mounts nor loop devices.
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
@@ -12,11 +12,15 @@ case $INITRD in
     *) die "INITRD is dracut or initramfs-tools, not '$INITRD'" ;;
 esac
 packages=systemd,systemd-sysv,udev,dbus,openssh-server,sudo,iproute2,e2fsprogs,procps,kmod,zstd,xz-utils,login,linux-image-cloud-amd64
-variant=''
-if [ "$PROVISIONER" = cloud-init ]; then
-    tool=$tool,cloud-init,cloud-guest-utils # growpart: the same work as ours
-    variant=-cloud-init
-fi
+case $WITH in
+    '') ;;
+    cloud-init) tool=$tool,cloud-init,cloud-guest-utils ;; # growpart: the same work as ours
+    waagent) tool=$tool,waagent,fdisk,parted ;;
+    openrc) packages=openrc,sysvinit-core,ifupdown,isc-dhcp-client,${packages#systemd,systemd-sysv,} ;;
+    selinux) tool=$tool,selinux-policy-default,policycoreutils,selinux-utils,attr ;;
+    *) die "WITH is cloud-init, waagent, openrc or selinux, not '$WITH'" ;;
+esac
+variant=${WITH:+-$WITH}
 recipe="$SUITE $packages,$tool 1"
 tree=$VM_DIR/root-$SUITE-$INITRD$variant-$(digest "$recipe")
 

@@ -5,6 +5,7 @@
 #   SUITE    bookworm | trixie                         INITRD   dracut | initramfs-tools
 #   ACCEL    QEMU's accelerator (default tcg)
 #   PROVISIONER  who provisions the image: preroot | none | cloud-init (Debian's package)       (default preroot)
+#   WITH     what else Debian's packages bring into the root: cloud-init | waagent | openrc (no systemd) | selinux
 
 REPO=${REPO:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 VM_DIR=${VM_DIR:-$REPO/.vm}
@@ -12,7 +13,9 @@ SUITE=${SUITE:-bookworm}
 INITRD=${INITRD:-dracut}
 ACCEL=${ACCEL:-tcg}
 PROVISIONER=${PROVISIONER:-preroot}
-export REPO VM_DIR SUITE INITRD ACCEL PROVISIONER
+WITH=${WITH:-}
+[ "$PROVISIONER" != cloud-init ] || WITH=cloud-init
+export REPO VM_DIR SUITE INITRD ACCEL PROVISIONER WITH
 mkdir -p "$VM_DIR"
 
 # One line for people, on standard error: standard output is for answers.

@@ -25,14 +25,37 @@ ROOT='root=PARTUUID=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa ro'
 world() {
     image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance more_initrd='' more_words=() temporary='' as=virtio data=''
     uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf VM_ID=91267c52-9f02-4cfe-b1f4-a4da7ebac2cf
-    suite=bookworm tool=dracut init=systemd
+    suite=bookworm tool=dracut init=systemd with=''
 }
 
 image_dir() {
     case $guest in
         appliance) SUITE=$suite "$REPO/tests/vm/appliance.sh" ;;
-        *) SUITE=$suite INITRD=$tool INIT=$init WITHOUT_PLAIN=yes "$REPO/tests/vm/build-image.sh" ;;
+        *) SUITE=$suite INITRD=$tool INIT=$init WITH=$with WITHOUT_PLAIN=yes "$REPO/tests/vm/build-image.sh" ;;
     esac
+}
+
+# own_disk: this scenario's boots have one root, that of a new machine.
+own_disk() {
+    image=$(image_dir) || return 1
+    disk=$LAB/disk.img keep_disk=yes
+    cp --sparse=always "$image/disk.img" "$disk"
+}
+
+# The root file system of $disk, for debugfs: neither mount nor loop device.
+root_of_disk() { echo "$disk?offset=$(($(sgdisk -i 1 "$disk" | sed -n 's/First sector: \([0-9]*\).*/\1/p') * 512))"; }
+unplant() { debugfs -w -R "rm $1" "$(root_of_disk)" >/dev/null 2>&1; }
+# plant PATH MODE <CONTENT: a file there, whose directories are made.
+plant() {
+    local at=$1 mode=$2 directory='' part words
+    cat >"$LAB/planted"
+    words=$(IFS=/
+        for part in ${at%/*}; do
+            [ -z "$part" ] || { directory+=/$part; echo "mkdir $directory"; }
+        done)
+    printf '%s\nrm %s\nwrite %s %s\nset_inode_field %s mode 0100%s\n' "$words" "$at" "$LAB/planted" "$at" "$at" "$mode" >"$LAB/planting"
+    debugfs -w -f "$LAB/planting" "$(root_of_disk)" >/dev/null 2>&1
+    debugfs -R "cat $at" "$(root_of_disk)" 2>/dev/null | cmp -s - "$LAB/planted" || problem "$at could not be planted"
 }
 
 # reversed WORD...: as kernel arguments, where the words themselves would be found on the console.
@@ -171,6 +194,7 @@ scenario() {
 }
 
 . "$REPO/tests/vm/table.sh"
+. "$REPO/tests/vm/table-real.sh"
 
 printf 'vm: %s passed, %s failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]
