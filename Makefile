@@ -34,7 +34,7 @@ demo: build
 	tests/vm/demo$(if $(APPLIANCE),-appliance).sh
 
 test: check
-	$(CARGO) test --locked
+	PREROOT_LAYOUTS=500 $(CARGO) test --locked
 	tests/scripts.sh
 
 check: toolchain
@@ -44,6 +44,8 @@ vm-test: build
 	tests/vm/scenarios.sh fast
 
 test-full: test
+	$(CARGO) test --locked --lib -- --ignored --nocapture
+	PREROOT_LAYOUTS=10000 $(CARGO) test --locked --test growpart -- --nocapture
 	tests/vm/scenarios.sh full
 	for suite in bookworm trixie; do for tool in dracut initramfs-tools; do \
 	    SUITE=$$suite INITRD=$$tool tests/vm/contents.sh || exit 1; \

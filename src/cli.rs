@@ -1,5 +1,7 @@
 //! What was asked for: argv to [`Command`]. Pure.
 
+pub mod growpart;
+
 /// A stage or tool to run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
@@ -85,6 +87,8 @@ pub struct Command {
     pub root: &'static str,
     /// Our directory below /run: `/run/preroot` unless `--run`.
     pub run: &'static str,
+    /// `grow --disk DISK`: an implied dry run.
+    pub disk: Option<&'static str>,
     /// `report --failed REASON`.
     pub failed: Option<&'static str>,
     /// `report --early`: one try on our own stack, before the OS network.
@@ -129,6 +133,7 @@ pub fn parse(words: &mut dyn Iterator<Item = Option<&'static str>>) -> Result<Co
         dry_run: false,
         root: "/",
         run: "/run/preroot",
+        disk: None,
         failed: None,
         early: false,
         wait: false,
@@ -147,6 +152,7 @@ pub fn parse(words: &mut dyn Iterator<Item = Option<&'static str>>) -> Result<Co
             ("--run", _) => command.run = value()?,
             ("--offline", Verb::Fetch) => command.verb = Verb::FetchOffline,
             ("--online", Verb::Fetch) => command.verb = Verb::FetchOnline,
+            ("--disk", Verb::Grow) => (command.disk, command.dry_run) = (Some(value()?), true),
             ("--failed", Verb::Report) => command.failed = Some(value()?),
             ("--early", Verb::Report) => command.early = true,
             ("--wait", Verb::Status) => command.wait = true,
@@ -159,6 +165,13 @@ pub fn parse(words: &mut dyn Iterator<Item = Option<&'static str>>) -> Result<Co
         }
     }
     Ok(command)
+}
+
+/// How many words to skip where the program was called as `growpart`, or as `preroot growpart`.
+pub fn behind_growpart(words: &mut dyn Iterator<Item = Option<&'static str>>) -> Option<usize> {
+    let is_growpart = |word: &str| word.rsplit('/').next() == Some("growpart");
+    let (place, _) = (1..).zip(words).find(|(_, word)| word.is_some_and(is_growpart))?;
+    Some(place)
 }
 
 fn verb_of(word: &str) -> Option<Verb> {
@@ -187,10 +200,18 @@ fn verb_of(word: &str) -> Option<Verb> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Command, Usage, Verb, parse};
+    use super::{Command, Usage, Verb, behind_growpart, parse};
 
     fn of(words: &[&'static str]) -> Result<Command, Usage> {
         parse(&mut words.iter().map(|w| Some(*w)))
+    }
+
+    #[test]
+    fn growpart_is_a_name_of_ours() {
+        let of = |words: &[&'static str]| behind_growpart(&mut words.iter().map(|word| Some(*word)));
+        assert_eq!(of(&["/usr/bin/growpart", "-h"]), Some(1));
+        assert_eq!(of(&["preroot", "growpart"]), Some(2));
+        assert_eq!(of(&["preroot", "grow"]), None);
     }
 
     #[test]
@@ -201,6 +222,8 @@ mod tests {
         assert!(of(&["config", "--explain"]).unwrap().explain);
         assert!(of(&["deprovision", "--user"]).unwrap().user);
         assert_eq!(of(&["apply", "--force"]), Err(Usage::UnknownOption));
+        let shown = of(&["grow", "--disk", "x"]).unwrap();
+        assert!(shown.dry_run && shown.disk == Some("x"));
         assert_eq!(of(&["grow", "--offline"]), Err(Usage::UnknownOption));
         assert_eq!(of(&["persist", "--root"]), Err(Usage::MissingValue));
         assert_eq!(of(&[]), Err(Usage::Missing));

@@ -177,6 +177,8 @@ pub const HTTP_REQUEST: usize = 8192;
 pub const TCP_RX: usize = 16_384;
 /// A GPT entry array: sgdisk's 128 entries are 16 KiB, 256 of them are the most seen.
 pub const GPT_ARRAY: usize = 32 * 1024;
+/// For pvresize, lvextend and cryptsetup each, milliseconds: they wait for udev.
+pub const GROW_PROGRAM_MS: u64 = 60_000;
 /// Partitions of an MBR, logical ones included: sfdisk and fdisk make at most 60 (MAXIMUM_PARTS of libfdisk).
 pub const MBR_PARTITIONS: usize = 60;
 /// Lent to `grow`: three blocks of 4096, an entry array, one more window, and the names of the block devices.

@@ -10,6 +10,9 @@ use start::Argument;
 
 /// Called once by `_start`.
 fn run(arguments: &[Argument]) -> u8 {
+    if let Some(words) = cli::behind_growpart(&mut arguments.iter().take(2).map(Argument::text)) {
+        return stage::growpart::run(&mut arguments.iter().skip(words).map(Argument::text));
+    }
     let mut words = arguments.iter().skip(1).map(Argument::text);
     match cli::parse(&mut words) {
         Ok(command) => stage::run(&command),

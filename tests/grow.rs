@@ -5,7 +5,7 @@
 //! what is grown.
 #![expect(clippy::unwrap_used, reason = "a test ends where its machine fails")]
 
-use preroot::disk::filesystem::{FileSystemGrowth, grow_ext4};
+use preroot::disk::filesystem::{self, FileSystemGrowth};
 use preroot::sys::linux::Linux;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -278,8 +278,8 @@ fn a_mounted_root_grows_and_its_ext4_after_it() {
         return;
     }
     let mut linux = Linux::open(&point, &bench.path("run"), false).unwrap();
-    let mut grow = || grow_ext4(&mut linux.kernel(), &point).unwrap();
-    let FileSystemGrowth::Grown { from_bytes, to_bytes } = grow() else { panic!("not grown") };
+    let mut grow = || filesystem::grow(&mut linux.kernel(), &point).unwrap();
+    let FileSystemGrowth::Grown { from_bytes, to_bytes, .. } = grow() else { panic!("not grown") };
     assert_eq!(from_bytes, 40 * MIB);
     assert!(to_bytes > 200 * MIB && to_bytes <= disk.partition_bytes(1).unwrap(), "{to_bytes}");
     assert_eq!(grow(), FileSystemGrowth::Full);

@@ -18,7 +18,8 @@ fuzz_target!(|input: (&[u8], u64, &[u8])| {
         assert_eq!(lines, disk.partitions());
     }
     if let Some(entry) = FileSystem::parse(line) {
-        let seen = [Seen { number: 0, kind: b"", has_label: true }, Seen { number: 1, kind, has_label: false }];
+        let seen =
+            [Seen { number: 0, kind: b"", has_label: true }, Seen { number: 1, kind, has_label: false }];
         let _ = (entry.choose(&seen), entry.label(), entry.options().count());
     }
 });

@@ -2,9 +2,13 @@
 
 use super::root::read_contents;
 use super::sysfs;
-use crate::error::{Kind, Result};
+use crate::error::{Errno, Kind, Result};
+use crate::format::guid::Guid;
+use crate::format::root_arg::DeviceName;
 use crate::format::superblock::{BTRFS_BYTES, FileSystem, START_BYTES, Superblock};
-use crate::sys::Kernel;
+use crate::format::text::join;
+use crate::sys::{Dir, Kernel, Mounted};
+use core::fmt::Write as _;
 
 /// What became of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,97 +19,162 @@ pub enum FileSystemGrowth {
         from_bytes: u64,
         /// Bytes now.
         to_bytes: u64,
+        /// Bytes of its device that its own features leave unused.
+        unused_bytes: u64,
     },
     /// It fills its device.
     Full,
 }
 
-/// Numbers of an ext4 superblock.
-#[derive(Clone, Copy)]
-struct Ext4 {
-    block_bytes: u64,
-    blocks: u64,
+/// A file system and its device.
+struct Measured {
+    mounted: Mounted,
+    /// What it should be.
+    wanted_bytes: u64,
+    /// What its features leave of the device.
+    unused_bytes: u64,
     has_errors: bool,
 }
 
-impl Ext4 {
-    fn bytes(self) -> u64 {
-        self.blocks.saturating_mul(self.block_bytes)
-    }
-}
-
 const WHAT: &str = "root file system";
+/// xfs and btrfs leave what makes no group or extent of theirs; less than this is not worth asking again.
+const LEAST_BYTES: u64 = 1024 * 1024;
 
-/// Grows the ext4 that is mounted read-write at `path` (absolute; `kernel.root` is that directory).
+/// Grows the ext4, xfs or btrfs that is mounted read-write at `path` (absolute; `kernel.root` is that directory).
 ///
 /// # Errors
-/// `Unsupported` for another file system, or one with recorded errors; `Os` as the kernel says.
-pub fn grow_ext4(kernel: &mut Kernel<'_>, path: &str) -> Result<FileSystemGrowth> {
-    look(kernel, Some(path))
+/// `Unsupported` for another file system, one on several devices, or one with recorded errors; `Os` as the kernel says.
+pub fn grow(kernel: &mut Kernel<'_>, path: &str) -> Result<FileSystemGrowth> {
+    let measured = measure(kernel, path)?;
+    let before = measured.mounted;
+    if measured.is_full() {
+        return Ok(FileSystemGrowth::Full);
+    }
+    if measured.has_errors {
+        return Err(unsupported!(WHAT, "it has recorded errors: run e2fsck, then it can grow"));
+    }
+    resize(kernel, path, &measured)?;
+    let after = measure(kernel, path)?.mounted;
+    // The kernel drops a last group that is too small to hold anything: then all was done before.
+    if after.bytes == before.bytes {
+        return Ok(FileSystemGrowth::Full);
+    }
+    let unused_bytes = measured.unused_bytes;
+    Ok(FileSystemGrowth::Grown { from_bytes: before.bytes, to_bytes: after.bytes, unused_bytes })
 }
 
-/// True when there is nothing for [`grow_ext4`] to do.
-pub fn is_full(kernel: &mut Kernel<'_>) -> bool {
-    match look(kernel, None) {
-        Ok(growth) => growth == FileSystemGrowth::Full,
+/// True when there is nothing for [`grow`] to do.
+pub fn is_full(kernel: &mut Kernel<'_>, path: &str) -> bool {
+    match measure(kernel, path) {
+        Ok(measured) => measured.is_full(),
         Err(error) => error.is(Kind::Unsupported),
     }
 }
 
-/// Compares it with its device, and grows it where a path is given.
-fn look(kernel: &mut Kernel<'_>, path: Option<&str>) -> Result<FileSystemGrowth> {
-    let number = kernel.root.stat("")?.device;
-    let spread = unsupported!(WHAT, "on no single block device (btrfs, overlay, network)");
-    let device = sysfs::device_of(kernel.host, number)?.ok_or(spread)?;
-    let device_bytes = sysfs::size_bytes(kernel.host, &device)?;
-    let before = read_ext4(kernel, &device)?;
-    let blocks = device_bytes.checked_div(before.block_bytes).unwrap_or_default();
-    if blocks <= before.blocks {
-        return Ok(FileSystemGrowth::Full);
+impl Measured {
+    fn is_full(&self) -> bool {
+        let gain = self.wanted_bytes.saturating_sub(self.mounted.bytes);
+        let least = match self.mounted.file_system {
+            Some(FileSystem::Ext4) => self.mounted.block_bytes,
+            _ => LEAST_BYTES,
+        };
+        gain < least.max(1)
     }
-    if before.has_errors {
-        return Err(unsupported!(WHAT, "it has recorded errors: run e2fsck, then it can grow"));
-    }
-    let after = match path {
-        Some(path) => {
-            kernel.system.resize_ext4(path, blocks)?;
-            read_ext4(kernel, &device)?
-        }
-        None => Ext4 { blocks, ..before },
-    };
-    // The kernel drops a last group that is too small to hold anything: then all was done before.
-    if after.blocks == before.blocks {
-        return Ok(FileSystemGrowth::Full);
-    }
-    Ok(FileSystemGrowth::Grown { from_bytes: before.bytes(), to_bytes: after.bytes() })
 }
 
-fn read_ext4(kernel: &mut Kernel<'_>, device: &str) -> Result<Ext4> {
+/// A root that is read-only as a whole has a subvolume that is not, where snapper keeps its snapshots: any of a
+/// btrfs will do (as cloud-init's resizefs knows).
+fn resize(kernel: &mut Kernel<'_>, path: &str, measured: &Measured) -> Result<()> {
+    let resized = kernel.system.resize(path, &measured.mounted, measured.wanted_bytes);
+    let Err(why) = resized else { return Ok(()) };
+    if why.errno() != Some(Errno::ROFS) {
+        return Err(why);
+    }
+    let snapshots = join(&[path, "/.snapshots"])?;
+    let is_btrfs = measured.mounted.file_system == Some(FileSystem::Btrfs);
+    if is_btrfs && kernel.system.resize(&snapshots, &measured.mounted, measured.wanted_bytes).is_ok() {
+        return Ok(());
+    }
+    Err(unsupported!(WHAT, "it is mounted read-only"))
+}
+
+/// Asks the kernel for the file system, and sysfs for its device.
+#[inline(never)]
+fn measure(kernel: &mut Kernel<'_>, path: &str) -> Result<Measured> {
+    let mut mounted = kernel.system.mounted(path)?;
+    let unknown = unsupported!(WHAT, "neither ext4, xfs nor btrfs: growing it is not supported");
+    let file_system = mounted.file_system.ok_or(unknown)?;
+    let device = device(kernel, &mounted)?;
+    let device_bytes = sysfs::size_bytes(kernel.host, &device)?;
+    let (mut most_bytes, mut has_errors) = (u64::MAX, false);
+    if file_system == FileSystem::Ext4 {
+        read_ext4(kernel, &device, &mut |found| {
+            mounted.block_bytes = u64::from(found.block_bytes);
+            mounted.bytes = found.blocks.saturating_mul(mounted.block_bytes);
+            most_bytes = found.most_blocks.saturating_mul(mounted.block_bytes);
+            has_errors = found.has_errors;
+        })?;
+    }
+    let wanted_bytes = device_bytes.min(most_bytes);
+    let unused_bytes = device_bytes.saturating_sub(wanted_bytes);
+    Ok(Measured { mounted, wanted_bytes, unused_bytes, has_errors })
+}
+
+/// The block device of a mounted root.
+///
+/// # Errors
+/// `Unsupported` where it is none, or several.
+pub fn root_device(kernel: &mut Kernel<'_>, path: &str) -> Result<DeviceName> {
+    let mounted = kernel.system.mounted(path)?;
+    device(kernel, &mounted)
+}
+
+fn device(kernel: &mut Kernel<'_>, mounted: &Mounted) -> Result<DeviceName> {
+    if mounted.devices > 1 {
+        return Err(unsupported!(WHAT, "a btrfs on several devices"));
+    }
+    let number = kernel.root.stat("")?.device;
+    let device = match sysfs::device_of(kernel.host, number)? {
+        None if mounted.file_system == Some(FileSystem::Btrfs) => of_btrfs(kernel.host, mounted.id)?,
+        device => device,
+    };
+    device.ok_or(unsupported!(WHAT, "on no block device (overlay, network, memory)"))
+}
+
+/// btrfs has device numbers of its own; sysfs has the devices (fs/btrfs/sysfs.c).
+fn of_btrfs(host: &mut dyn Dir, id: Guid) -> Result<Option<DeviceName>> {
+    let mut place = heapless::String::<64>::new();
+    let _ = write!(place, "sys/fs/btrfs/{id}/devices");
+    let mut found = None;
+    host.list(&place, &mut |name, _| {
+        found = sysfs::device_name(name).ok();
+        found.is_none()
+    })?;
+    Ok(found)
+}
+
+fn read_ext4(kernel: &mut Kernel<'_>, device: &str, each: &mut dyn FnMut(&Superblock<'_>)) -> Result<()> {
     let mut window = [0; START_BYTES + BTRFS_BYTES];
-    let mut found = Err(unsupported!(WHAT, "neither ext4, xfs nor btrfs"));
+    let mut found = Err(unsupported!(WHAT, "its superblock is not where it should be"));
     kernel.disks.open_read(device, &mut |device| {
         if let Some(superblock) = read_contents(device, 0, &mut window)?.file_system() {
-            found = numbers(superblock);
+            each(superblock);
+            found = Ok(());
         }
         Ok(())
     })?;
     found
 }
 
-fn numbers(superblock: &Superblock<'_>) -> Result<Ext4> {
-    let Superblock { block_bytes, blocks, has_errors, .. } = *superblock;
-    match superblock.file_system {
-        FileSystem::Ext4 => Ok(Ext4 { block_bytes: u64::from(block_bytes), blocks, has_errors }),
-        FileSystem::Xfs => Err(unsupported!(WHAT, "growing xfs")),
-        FileSystem::Btrfs => Err(unsupported!(WHAT, "growing btrfs")),
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::{FileSystemGrowth, grow_ext4, is_full};
+    use super::FileSystemGrowth::{Full, Grown};
+    use super::{FileSystemGrowth, grow as grow_mounted, is_full};
     use crate::error::Result;
+    use crate::format::guid::Guid;
+    use crate::format::superblock::FileSystem;
     use crate::sys::fake::{FakeDisk, World};
+    use crate::sys::{Dir as _, Mounted};
     use std::vec::Vec;
 
     /// An ext4 of `blocks` blocks of 4 KiB on sda1 of `mib` MiB, mounted (its `st_dev` is 0:0).
@@ -125,7 +194,7 @@ pub(crate) mod tests {
     }
 
     fn grow(world: &mut World) -> Result<FileSystemGrowth> {
-        grow_ext4(&mut world.kernel(), "/sysroot")
+        grow_mounted(&mut world.kernel(), "/sysroot")
     }
 
     #[test]
@@ -133,8 +202,8 @@ pub(crate) mod tests {
         let mut world = mounted(25600, 200, 1);
         // The fake's superblock does not change: a kernel that had nothing to add.
         assert_eq!(grow(&mut world), Ok(FileSystemGrowth::Full));
-        assert_eq!(world.system.resized, [("/sysroot".into(), 51200)]);
-        assert!(!is_full(&mut world.kernel()));
+        assert_eq!(world.system.resized, [("/sysroot".into(), 200 << 20)]);
+        assert!(!is_full(&mut world.kernel(), "/sysroot"));
     }
 
     #[test]
@@ -142,7 +211,7 @@ pub(crate) mod tests {
         for mib in [100, 99] {
             let mut world = mounted(25600, mib, 1);
             assert_eq!(grow(&mut world), Ok(FileSystemGrowth::Full));
-            assert!(is_full(&mut world.kernel()));
+            assert!(is_full(&mut world.kernel(), "/sysroot"));
             assert!(world.system.resized.is_empty());
         }
     }
@@ -152,11 +221,63 @@ pub(crate) mod tests {
         let mut world = mounted(25600, 200, 3);
         assert!(grow(&mut world).unwrap_err().reason().contains("e2fsck"));
         let mut world = mounted(25600, 200, 1);
-        let disk = world.disks.disks.get_mut("sda1").unwrap();
-        disk.bytes[1024 + 0x38] = 0;
-        disk.bytes[..8].copy_from_slice(b"XFSB\0\0\x10\0");
-        assert_eq!(grow(&mut world).unwrap_err().reason(), "growing xfs");
+        world.system.mounted.as_mut().unwrap().file_system = None;
+        assert!(grow(&mut world).unwrap_err().reason().contains("not supported"));
+        assert!(is_full(&mut world.kernel(), "/sysroot"));
         let mut nowhere = World::new();
-        assert!(grow(&mut nowhere).unwrap_err().reason().contains("no single block device"));
+        assert!(grow(&mut nowhere).unwrap_err().reason().contains("on no block device"));
+        let mut world = mounted(25600, 200, 1);
+        world.system.read_only.insert("/sysroot".into());
+        assert_eq!(grow(&mut world).unwrap_err().reason(), "it is mounted read-only");
+    }
+
+    /// An xfs or btrfs on sda1.
+    pub(crate) fn other(file_system: FileSystem, fs_mib: u64, mib: u64) -> World {
+        let mut world = mounted(0, mib, 0);
+        world.system.mounted = Some(Mounted {
+            file_system: Some(file_system),
+            id: Guid::from_text_order([0xAB; 16]),
+            devices: 1,
+            device_id: 1,
+            block_bytes: 4096,
+            bytes: fs_mib << 20,
+        });
+        if file_system == FileSystem::Btrfs {
+            let devices = "sys/fs/btrfs/abababab-abab-abab-abab-abababababab/devices";
+            world.host.remove("sys/dev/block/0:0").unwrap();
+            world.host.put_symlink(&std::format!("{devices}/sda1"), "../../../../devices/sda/sda1");
+        }
+        world
+    }
+
+    #[test]
+    fn xfs_and_btrfs_grow_to_their_device_and_only_once() {
+        for file_system in [FileSystem::Xfs, FileSystem::Btrfs] {
+            let mut world = other(file_system, 300, 900);
+            let grown = Grown { from_bytes: 300 << 20, to_bytes: 900 << 20, unused_bytes: 0 };
+            assert_eq!(grow(&mut world), Ok(grown));
+            assert_eq!(grow(&mut world), Ok(Full));
+            assert_eq!(world.system.resized, [("/sysroot".into(), 900 << 20)]);
+        }
+    }
+
+    #[test]
+    fn several_devices_are_left_alone_and_snapshots_open_a_read_only_btrfs() {
+        let mut world = other(FileSystem::Btrfs, 300, 900);
+        world.system.mounted.as_mut().unwrap().devices = 2;
+        assert!(grow(&mut world).unwrap_err().reason().contains("several devices"));
+        let mut world = other(FileSystem::Btrfs, 300, 900);
+        world.system.read_only.insert("/sysroot".into());
+        assert!(matches!(grow(&mut world), Ok(Grown { .. })));
+        assert_eq!(world.system.resized.last().unwrap().0, "/sysroot/.snapshots");
+    }
+
+    #[test]
+    fn an_ext4_without_64bit_ends_at_two_to_the_32_blocks() {
+        let mut world = mounted(u32::MAX, 20 << 20, 1);
+        assert_eq!(grow(&mut world), Ok(Full));
+        let mut world = mounted(25600, 20 << 20, 1);
+        assert_eq!(grow(&mut world), Ok(Full), "the fake's superblock does not change");
+        assert_eq!(world.system.resized, [("/sysroot".into(), u64::from(u32::MAX) * 4096)]);
     }
 }

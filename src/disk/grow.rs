@@ -26,11 +26,14 @@ pub struct Rules {
     pub least_bytes: u64,
     /// Blocks that stay free before whatever ends the partition.
     pub free_blocks: u64,
+    /// Blocks at the end of the disk that are no partition's, whatever the table is.
+    pub end_blocks: u64,
 }
 
 impl Rules {
     /// Those of the root.
-    pub const ROOT: Self = Self { alignment: ALIGNMENT, least_bytes: ALIGNMENT, free_blocks: 0 };
+    pub const ROOT: Self =
+        Self { alignment: ALIGNMENT, least_bytes: ALIGNMENT, free_blocks: 0, end_blocks: 0 };
 }
 
 /// The new end of what a record of an MBR names.
@@ -152,8 +155,9 @@ pub fn plan(
     }
     let next = nearest_behind(table, array, &entry)?;
     let room = next.map_or(last_usable_lba, |(_, start)| start.saturating_sub(1));
-    let limit = if table.is_mbr { room.min(mbr_end(disk)).max(last) } else { room };
-    let new_last_lba = grown_end(disk, last, limit.saturating_sub(rules.free_blocks), rules);
+    let end = if table.is_mbr { mbr_end(disk) } else { disk.last_lba().saturating_sub(rules.end_blocks) };
+    let limit = room.min(end).saturating_sub(rules.free_blocks);
+    let new_last_lba = grown_end(disk, last, limit, rules);
     let mut growth = Growth {
         number,
         disk,

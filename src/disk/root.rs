@@ -18,6 +18,26 @@ pub struct RootDisk {
     pub disk: DeviceName,
     /// The partition's number.
     pub number: u32,
+    /// What lies between it and the file system.
+    pub stack: Stack,
+}
+
+/// What a partition is used through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stack {
+    /// Nothing: its file system begins where it does.
+    Plain,
+    /// A mapping of LUKS, and it is open: nobody else has the partition.
+    Luks,
+    /// A volume group, and somebody asked for it to grow.
+    Lvm,
+}
+
+impl RootDisk {
+    /// One that the kernel does not have.
+    fn lost(disk: &str, number: u32) -> Result<Self> {
+        sysfs::device_name(disk).map(|disk| Self { disk, number, stack: Stack::Plain })
+    }
 }
 
 /// How a search ended.
@@ -68,15 +88,43 @@ pub fn find(
     }
 }
 
-/// The partition that a mounted file system is on, by its `st_dev`.
+/// The partition that the device of a mounted file system is, or that an open LUKS mapping is on: the next time it is
+/// opened it has all of it (cryptsetup, segments of dynamic size).
 ///
 /// # Errors
 /// `Unsupported` when it is on none.
-pub fn of_mounted(host: &mut dyn Dir, number: DeviceNumber) -> Result<RootDisk> {
-    let spread =
-        unsupported!("root", "its file system is on no single block device (btrfs, overlay, network)");
-    let device = sysfs::device_of(host, number)?.ok_or(spread)?;
-    plain_partition(host, &device)
+pub fn of_device(host: &mut dyn Dir, device: &str) -> Result<RootDisk> {
+    match below_luks(host, device) {
+        Some(partition) => partition_below(host, &partition, Stack::Luks),
+        None => plain_partition(host, device),
+    }
+}
+
+/// The partition that is all of an open LUKS mapping, and of nothing else.
+fn below_luks(host: &mut dyn Dir, device: &str) -> Option<DeviceName> {
+    let mut buf = [0; 256];
+    sysfs::attribute(host, device, "dm/uuid", &mut buf).ok().filter(|uuid| uuid.starts_with("CRYPT-LUKS"))?;
+    let below = sysfs::only(host, device, "slaves")?;
+    sysfs::partition_number(host, &below)?;
+    sysfs::only(host, &below, "holders").filter(|holder| holder == device)?;
+    Some(below)
+}
+
+/// A partition that a mapping we know holds.
+///
+/// # Errors
+/// `Unsupported` where its disk is not simply a disk.
+pub fn partition_below(host: &mut dyn Dir, name: &str, stack: Stack) -> Result<RootDisk> {
+    let number = sysfs::partition_number(host, name);
+    let number = number.ok_or(unsupported!("root", "a file system on the whole disk"))?;
+    let disk = sysfs::disk_of(host, name)?;
+    if sysfs::has_any(host, &disk, "holders") {
+        return Err(unsupported!("root", "held by device mapper or RAID"));
+    }
+    if let Some(stack) = sysfs::stacked(host, &disk) {
+        return Err(stack.at(0));
+    }
+    Ok(RootDisk { disk, number, stack })
 }
 
 /// A device by its kernel name, as a partition that we may grow.
@@ -84,17 +132,10 @@ fn plain_partition(host: &mut dyn Dir, name: &str) -> Result<RootDisk> {
     if let Some(stack) = sysfs::stacked(host, name) {
         return Err(stack.at(0));
     }
-    let Some(number) = sysfs::partition_number(host, name) else {
-        return Err(unsupported!("root", "a file system on the whole disk"));
-    };
-    let disk = sysfs::disk_of(host, name)?;
-    if sysfs::has_any(host, name, "holders") || sysfs::has_any(host, &disk, "holders") {
+    if sysfs::has_any(host, name, "holders") {
         return Err(unsupported!("root", "held by device mapper or RAID"));
     }
-    if let Some(stack) = sysfs::stacked(host, &disk) {
-        return Err(stack.at(0));
-    }
-    Ok(RootDisk { disk, number })
+    partition_below(host, name, Stack::Plain)
 }
 
 fn by_name(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str, space: &mut Space<'_>) -> Result<Search> {
@@ -109,7 +150,7 @@ fn by_name(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str, space: &mut Sp
     };
     match read_table(host, disks, disk, space) {
         Ok(table) if is_lost(host, disk, &table, number, space.array) => {
-            Ok(Search::Found(RootDisk { disk: sysfs::device_name(disk)?, number }))
+            Ok(Search::Found(RootDisk::lost(disk, number)?))
         }
         _ => Ok(Search::NotYet),
     }
@@ -186,7 +227,7 @@ fn of_table(
         return plain_partition(host, &sysfs::partition_name(disk, number)?).map(Some);
     }
     let is_lost = is_lost(host, disk, table, number, array);
-    Ok(is_lost.then_some(RootDisk { disk: sysfs::device_name(disk)?, number }))
+    is_lost.then(|| RootDisk::lost(disk, number)).transpose()
 }
 
 /// True for a partition that the kernel lacks with all others of its disk: it does not look at a GPT's backup. An MBR
@@ -251,7 +292,7 @@ fn in_lost_partitions(
     for entry in table.header.entries(space.array) {
         let offset = table.disk.offset(entry.first_lba());
         if matches!(look_into(disks, disk, offset, test, space.window), Ok(Look::Match)) {
-            return Ok(Some(RootDisk { disk: sysfs::device_name(disk)?, number: entry.number }));
+            return RootDisk::lost(disk, entry.number).map(Some);
         }
     }
     Ok(None)
@@ -275,7 +316,7 @@ fn look_into(
         look = match read_contents(device, offset, window)? {
             Contents::FileSystem(found) if test(&found) => Look::Match,
             Contents::Luks => Look::Container("an encrypted partition (LUKS)"),
-            Contents::Lvm => Look::Container("a logical volume (LVM)"),
+            Contents::Lvm { .. } => Look::Container("a logical volume (LVM)"),
             Contents::Raid => Look::Container("a RAID array (md)"),
             _ => Look::Other,
         };

@@ -93,6 +93,18 @@ pub fn has_any(host: &mut dyn Dir, name: &str, entry: &str) -> bool {
     found
 }
 
+/// What the directory `entry` of a device's directory holds, where that is one device.
+pub fn only(host: &mut dyn Dir, name: &str, entry: &str) -> Option<DeviceName> {
+    let mut found: (usize, Option<DeviceName>) = (0, None);
+    let path = join(&[CLASS, name, "/", entry]).ok()?;
+    host.list(&path, &mut |name, _| {
+        found = (found.0.saturating_add(1), device_name(name).ok());
+        true
+    })
+    .ok()?;
+    found.1.filter(|_| found.0 == 1)
+}
+
 /// True when the kernel has any partition of a disk.
 pub fn has_partitions(host: &mut dyn Dir, disk: &str) -> bool {
     partitions(host, disk).is_ok_and(|count| count > 0)
@@ -115,6 +127,9 @@ pub fn partitions(host: &mut dyn Dir, disk: &str) -> Result<usize> {
 pub fn stacked(host: &mut dyn Dir, name: &str) -> Option<&'static Rule> {
     let mut buf = [0; 256];
     match attribute(host, name, "dm/uuid", &mut buf) {
+        Ok(uuid) if uuid.starts_with("CRYPT-VERITY-") => {
+            return Some(unsupported!(rule "root", "dm-verity: its hash covers its size"));
+        }
         Ok(uuid) if uuid.starts_with("CRYPT-") => return Some(unsupported!(rule "root", "encrypted (LUKS)")),
         Ok(uuid) if uuid.starts_with("LVM-") => {
             return Some(unsupported!(rule "root", "a logical volume (LVM)"));

@@ -146,6 +146,8 @@ keys! {
     delete_root_password: Switch = "Provisioning.DeleteRootPassword", "n n";
     /// Who gets keys and passwords that are for nobody by name.
     default_user: User = "Provisioning.DefaultUser", "root root";
+    /// LVM and LUKS below the root grow too, by the image's own programs.
+    grow_stack: Switch = "RootDisk.GrowStack", "n n";
     /// SSH host keys that came with the image are replaced.
     regenerate_ssh_host_keys: Switch = "Provisioning.RegenerateSshHostKeyPair", "n y";
     /// Which SSH host keys are made; `auto` is `ssh-keygen -A`.

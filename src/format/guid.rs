@@ -29,6 +29,24 @@ impl Guid {
         Self::from_mixed(self.0).0
     }
 
+    /// From two words of this machine's memory that hold the bytes in text order.
+    #[must_use]
+    pub fn from_words(first: u64, second: u64) -> Self {
+        let mut bytes = [0; 16];
+        let all = first.to_ne_bytes().into_iter().chain(second.to_ne_bytes());
+        for (to, from) in bytes.iter_mut().zip(all) {
+            *to = from;
+        }
+        Self(bytes)
+    }
+
+    /// The first group of the text form, which is enough to tell known types apart.
+    #[must_use]
+    pub const fn first_group(self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
+
     /// What stands for the PARTUUID `signature-number` of an MBR partition: of no kind that a GUID can be (its variant
     /// bits are of NCS), so that no GPT entry has it by chance.
     #[must_use]

@@ -50,6 +50,11 @@ pub struct Superblock<'a> {
     pub block_bytes: u32,
     /// Size in blocks.
     pub blocks: u64,
+    /// Blocks that its features allow it to have. ext4 without `64bit` ends at 2^32, with `sparse_super2` the kernel
+    /// grows none (fs/ext4/ioctl.c, ext4_ioctl_group_add and its kin).
+    pub most_blocks: u64,
+    /// Devices it is on (btrfs).
+    pub devices: u64,
     /// It recorded an error and wants fsck (ext4: EXT4_ERROR_FS, with which it refuses to grow).
     pub has_errors: bool,
 }
@@ -62,7 +67,10 @@ pub enum Contents<'a> {
     /// An encrypted container.
     Luks,
     /// An LVM physical volume.
-    Lvm,
+    Lvm {
+        /// Its size as it knows it (`device_size_xl` of struct pv_header).
+        bytes: u64,
+    },
     /// A member of an md array (superblock 1.1 or 1.2, which lie at the start).
     Raid,
     /// Anything else.
@@ -77,8 +85,8 @@ impl<'a> Contents<'a> {
         if start.starts_with(b"LUKS\xba\xbe") {
             return Self::Luks;
         }
-        if is_lvm(start) {
-            return Self::Lvm;
+        if let Some(bytes) = lvm(start) {
+            return Self::Lvm { bytes };
         }
         let is_md = |at| le32(start, at) == Some(0xA92B_4EFC);
         if is_md(0) || is_md(4096) {
@@ -98,11 +106,14 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// The label is in one of the first four sectors.
-fn is_lvm(start: &[u8]) -> bool {
-    start.chunks_exact(512).take(4).any(|sector| {
+/// The label is in one of the first four sectors; behind it a UUID of 32 bytes, and the size.
+fn lvm(start: &[u8]) -> Option<u64> {
+    let is_label = |sector: &&[u8]| {
         sector.starts_with(b"LABELONE") && sector.get(24..32).is_some_and(|kind| kind == b"LVM2 001")
-    })
+    };
+    let sector = start.chunks_exact(512).take(4).find(is_label)?;
+    let header = usize::try_from(le32(sector, 20)?).ok()?;
+    Some(header.checked_add(32).and_then(|at| le64(sector, at)).unwrap_or_default())
 }
 
 fn text(bytes: &[u8], at: usize, len: usize) -> Option<&[u8]> {
@@ -116,6 +127,7 @@ fn uuid(bytes: &[u8], at: usize) -> Option<Guid> {
 
 fn ext4(start: &[u8]) -> Option<Superblock<'_>> {
     const INCOMPAT_64BIT: u32 = 0x80;
+    const COMPAT_SPARSE_SUPER2: u32 = 0x200;
     const ERROR_FS: u16 = 2;
     let raw = start.get(1024..2048)?;
     if le16(raw, 0x38)? != 0xEF53 {
@@ -123,13 +135,22 @@ fn ext4(start: &[u8]) -> Option<Superblock<'_>> {
     }
     // s_log_block_size: 1 KiB to 64 KiB.
     let block_bytes = 1024_u32.checked_shl(le32(raw, 0x18)?).filter(|size| (1024..=65536).contains(size))?;
-    let high = if le32(raw, 0x60)? & INCOMPAT_64BIT != 0 { le32(raw, 0x150)? } else { 0 };
+    let is_64bit = le32(raw, 0x60)? & INCOMPAT_64BIT != 0;
+    let high = if is_64bit { le32(raw, 0x150)? } else { 0 };
+    let blocks = u64::from(high) << 32 | u64::from(le32(raw, 4)?);
+    let most_blocks = match le32(raw, 0x5C)? & COMPAT_SPARSE_SUPER2 {
+        0 if is_64bit => u64::MAX,
+        0 => u64::from(u32::MAX),
+        _ => blocks,
+    };
     Some(Superblock {
         file_system: FileSystem::Ext4,
         uuid: uuid(raw, 0x68)?,
         label: text(raw, 0x78, 16)?,
         block_bytes,
-        blocks: u64::from(high) << 32 | u64::from(le32(raw, 4)?),
+        blocks,
+        most_blocks,
+        devices: 1,
         has_errors: le16(raw, 0x3A)? & ERROR_FS != 0,
     })
 }
@@ -142,6 +163,8 @@ fn xfs(start: &[u8]) -> Option<Superblock<'_>> {
         label: text(start, 108, 12)?,
         block_bytes,
         blocks: be64(start, 8)?,
+        most_blocks: u64::MAX,
+        devices: 1,
         has_errors: false,
     })
 }
@@ -158,6 +181,8 @@ fn btrfs(raw: &[u8]) -> Option<Superblock<'_>> {
         label: text(raw, 0x12B, 256)?,
         block_bytes,
         blocks: le64(raw, 0x70)?.checked_div(u64::from(block_bytes))?,
+        most_blocks: u64::MAX,
+        devices: le64(raw, 0x88)?,
         has_errors: false,
     })
 }
@@ -190,6 +215,8 @@ mod tests {
             label: b"root",
             block_bytes: 4096,
             blocks: (1 << 32) + 7,
+            most_blocks: u64::MAX,
+            devices: 1,
             has_errors: false,
         };
         assert_eq!(Contents::parse(&start, &[]), Contents::FileSystem(expected));
@@ -214,6 +241,17 @@ mod tests {
     }
 
     #[test]
+    fn the_features_of_ext4_are_its_limits() {
+        let mut start = ext4_start();
+        start[1024 + 0x60] = 0;
+        let contents = Contents::parse(&start, &[]);
+        let found = contents.file_system().unwrap();
+        assert_eq!((found.blocks, found.most_blocks), (7, u64::from(u32::MAX)));
+        start[1024 + 0x5D] = 2;
+        assert_eq!(Contents::parse(&start, &[]).file_system().unwrap().most_blocks, 7);
+    }
+
+    #[test]
     fn containers_win_over_what_an_old_file_system_left() {
         let mut start = ext4_start();
         start[..6].copy_from_slice(b"LUKS\xba\xbe");
@@ -221,7 +259,9 @@ mod tests {
         let mut start = ext4_start();
         start[512..520].copy_from_slice(b"LABELONE");
         start[536..544].copy_from_slice(b"LVM2 001");
-        assert_eq!(Contents::parse(&start, &[]), Contents::Lvm);
+        start[532] = 32;
+        start[512 + 65] = 1;
+        assert_eq!(Contents::parse(&start, &[]), Contents::Lvm { bytes: 256 });
         let mut start = ext4_start();
         start[4096..4100].copy_from_slice(&0xA92B_4EFC_u32.to_le_bytes());
         assert_eq!(Contents::parse(&start, &[]), Contents::Raid);

@@ -152,6 +152,10 @@ impl Story<'_, '_> {
         if self.dry_run {
             return;
         }
+        let is_asked = self.config.grow_stack() || super::grow::is_stack_asked(self.kernel, self.bytes);
+        if is_asked && let Err(error) = super::grow::stack::grow(self.kernel, self.bytes, self.root_path) {
+            self.say(Level::Warning, "what the root is on was not grown: {}", &[Value::Why(error)]);
+        }
         if let Err(error) = super::grow::file_system(self.kernel, self.root_path) {
             self.say(Level::Warning, "the root file system was not grown: {}", &[Value::Why(error)]);
         }

@@ -5,13 +5,14 @@
 
 use crate::cli::Command;
 use crate::disk::grow::{Growth, Rules, plan};
-use crate::disk::root::{self, RootDisk, Search};
+use crate::disk::root::{self, RootDisk, Search, Stack};
 use crate::disk::table::{self, Source, Space, Table};
 use crate::disk::{commit, filesystem, sysfs};
 use crate::error::{Kind, Result};
 use crate::event::{Level, Value};
+use crate::format::cmdline;
 use crate::format::root_arg::{self, RootArg};
-use crate::format::superblock::{Contents, FileSystem};
+use crate::format::superblock::Contents;
 use crate::limits;
 use crate::sys::{Kernel, KernelPartition};
 
@@ -39,9 +40,10 @@ pub enum Outcome {
 /// # Errors
 /// As [`before_mount`].
 pub fn run(kernel: &mut Kernel<'_>, scratch: &mut [u8], command: &Command) -> Result<Outcome> {
-    let is_mounted = command.root != "/";
-    let grow = if is_mounted { after_mount } else { before_mount };
-    grow(kernel, scratch, command.dry_run)
+    match command.root {
+        "/" => before_mount(kernel, scratch, command.dry_run),
+        path => after_mount(kernel, scratch, path, command.dry_run),
+    }
 }
 
 /// Grows the partition that `root=` names. `scratch` holds at least [`limits::GROW_SCRATCH`] bytes.
@@ -58,22 +60,29 @@ pub fn before_mount(kernel: &mut Kernel<'_>, scratch: &mut [u8], dry_run: bool) 
     settle(kernel, result)
 }
 
-/// Grows the partition that the file system at `kernel.root` is on.
+/// Grows the partition that the file system mounted at `path` is on (`kernel.root` is that directory).
 ///
 /// # Errors
 /// As [`before_mount`].
-pub fn after_mount(kernel: &mut Kernel<'_>, scratch: &mut [u8], dry_run: bool) -> Result<Outcome> {
+pub fn after_mount(
+    kernel: &mut Kernel<'_>,
+    scratch: &mut [u8],
+    path: &str,
+    dry_run: bool,
+) -> Result<Outcome> {
     let mut space = Space::new(scratch)?;
-    let number = kernel.root.stat("").map(|stat| stat.device);
-    let root = number.and_then(|number| root::of_mounted(kernel.host, number));
     let before = kernel.log.enter(STAGE);
+    let asked = command_line(kernel, space.window).and_then(ours);
+    let root =
+        asked.and_then(|_| left_to_repart(kernel)).and_then(|()| filesystem::root_device(kernel, path));
+    let root = root.and_then(|device| root::of_device(kernel.host, &device));
     let result = root.and_then(|root| grow_partition(kernel, &root, &mut space, dry_run));
     let result = settle(kernel, result);
     kernel.log.enter(before);
     result
 }
 
-/// Grows the ext4 mounted at `path` to its device. Says so in one line; nothing when it fills it: the console of a
+/// Grows the file system mounted at `path` to its device. Says so in one line; nothing when it fills it: the console of a
 /// second boot would be waited for.
 ///
 /// # Errors
@@ -88,9 +97,14 @@ pub fn file_system(kernel: &mut Kernel<'_>, path: &str) -> Result<Outcome> {
 fn grow_file_system(kernel: &mut Kernel<'_>, path: &str) -> Result<Outcome> {
     use filesystem::FileSystemGrowth::{Full, Grown};
     let started_us = kernel.clock.now_us();
-    match filesystem::grow_ext4(kernel, path) {
+    match filesystem::grow(kernel, path) {
         Ok(Full) => Ok(Outcome::Nothing),
-        Ok(Grown { from_bytes, to_bytes }) => {
+        Ok(Grown { from_bytes, to_bytes, unused_bytes }) => {
+            if unused_bytes > 0 {
+                let text =
+                    "root file system: its features (ext4 without 64bit, or sparse_super2) leave {} unused";
+                kernel.say(Level::Warning, text, &[Value::SizeBytes(unused_bytes)]);
+            }
             let took = Value::Millis(elapsed_ms(kernel, started_us));
             let values = [Value::SizeBytes(from_bytes), Value::SizeBytes(to_bytes), took];
             kernel.say(Level::Info, "root file system grown from {} to {} in {}", &values);
@@ -115,13 +129,52 @@ fn elapsed_ms(kernel: &mut Kernel<'_>, started_us: u64) -> u64 {
     kernel.clock.now_us().saturating_sub(started_us) / 1000
 }
 
+/// What the kernel was told.
+fn command_line<'b>(kernel: &mut Kernel<'_>, buf: &'b mut [u8]) -> Result<&'b str> {
+    let length = kernel.host.read("proc/cmdline", buf)?;
+    let line = buf.get(..length).and_then(|line| core::str::from_utf8(line).ok());
+    line.ok_or(malformed!("kernel command line", "not UTF-8", 0))
+}
+
+/// `rd.preroot.grow=all`: LVM and LUKS below the root too.
+pub fn is_stack_asked(kernel: &mut Kernel<'_>, buf: &mut [u8]) -> bool {
+    command_line(kernel, buf).is_ok_and(|line| cmdline::value(line, "rd.preroot.grow") == Some("all"))
+}
+
+/// A root whose size somebody else settles is not ours to grow: `rd.preroot.grow=0`, or dm-verity, whose hash is of a
+/// size (systemd-veritysetup-generator(8)).
+fn ours(line: &str) -> Result<&str> {
+    if cmdline::switch(line, "rd.preroot.grow") == Some(false) {
+        return Err(unsupported!("root", "rd.preroot.grow=0 on the kernel command line"));
+    }
+    if ["roothash", "systemd.verity_root_data"].iter().any(|name| cmdline::value(line, name).is_some()) {
+        return Err(unsupported!("root", "dm-verity: its hash covers its size"));
+    }
+    Ok(line)
+}
+
+/// systemd-repart makes partitions in the room that is left, in an initrd that has definitions for it.
+fn left_to_repart(kernel: &mut Kernel<'_>) -> Result<()> {
+    let mut is_repart = false;
+    for place in ["etc/repart.d", "run/repart.d", "usr/lib/repart.d"] {
+        let _ = kernel.host.list(place, &mut |name, _| {
+            is_repart |= name.ends_with(".conf");
+            !is_repart
+        });
+    }
+    match is_repart {
+        true => Err(unsupported!("root", "the disk is systemd-repart's: there are definitions in repart.d")),
+        false => Ok(()),
+    }
+}
+
 /// Resolves `root=`; says why when there is nothing to grow before the mount.
 #[inline(never)]
 fn found_by_argument(kernel: &mut Kernel<'_>, space: &mut Space<'_>) -> Result<Option<RootDisk>> {
-    let length = kernel.host.read("proc/cmdline", space.window)?;
-    let line = space.window.get(..length).and_then(|line| core::str::from_utf8(line).ok());
-    let line = line.ok_or(malformed!("kernel command line", "not UTF-8", 0))?;
-    let wanted = match root_arg::parse(line) {
+    let line = ours(command_line(kernel, space.window)?)?;
+    let parsed = root_arg::parse(line);
+    left_to_repart(kernel)?;
+    let wanted = match parsed {
         Ok(Some(wanted)) => wanted,
         Ok(None) => return later(kernel, "no root= on the kernel command line: {}", &[]),
         Err(why) => return later(kernel, "{}: {}", &[Value::Why(why)]),
@@ -210,8 +263,8 @@ fn grow_partition(
     Ok(if growth.needs_table() { Outcome::Grown } else { Outcome::Repaired })
 }
 
-/// Reads the table, and what the partition holds: only an ext4 is grown, anything else could be made of hashes over
-/// its whole size. All in one go: what was read is forgotten by the kernel once nobody has the disk open.
+/// Reads the table, and what the partition holds: anything but what we know could be made of hashes over its whole
+/// size. All in one go: what was read is forgotten by the kernel once nobody has the disk open.
 fn examine(kernel: &mut Kernel<'_>, root: &RootDisk, space: &mut Space<'_>) -> Result<Table> {
     const WHAT: &str = "root partition";
     let block = sysfs::block_size(kernel.host, &root.disk)?;
@@ -224,15 +277,16 @@ fn examine(kernel: &mut Kernel<'_>, root: &RootDisk, space: &mut Space<'_>) -> R
             entry.ok_or(malformed!("partition table", "no such partition", u64::from(root.number)))?;
         let offset = table.disk.offset(entry.first_lba());
         let rule = match root::read_contents(device, offset, space.window)? {
-            Contents::FileSystem(found) => match found.file_system {
-                FileSystem::Ext4 => return Ok(()),
-                FileSystem::Xfs => unsupported!(rule WHAT, "growing xfs"),
-                FileSystem::Btrfs => unsupported!(rule WHAT, "growing btrfs"),
-            },
+            Contents::FileSystem(found) if found.devices > 1 => {
+                unsupported!(rule WHAT, "part of a btrfs on several devices")
+            }
+            Contents::FileSystem(_) => return Ok(()),
+            Contents::Luks if root.stack == Stack::Luks => return Ok(()),
+            Contents::Lvm { .. } if root.stack == Stack::Lvm => return Ok(()),
             Contents::Luks => unsupported!(rule WHAT, "encrypted (LUKS)"),
-            Contents::Lvm => unsupported!(rule WHAT, "a physical volume (LVM)"),
+            Contents::Lvm { .. } => unsupported!(rule WHAT, "a physical volume (LVM)"),
             Contents::Raid => unsupported!(rule WHAT, "part of a RAID array (md)"),
-            Contents::Unknown => unsupported!(rule WHAT, "neither ext4, xfs nor btrfs"),
+            Contents::Unknown => unsupported!(rule WHAT, "neither ext4, xfs nor btrfs: not supported"),
         };
         Err(rule.at(0))
     })?;
@@ -337,6 +391,11 @@ fn say_plan(kernel: &mut Kernel<'_>, root: &RootDisk, name: &str, growth: &Growt
     kernel.say(Level::Info, "  tomorrow  sectors {} to {}, {}", &tomorrow);
 }
 
+pub(in crate::stage) mod show;
+pub mod stack;
+
+#[cfg(test)]
+mod cases;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]

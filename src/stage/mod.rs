@@ -6,6 +6,7 @@ mod deprovision;
 pub mod entropy;
 mod fetch;
 pub mod grow;
+pub mod growpart;
 mod host_name;
 mod identity;
 mod initrd;
@@ -45,7 +46,7 @@ in the initrd:
   modules                load the drivers this machine needs and the kernel has not built in
   fetch [--offline|--online]
                          read the provisioning medium; take a lease and ask IMDS
-  grow                   grow the root partition
+  grow [--disk DISK]     grow the root partition; of a DISK or image only show today and tomorrow
   persist --root DIR     put the seed on the mounted root (last hook)
   initrd                 all of these, each in its own process
 in the real root:
@@ -60,6 +61,7 @@ for people:
   config [--explain]     what the configuration files settle, and which line did
   deprovision [--user] [--logs] [--force]
                          make the image nobody's again, to be captured; asks before
+  growpart DISK NUMBER   as growpart of cloud-guest-utils; also by that name
   serialconsole          make the kernel of this image speak on the serial console
 
 exit codes: 0 done, 1 failed, 2 usage, 75 needs network, 76 not applicable here, 101 bug
@@ -71,6 +73,7 @@ exit codes: 0 done, 1 failed, 2 usage, 75 needs network, 76 not applicable here,
 pub fn run(command: &Command) -> u8 {
     match command.verb {
         Verb::Help => print(HELP),
+        Verb::Grow if command.disk.is_some() => run_for_people(command),
         Verb::Initrd => initrd::run(command),
         Verb::Fetch => fetch::run_both(command),
         Verb::Version => print(concat!("preroot ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -94,6 +97,7 @@ fn run_for_people(command: &Command) -> u8 {
     };
     let (mut kernel, out) = (linux.kernel(), &mut linux::Stdout);
     let outcome = match command.verb {
+        Verb::Grow => grow::show::run(&mut kernel, &mut scratch.bytes, command.disk.unwrap_or_default(), out),
         Verb::Timeline => timeline::run(&mut kernel, &mut scratch.bytes, out),
         Verb::SerialConsole => serial_console::run(&mut kernel, &mut scratch.bytes, command, out),
         Verb::Show => show::run(&mut kernel, &mut scratch.facts, &mut scratch.bytes, out),

@@ -55,12 +55,12 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
     }
     if kernel.run.remove(GROW_LATER).is_ok() {
         // Said there already; the seed matters more than the size.
-        let _ = grow::after_mount(kernel, bytes, false);
+        let _ = grow::after_mount(kernel, bytes, root_path, false);
     }
     let id = identity::id_of(&machine)?;
     if [seed::PROVISIONED, seed::PROVISIONED_HERE].iter().any(|mark| seed::is_marked(kernel.root, mark, &id))
     {
-        return stop_fetch(kernel, &id);
+        return stop_fetch(kernel, &id, root_path);
     }
     let is_ours = is_ours(kernel, bytes, machine.platform == Some(Platform::Azure))?;
     if is_ours {
@@ -166,10 +166,10 @@ fn keep_cloud_init_out(kernel: &mut Kernel<'_>, root_path: &str) {
 const WHY_DISABLED: &[u8] = b"By preroot, because of Provisioning.Agent=preroot in its configuration.\n";
 
 /// True when apply and report would find nothing to do: told, its secrets dropped, its file system as large as can be.
-fn is_settled(kernel: &mut Kernel<'_>, id: &InstanceId) -> bool {
+fn is_settled(kernel: &mut Kernel<'_>, id: &InstanceId, root_path: &str) -> bool {
     !seed::is_kept(kernel.root, id)
         && seed::is_marked(kernel.root, seed::REPORTED, id)
-        && filesystem::is_full(kernel)
+        && filesystem::is_full(kernel, root_path)
 }
 
 /// True when the image's fstab mounts something over our state directory and that has not happened yet. What
@@ -202,9 +202,9 @@ fn mounts(line: &str, place: &str) -> bool {
 }
 
 /// A second boot waits for nothing but a link that fetch has up, and reports nothing.
-fn stop_fetch(kernel: &mut Kernel<'_>, id: &InstanceId) -> Result<()> {
+fn stop_fetch(kernel: &mut Kernel<'_>, id: &InstanceId, root_path: &str) -> Result<()> {
     drop_fetch(kernel)?;
-    if is_settled(kernel, id) {
+    if is_settled(kernel, id, root_path) {
         // Without it they look themselves.
         let _ = kernel.run.create_unsynced(SETTLED, Owner::root(0o644), b"");
     }

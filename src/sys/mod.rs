@@ -8,6 +8,8 @@ use crate::error::Result;
 use crate::event::{Level, Value};
 
 pub use crate::format::ReadAt;
+use crate::format::guid::Guid;
+use crate::format::superblock::FileSystem;
 
 pub mod linux;
 
@@ -460,11 +462,17 @@ pub trait System {
     /// # Errors
     /// `Os`.
     fn remount(&mut self, path: &str, read_only: bool) -> Result<bool>;
-    /// Grows the mounted ext4 at `path` (absolute) to `blocks` file system blocks (EXT4_IOC_RESIZE_FS).
+    /// What the file system mounted at `path` (absolute) says of itself.
     ///
     /// # Errors
     /// `Os`.
-    fn resize_ext4(&mut self, path: &str, blocks: u64) -> Result<()>;
+    fn mounted(&mut self, path: &str) -> Result<Mounted>;
+    /// Grows the file system mounted at `path` (absolute), of which [`System::mounted`] said `mounted`, to `bytes`;
+    /// btrfs to its whole device.
+    ///
+    /// # Errors
+    /// `Os`: `ROFS` where it is mounted read-only.
+    fn resize(&mut self, path: &str, mounted: &Mounted, bytes: u64) -> Result<()>;
     /// Runs a program of the image in `root` (apply only; never in the initrd) with a clean environment
     /// and no standard input; its output goes to /dev/null. Returns the exit status.
     ///
@@ -485,6 +493,23 @@ pub trait System {
         timeout_ms: u64,
         beat: &mut dyn FnMut(),
     ) -> Result<i32>;
+}
+
+/// A mounted file system in its own words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mounted {
+    /// Which, if it is one that we grow.
+    pub file_system: Option<FileSystem>,
+    /// Its UUID; of ext4 nothing.
+    pub id: Guid,
+    /// How many devices it is on.
+    pub devices: u64,
+    /// btrfs: the number of its device, where it is only one.
+    pub device_id: u64,
+    /// Bytes of a block.
+    pub block_bytes: u64,
+    /// Its size; of ext4 nothing, its superblock says that.
+    pub bytes: u64,
 }
 
 /// All of it, lent to a stage.

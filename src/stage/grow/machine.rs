@@ -64,6 +64,16 @@ impl SparseDisk {
         bytes
     }
 
+    /// As a sparse file.
+    pub(super) fn save(&self, path: &std::path::Path) {
+        use std::os::unix::fs::FileExt;
+        let file = std::fs::File::create(path).unwrap();
+        file.set_len(self.size.blocks * self.size.block.bytes()).unwrap();
+        for (number, sector) in &self.sectors {
+            file.write_all_at(sector, number * SECTOR as u64).unwrap();
+        }
+    }
+
     /// Same bytes, whatever was written to get there.
     pub(super) fn has_bytes_of(&self, other: &Self) -> bool {
         let written = |disk: &'_ Self| disk.sectors.clone().into_iter().filter(|(_, s)| *s != [0; SECTOR]);
@@ -230,6 +240,8 @@ pub(super) struct Drive {
     pub(super) disk: SparseDisk,
     pub(super) known: BTreeMap<u32, KernelPartition>,
     pub(super) said: Vec<String>,
+    /// What mappings hold, by name.
+    pub(super) others: BTreeMap<String, Vec<u8>>,
 }
 
 impl Machine {
@@ -241,7 +253,7 @@ impl Machine {
         let mut world = World::new();
         world.host.put("proc/cmdline", std::format!("ro root={root_arg} console=ttyS0\n"));
         put_sysfs(&mut world.host, &disk, &known);
-        Self { world, drive: Drive { disk, known, said: Vec::new() } }
+        Self { world, drive: Drive { disk, known, said: Vec::new(), others: BTreeMap::new() } }
     }
 
     pub(super) fn kernel(&mut self) -> Kernel<'_> {
@@ -361,6 +373,9 @@ impl Disks for Drive {
     fn open_read(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn ReadAt) -> Result<()>) -> Result<()> {
         if name == "sda" {
             return work(&mut self.disk);
+        }
+        if let Some(bytes) = self.others.get(name) {
+            return work(&mut crate::sys::fake::FakeDisk::new(bytes.clone()));
         }
         let number = name.strip_prefix("sda").and_then(|number| number.parse().ok());
         let part = number.and_then(|number: u32| self.known.get(&number).copied());

@@ -6,7 +6,7 @@ use crate::error::Kind;
 use crate::format::gpt::PRIMARY_LBA;
 
 const GIB: u64 = 1 << 30;
-const AZURE: Layout = Layout {
+pub(super) const AZURE: Layout = Layout {
     kind: Format::Gpt,
     name: "Azure",
     block: 512,
@@ -16,7 +16,7 @@ const AZURE: Layout = Layout {
     root: 1,
 };
 
-fn enlarged() -> SparseDisk {
+pub(super) fn enlarged() -> SparseDisk {
     AZURE.image().enlarged(8 * GIB)
 }
 
@@ -125,7 +125,7 @@ fn a_kernel_that_missed_the_last_run_is_told() {
 #[test]
 fn what_is_not_ours_is_left_alone_with_the_reason() {
     type Change = fn(&mut Machine);
-    let cases: [(&str, Change); 10] = [
+    let cases: [(&str, Change); 13] = [
         ("protective MBR begins elsewhere", |m| m.drive.disk.put(446 + 8, &[2])),
         ("none, or a file system", |m| m.drive.disk.put(446 + 4, &[0])),
         ("LUKS", |m| m.drive.disk.put(128 << 20, b"LUKS\xba\xbe")),
@@ -133,9 +133,19 @@ fn what_is_not_ours_is_left_alone_with_the_reason() {
             m.drive.disk.put((128 << 20) + 512, b"LABELONE");
             m.drive.disk.put((128 << 20) + 536, b"LVM2 001");
         }),
-        ("growing xfs", |m| {
+        ("several devices", |m| {
             m.drive.disk.put((128 << 20) + 1024, &[0; 512]);
-            m.drive.disk.put(128 << 20, b"XFSB\0\0\x10\0");
+            m.drive.disk.put((128 << 20) + 65536 + 0x40, b"_BHRfS_M");
+            m.drive.disk.put((128 << 20) + 65536 + 0x88, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0x10]);
+        }),
+        ("dm-verity", |m| {
+            m.world.host.put("proc/cmdline", "root=/dev/sda1 roothash=ab");
+        }),
+        ("rd.preroot.grow=0", |m| {
+            m.world.host.put("proc/cmdline", "root=/dev/sda1 rd.preroot.grow=off");
+        }),
+        ("systemd-repart", |m| {
+            m.world.host.put("usr/lib/repart.d/50-root.conf", "[Partition]\nType=root\n");
         }),
         ("neither ext4, xfs nor btrfs", |m| m.drive.disk.put((128 << 20) + 1024, &[0; 512])),
         ("held by device mapper", |m| {
@@ -238,15 +248,74 @@ fn a_copy_of_the_disk_makes_the_choice_not_ours() {
 fn after_the_mount_its_device_number_is_enough() {
     let mut machine = Machine::boot(enlarged(), "ZFS=whatever");
     machine.world.host.put_symlink("sys/dev/block/0:0", "../../devices/vmbus/block/sda/sda1");
-    assert_eq!(after_mount(&mut machine.kernel(), &mut scratch(), false), Ok(Outcome::Grown));
+    assert_eq!(after_mount(&mut machine.kernel(), &mut scratch(), "/sysroot", false), Ok(Outcome::Grown));
     assert_eq!(machine.drive.said, ["resize 1"]);
+}
+
+/// dm-0 over sda1, as an open LUKS mapping.
+fn with_mapping(uuid: &str) -> Machine {
+    let mut disk = enlarged();
+    disk.put(128 << 20, b"LUKS\xba\xbe");
+    let mut machine = Machine::boot(disk, "/dev/mapper/root");
+    let base = "sys/devices/virtual/block/dm-0";
+    machine
+        .world
+        .host
+        .put(&std::format!("{base}/dm/uuid"), std::format!("{uuid}\n"))
+        .put(&std::format!("{base}/dev"), "253:0\n")
+        .put_symlink("sys/class/block/dm-0", "../../devices/virtual/block/dm-0")
+        .put_symlink("sys/dev/block/0:0", "../../devices/virtual/block/dm-0")
+        .put_symlink(&std::format!("{base}/slaves/sda1"), "../../../../vmbus/block/sda/sda1")
+        .put_symlink("sys/devices/vmbus/block/sda/sda1/holders/dm-0", "../../../../../virtual/block/dm-0");
+    machine
+}
+
+#[test]
+fn the_partition_of_an_open_luks_grows_and_that_of_anything_else_does_not() {
+    let mut machine = with_mapping("CRYPT-LUKS2-0a1b-root");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::NotFound));
+    assert_eq!(after_mount(&mut machine.kernel(), &mut scratch(), "/sysroot", false), Ok(Outcome::Grown));
+    assert_eq!(machine.drive.said, ["resize 1"]);
+    for (uuid, text) in [
+        ("CRYPT-PLAIN-root", "encrypted"),
+        ("CRYPT-VERITY-0a1b-root", "dm-verity"),
+        ("LVM-abc", "logical volume"),
+        ("mpath-1", "device mapper"),
+    ] {
+        let mut machine = with_mapping(uuid);
+        let outcome = after_mount(&mut machine.kernel(), &mut scratch(), "/sysroot", false);
+        assert_eq!(outcome, Ok(Outcome::LeftAlone), "{uuid}");
+        assert!(machine.log().contains(text), "{uuid}: {}", machine.log());
+        assert!(machine.drive.disk.journal.is_empty());
+    }
+    // Somebody else has the partition too.
+    let mut machine = with_mapping("CRYPT-LUKS2-0a1b-root");
+    machine.world.host.put_dir("sys/devices/vmbus/block/sda/sda1/holders/dm-1");
+    let outcome = after_mount(&mut machine.kernel(), &mut scratch(), "/sysroot", false);
+    assert_eq!(outcome, Ok(Outcome::LeftAlone));
+}
+
+#[test]
+fn every_file_system_that_can_grow_later_has_its_partition_grown() {
+    let raw: [(&str, u64, &[u8]); 2] = [("xfs", 0, b"XFSB\0\0\x10\0"), ("btrfs", 65536, b"")];
+    for (name, at, bytes) in raw {
+        let mut disk = enlarged();
+        disk.put((128 << 20) + 1024, &[0; 512]);
+        disk.put((128 << 20) + at, bytes);
+        if name == "btrfs" {
+            disk.put((128 << 20) + at + 0x40, b"_BHRfS_M");
+            disk.put((128 << 20) + at + 0x88, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0x10]);
+        }
+        let mut machine = Machine::boot(disk, "/dev/sda1");
+        assert_eq!(machine.before_mount(false), Ok(Outcome::Grown), "{name}: {}", machine.log());
+    }
 }
 
 #[test]
 fn a_mount_without_a_device_is_left_alone() {
     let mut machine = Machine::boot(enlarged(), "/dev/sda1");
-    assert_eq!(after_mount(&mut machine.kernel(), &mut scratch(), false), Ok(Outcome::LeftAlone));
-    assert!(machine.log().contains("no single block device"), "{}", machine.log());
+    assert_eq!(after_mount(&mut machine.kernel(), &mut scratch(), "/sysroot", false), Ok(Outcome::LeftAlone));
+    assert!(machine.log().contains("on no block device"), "{}", machine.log());
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use super::FakeDir;
 use crate::error::{Errno, Result};
 use crate::event::{Event, Level, Value};
+use crate::format::guid::Guid;
+use crate::format::superblock::FileSystem;
 use crate::sys::{
-    Block, Clock, Disks, DriveStatus, Ejected, KernelPartition, Link, LinkState, Links, Loaded, Log, ReadAt,
-    Stream, System,
+    Block, Clock, Disks, DriveStatus, Ejected, KernelPartition, Link, LinkState, Links, Loaded, Log, Mounted,
+    ReadAt, Stream, System,
 };
 use std::borrow::ToOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -252,7 +254,9 @@ pub struct FakeSystem {
     pub hyperv: bool,
     /// Mount points that are read-only.
     pub read_only: BTreeSet<String>,
-    /// Blocks asked of `resize_ext4`.
+    /// What is mounted, wherever; an ext4 by default.
+    pub mounted: Option<Mounted>,
+    /// Bytes asked of `resize`.
     pub resized: Vec<(String, u64)>,
     /// Programs run; argv joined by blanks.
     pub runs: Vec<String>,
@@ -277,6 +281,14 @@ impl Default for FakeSystem {
             random: Some(7),
             hyperv: false,
             read_only: BTreeSet::new(),
+            mounted: Some(Mounted {
+                file_system: Some(FileSystem::Ext4),
+                id: Guid::default(),
+                devices: 1,
+                device_id: 1,
+                block_bytes: 0,
+                bytes: 0,
+            }),
             resized: Vec::new(),
             runs: Vec::new(),
             programs: BTreeMap::new(),
@@ -321,8 +333,17 @@ impl System for FakeSystem {
         }
         Ok(was)
     }
-    fn resize_ext4(&mut self, path: &str, blocks: u64) -> Result<()> {
-        self.resized.push((path.to_owned(), blocks));
+    fn mounted(&mut self, _path: &str) -> Result<Mounted> {
+        self.mounted.ok_or(os!("open mount point", Errno::NOENT))
+    }
+    fn resize(&mut self, path: &str, _mounted: &Mounted, bytes: u64) -> Result<()> {
+        self.resized.push((path.to_owned(), bytes));
+        if self.read_only.contains(path) {
+            return Err(os!("grow", Errno::ROFS));
+        }
+        if let Some(mounted) = &mut self.mounted {
+            mounted.bytes = bytes;
+        }
         Ok(())
     }
     fn run(&mut self, _root: &str, argv: &[&str], _timeout_ms: u64) -> Result<i32> {

@@ -12,7 +12,7 @@ use crate::format::ReadAt;
 use crate::format::root_arg::is_device_name;
 use crate::format::text::{digits, join};
 use crate::limits;
-use crate::sys::{Block, Disks, DriveStatus, Ejected, KernelPartition};
+use crate::sys::{Block, DeviceNumber, Disks, DriveStatus, Ejected, KernelPartition};
 use linux_raw_sys::general as nr;
 use linux_raw_sys::ioctl as request;
 use rustix::fd::{AsRawFd as _, OwnedFd};
@@ -87,7 +87,36 @@ struct Device {
     sector_bytes: u32,
 }
 
+/// What a path of a person's names, symbolic links followed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Node {
+    /// A block device.
+    Device(DeviceNumber),
+    /// A regular file: an image of a disk.
+    File,
+}
+
+/// Looks at a path.
+///
+/// # Errors
+/// `Os`; `Unsupported` for anything else.
+pub fn node(path: &str) -> Result<Node> {
+    let stat = rustix::fs::stat(path).map_err(|code| refused(os!("disk or image"), code))?;
+    match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+        rustix::fs::FileType::BlockDevice => {
+            let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+            Ok(Node::Device(DeviceNumber { major, minor }))
+        }
+        rustix::fs::FileType::RegularFile => Ok(Node::File),
+        _ => Err(unsupported!("disk or image", "neither a block device nor a file")),
+    }
+}
+
 fn open(name: &str, access: OFlags) -> Result<OwnedFd> {
+    // An image that a person named: no kernel name has a `/`.
+    if name.starts_with('/') || name.starts_with("./") {
+        return open_path(name, access | OFlags::CLOEXEC).map_err(|code| refused(os!("open image"), code));
+    }
     if !is_device_name(name) {
         return Err(os!("block device name", Errno::INVAL));
     }
@@ -184,6 +213,15 @@ impl Device {
                 rustix::ioctl::ioctl(&file, rustix::ioctl::Getter::<{ request::BLKGETSIZE64 }, u64>::new()),
                 rustix::ioctl::ioctl(&file, rustix::ioctl::Getter::<{ request::BLKSSZGET }, u32>::new()),
             )
+        };
+        let size = match size {
+            // An image: a file.
+            Err(Code::NOTTY) => {
+                let stat = rustix::fs::fstat(&file).map_err(|code| refused(os!("size of image"), code))?;
+                let size_bytes = u64::try_from(stat.st_size).unwrap_or_default();
+                return Ok(Self { file, size_bytes, sector_bytes: 512 });
+            }
+            size => size,
         };
         let size_bytes = size.map_err(|code| refused(os!("size of block device"), code))?;
         let sector_bytes = sector.map_err(|code| refused(os!("sector size of block device"), code))?;

@@ -265,6 +265,18 @@ impl core::fmt::Write for Stdout {
     }
 }
 
+/// Standard error.
+#[derive(Clone, Copy, Default)]
+pub struct Stderr;
+
+impl core::fmt::Write for Stderr {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        // SAFETY: as for descriptor 1.
+        write_all(unsafe { rustix::stdio::stderr() }, text.as_bytes());
+        Ok(())
+    }
+}
+
 fn write_all(descriptor: BorrowedFd<'_>, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match rustix::io::write(descriptor, bytes) {

@@ -4,7 +4,7 @@ use super::{mount, process};
 use super::{open_path, refused};
 use crate::error::Result;
 use crate::limits::MODULE_PARAMETERS;
-use crate::sys::{Loaded, System};
+use crate::sys::{Loaded, Mounted, System};
 use core::ffi::CStr;
 use rustix::fs::OFlags;
 use rustix::io::Errno as Code;
@@ -91,8 +91,12 @@ impl System for LinuxSystem {
         Ok(was_read_only)
     }
 
-    fn resize_ext4(&mut self, path: &str, blocks: u64) -> Result<()> {
-        mount::resize_ext4(path, blocks)
+    fn mounted(&mut self, path: &str) -> Result<Mounted> {
+        mount::mounted(path)
+    }
+
+    fn resize(&mut self, path: &str, mounted: &Mounted, bytes: u64) -> Result<()> {
+        mount::resize(path, mounted, bytes)
     }
 
     fn run(&mut self, root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32> {

@@ -1,0 +1,191 @@
+//! The root is on LVM or LUKS, and somebody asked for all of it to grow: partition, mapping, volumes.
+//!
+//! In the real root only, by the image's own programs, bottom up. What is as large as can be is not touched: on a second
+//! boot no program runs.
+
+use super::{Outcome, STAGE, grow_partition, settle};
+use crate::disk::root::{self, RootDisk, Stack};
+use crate::disk::table::Space;
+use crate::disk::{filesystem, sysfs};
+use crate::error::Result;
+use crate::event::{Level, Value};
+use crate::format::root_arg::DeviceName;
+use crate::format::superblock::Contents;
+use crate::format::text::join;
+use crate::limits;
+use crate::sys::Kernel;
+
+/// Mappings on the way from the file system to the partition: LVM on LUKS is the most seen.
+type Layers = heapless::Vec<(DeviceName, Stack), 4>;
+/// An extent of LVM: less cannot be used.
+const EXTENT_BYTES: u64 = 4 << 20;
+/// A LUKS header takes up to 16 MiB; less than this more than the mapping has is not worth a program.
+const LUKS_BYTES: u64 = 64 << 20;
+
+/// Grows what the root at `path` is stacked on, where that is LVM or LUKS.
+///
+/// # Errors
+/// `Os`, `Malformed` ... as [`before_mount`](super::before_mount); a program that fails is said.
+#[inline(never)]
+pub fn grow(kernel: &mut Kernel<'_>, scratch: &mut [u8], path: &str) -> Result<Outcome> {
+    let before = kernel.log.enter(STAGE);
+    let result = grow_layers(kernel, scratch, path);
+    let result = settle(kernel, result);
+    kernel.log.enter(before);
+    result
+}
+
+fn grow_layers(kernel: &mut Kernel<'_>, scratch: &mut [u8], path: &str) -> Result<Outcome> {
+    let mut space = Space::new(scratch)?;
+    let mut layers = Layers::new();
+    let device = filesystem::root_device(kernel, path)?;
+    let Some(root) = descend(kernel, &device, &mut layers)? else { return Ok(Outcome::Nothing) };
+    let outcome = grow_partition(kernel, &root, &mut space, false)?;
+    let mut below = sysfs::partition_name(&root.disk, root.number)?;
+    for (device, stack) in layers.iter().rev() {
+        match stack {
+            Stack::Lvm => grow_volume(kernel, path, &below, device, &mut space)?,
+            _ => grow_mapping(kernel, path, &below, device)?,
+        }
+        below = device.clone();
+    }
+    Ok(outcome)
+}
+
+/// The mappings from the top down, and the partition below; `None` where there is no mapping.
+fn descend(kernel: &mut Kernel<'_>, device: &str, layers: &mut Layers) -> Result<Option<RootDisk>> {
+    let mut device = sysfs::device_name(device)?;
+    let mut stack = Stack::Plain;
+    while sysfs::partition_number(kernel.host, &device).is_none() {
+        let mut buf = [0; 256];
+        let uuid = sysfs::attribute(kernel.host, &device, "dm/uuid", &mut buf).unwrap_or_default();
+        stack = match uuid.get(..4) {
+            Some("LVM-") => Stack::Lvm,
+            Some("CRYP") if uuid.starts_with("CRYPT-LUKS") => Stack::Luks,
+            _ if layers.is_empty() => return Ok(None),
+            _ => return Err(unsupported!("root", "stacked on more than LVM and LUKS")),
+        };
+        let below = sysfs::only(kernel.host, &device, "slaves");
+        let below = below.ok_or(unsupported!("root", "a logical volume on several devices"))?;
+        layers.push((device, stack)).map_err(|_| too_many!("mappings below the root", layers.capacity()))?;
+        device = below;
+    }
+    if layers.is_empty() {
+        return Ok(None);
+    }
+    root::partition_below(kernel.host, &device, stack).map(Some)
+}
+
+/// `pvresize` and `lvextend`, where the physical volume does not know of its device's size.
+fn grow_volume(
+    kernel: &mut Kernel<'_>,
+    path: &str,
+    below: &str,
+    device: &str,
+    space: &mut Space<'_>,
+) -> Result<()> {
+    let device_bytes = sysfs::size_bytes(kernel.host, below)?;
+    let mut known_bytes = device_bytes;
+    kernel.disks.open_read(below, &mut |disk| {
+        if let Contents::Lvm { bytes } = root::read_contents(disk, 0, space.window)? {
+            known_bytes = bytes;
+        }
+        Ok(())
+    })?;
+    if device_bytes.saturating_sub(known_bytes) < EXTENT_BYTES {
+        return Ok(());
+    }
+    let below = join(&["/dev/", below])?;
+    let volume = mapping(kernel, device)?;
+    run(kernel, path, &["pvresize", &below])?;
+    run(kernel, path, &["lvextend", "-l", "+100%FREE", &volume])
+}
+
+/// `cryptsetup resize`, where the mapping is smaller than what it is on.
+fn grow_mapping(kernel: &mut Kernel<'_>, path: &str, below: &str, device: &str) -> Result<()> {
+    let (lower, upper) = (sysfs::size_bytes(kernel.host, below)?, sysfs::size_bytes(kernel.host, device)?);
+    if lower.saturating_sub(upper) < LUKS_BYTES {
+        return Ok(());
+    }
+    let name = mapping(kernel, device)?;
+    let name = name.strip_prefix("/dev/mapper/").unwrap_or_default();
+    // A key that the kernel no longer has would be asked for, and nobody answers.
+    run(kernel, path, &["cryptsetup", "resize", name])
+}
+
+/// `/dev/mapper/NAME` of a mapping.
+fn mapping(kernel: &mut Kernel<'_>, device: &str) -> Result<heapless::String<{ limits::PATH }>> {
+    let mut buf = [0; 192];
+    join(&["/dev/mapper/", sysfs::attribute(kernel.host, device, "dm/name", &mut buf)?])
+}
+
+fn run(kernel: &mut Kernel<'_>, path: &str, argv: &[&str]) -> Result<()> {
+    let status = kernel.system.run(path, argv, limits::GROW_PROGRAM_MS)?;
+    let level = if status == 0 { Level::Info } else { Level::Warning };
+    let program = Value::Name(argv.first().copied().unwrap_or_default());
+    kernel.say(level, "{} ended with {}", &[program, Value::Number(u64::from(status.unsigned_abs()))]);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::{Machine, scratch};
+    use super::super::tests::enlarged;
+    use super::{Outcome, grow};
+
+    /// dm-1, an LV, on dm-0, a LUKS mapping, on sda1.
+    fn machine(luks_sectors: u64) -> Machine {
+        let mut disk = enlarged();
+        disk.put(128 << 20, b"LUKS\xba\xbe");
+        let mut machine = Machine::boot(disk, "/dev/mapper/vg-root");
+        let mut put = |dm: u32, uuid: &str, name: &str, below: &str, sectors: u64| {
+            let base = std::format!("sys/devices/virtual/block/dm-{dm}");
+            machine
+                .world
+                .host
+                .put(&std::format!("{base}/dm/uuid"), std::format!("{uuid}\n"))
+                .put(&std::format!("{base}/dm/name"), std::format!("{name}\n"))
+                .put(&std::format!("{base}/dev"), std::format!("253:{dm}\n"))
+                .put(&std::format!("{base}/size"), std::format!("{sectors}\n"))
+                .put_dir(&std::format!("{base}/slaves/{below}"))
+                .put_symlink(
+                    &std::format!("sys/class/block/dm-{dm}"),
+                    &std::format!("../../devices/virtual/block/dm-{dm}"),
+                );
+        };
+        put(0, "CRYPT-LUKS2-1-c", "c", "sda1", luks_sectors);
+        put(1, "LVM-2", "vg-root", "dm-0", luks_sectors);
+        machine.world.host.put_symlink("sys/dev/block/0:0", "../../devices/virtual/block/dm-1");
+        for program in ["cryptsetup", "pvresize", "lvextend"] {
+            machine.world.system.programs.insert(program.into(), 0);
+        }
+        machine
+    }
+
+    #[test]
+    fn each_layer_grows_from_below_by_the_images_programs() {
+        let mut machine = machine(3_000_000);
+        // The physical volume is in the mapping, which this machine shows as nothing but a device.
+        machine.drive.others.insert("dm-0".into(), {
+            let mut bytes = std::vec![0; 8192];
+            bytes[512..520].copy_from_slice(b"LABELONE");
+            bytes[532] = 32;
+            bytes[536..544].copy_from_slice(b"LVM2 001");
+            bytes
+        });
+        let before = machine.drive.known[&1];
+        assert_eq!(grow(&mut machine.kernel(), &mut scratch(), "/"), Ok(Outcome::Grown), "{}", machine.log());
+        assert!(machine.drive.known[&1].length_bytes > before.length_bytes);
+        let expected =
+            ["cryptsetup resize c", "pvresize /dev/dm-0", "lvextend -l +100%FREE /dev/mapper/vg-root"];
+        assert_eq!(machine.world.system.runs, expected);
+    }
+
+    #[test]
+    fn a_plain_root_runs_no_program() {
+        let mut machine = Machine::boot(enlarged(), "/dev/sda1");
+        machine.world.host.put_symlink("sys/dev/block/0:0", "../../devices/vmbus/block/sda/sda1");
+        assert_eq!(grow(&mut machine.kernel(), &mut scratch(), "/"), Ok(Outcome::Nothing));
+        assert!(machine.world.system.runs.is_empty() && machine.drive.disk.journal.is_empty());
+    }
+}
