@@ -97,6 +97,8 @@ pub struct Command {
     pub wait: bool,
     /// `status --json`.
     pub json: bool,
+    /// `show --from DEVICE|DIR|FILE`.
+    pub from: Option<&'static str>,
     /// `config --explain`.
     pub explain: bool,
     /// `deprovision --user`.
@@ -138,6 +140,7 @@ pub fn parse(words: &mut dyn Iterator<Item = Option<&'static str>>) -> Result<Co
         early: false,
         wait: false,
         json: false,
+        from: None,
         explain: false,
         user: false,
         logs: false,
@@ -157,6 +160,7 @@ pub fn parse(words: &mut dyn Iterator<Item = Option<&'static str>>) -> Result<Co
             ("--early", Verb::Report) => command.early = true,
             ("--wait", Verb::Status) => command.wait = true,
             ("--json", Verb::Status) => command.json = true,
+            ("--from", Verb::Show) => command.from = Some(value()?),
             ("--explain", Verb::Config) => command.explain = true,
             ("--user", Verb::Deprovision) => command.user = true,
             ("--logs", Verb::Deprovision) => command.logs = true,
@@ -219,6 +223,7 @@ mod tests {
         assert_eq!(of(&["fetch", "--offline"]).unwrap().verb, Verb::FetchOffline);
         assert_eq!(of(&["persist", "--root", "/sysroot"]).unwrap().root, "/sysroot");
         assert_eq!(of(&["report", "--failed", "x"]).unwrap().failed, Some("x"));
+        assert_eq!(of(&["show", "--from", "x"]).unwrap().from, Some("x"));
         assert!(of(&["config", "--explain"]).unwrap().explain);
         assert!(of(&["deprovision", "--user"]).unwrap().user);
         assert_eq!(of(&["apply", "--force"]), Err(Usage::UnknownOption));

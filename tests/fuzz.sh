@@ -24,6 +24,9 @@ seeds() {
         xml | ovf) find "$fixtures/ovf" -name input.xml ;;&
         xml | goalstate) find "$fixtures/azure-goalstate" -type f -size -64k ;;
         json | imds) find "$fixtures/imds" -name input.json -size -64k ;;
+        openstack) find "$fixtures/drives" -name meta_data.json ;;
+        vendor_data) find "$fixtures/drives" -name 'vendor_data*.json' ;;
+        nocloud) find "$fixtures/drives" -name meta-data ;;
         fat | iso9660 | ntfs | udf) find "$fixtures/media" -name '*.hex' ;;
     esac
 }

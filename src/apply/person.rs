@@ -2,7 +2,7 @@
 
 use super::{Buffers, Root, SeedPlace, State, below};
 use crate::error::Result;
-use crate::facts::{Facts, UserName};
+use crate::facts::{Facts, Provenance, UserName};
 use crate::format::config::Config;
 use crate::format::person::Person;
 use crate::limits;
@@ -49,11 +49,13 @@ pub(super) fn each(
     work: &mut dyn FnMut(&Person<'_>, &mut Root<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut first = Ok(());
-    if let Some(user) = &facts.user {
+    if let Some((user, is_default)) = first_person(facts, root.config)? {
         let hash = facts.password.as_ref().map_or("", |hash| hash.value.as_str());
         let keys = facts.keys.as_ref().map_or("", |keys| keys.value.as_str());
-        let mut person = Person::administrator(&user.value, hash, keys);
-        person.allows_system = root.config.allow_reset_sys_user();
+        let mut person = Person::administrator(&user, hash, keys);
+        person.is_default = is_default;
+        person.is_administrator = !is_default || user.as_str() != "root";
+        person.allows_system = is_default || root.config.allow_reset_sys_user();
         first = work(&person, root);
     }
     for n in 0..limits::USERS {
@@ -67,6 +69,17 @@ pub(super) fn each(
         first = first.and(outcome.unwrap_or(Ok(())));
     }
     first
+}
+
+/// The administrator; where a medium has keys or a password and names nobody, the image's default account.
+fn first_person(facts: &Facts, config: &Config) -> Result<Option<(UserName, bool)>> {
+    if let Some(user) = &facts.user {
+        return Ok(Some((user.value.clone(), false)));
+    }
+    let is_for_default = |from: Provenance| !matches!(from, Provenance::Imds | Provenance::OvfMedium);
+    let has_any = facts.keys.as_ref().is_some_and(|fact| is_for_default(fact.from))
+        || facts.password.as_ref().is_some_and(|fact| is_for_default(fact.from));
+    if has_any { default_user(config).map(|user| Some((user, true))) } else { Ok(None) }
 }
 
 fn read<'t>(root: &mut Root<'_>, n: usize, buf: &'t mut [u8]) -> Result<Option<Person<'t>>> {

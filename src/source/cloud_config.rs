@@ -28,25 +28,48 @@ pub struct Said {
     password_login: heapless::String<8>,
 }
 
-impl Entries for SeedEntries<'_> {
-    fn put(&mut self, entry: &str, bytes: &[u8]) -> Result<()> {
+impl Said {
+    /// Takes what is a fact; false for any other entry.
+    pub fn take(&mut self, entry: &str, bytes: &[u8]) -> bool {
         let text = core::str::from_utf8(bytes).unwrap_or_default();
         // Both were read already: they fit.
         let _ = match entry {
-            "hostname" => self.said.hostname.push_str(text),
-            "user/password-login" => self.said.password_login.push_str(text),
-            _ => return seed::spool(self.run, entry, bytes),
+            "hostname" => self.hostname.push_str(text),
+            "user/password-login" => self.password_login.push_str(text),
+            _ => return false,
         };
-        Ok(())
+        true
+    }
+
+    /// Forgets what is a fact; false for any other entry.
+    pub fn forget(&mut self, entry: &str) -> bool {
+        match entry {
+            "hostname" => self.hostname.clear(),
+            "user/password-login" => self.password_login.clear(),
+            _ => return false,
+        }
+        true
+    }
+
+    /// What it said becomes facts.
+    pub fn merge(&self, facts: &mut Facts, from: Provenance) {
+        prefer(&mut facts.hostname, Hostname::parse(&self.hostname).ok(), from);
+        let login = match &*self.password_login {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        };
+        prefer(&mut facts.password_login, login, from);
+    }
+}
+
+impl Entries for SeedEntries<'_> {
+    fn put(&mut self, entry: &str, bytes: &[u8]) -> Result<()> {
+        if self.said.take(entry, bytes) { Ok(()) } else { seed::spool(self.run, entry, bytes) }
     }
 
     fn forget(&mut self, entry: &str) -> Result<()> {
-        match entry {
-            "hostname" => self.said.hostname.clear(),
-            "user/password-login" => self.said.password_login.clear(),
-            _ => return seed::forget_spooled(self.run, entry),
-        }
-        Ok(())
+        if self.said.forget(entry) { Ok(()) } else { seed::forget_spooled(self.run, entry) }
     }
 
     fn random(&mut self) -> Option<[u8; RANDOM]> {
@@ -61,13 +84,7 @@ impl SeedEntries<'_> {
     /// # Errors
     /// `Os`.
     pub fn learn(&mut self, facts: &mut Facts, from: Provenance) -> Result<()> {
-        prefer(&mut facts.hostname, Hostname::parse(&self.said.hostname).ok(), from);
-        let login = match &*self.said.password_login {
-            "true" => Some(true),
-            "false" => Some(false),
-            _ => None,
-        };
-        prefer(&mut facts.password_login, login, from);
+        self.said.merge(facts, from);
         seed::forget_spooled(self.run, seed::ASKED_BY)?;
         seed::spool(self.run, seed::ASKED_BY, from.word().as_bytes())
     }

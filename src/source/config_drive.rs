@@ -7,6 +7,7 @@
 use super::instance::InstanceReader;
 use super::tree::{Tree, stream};
 use crate::error::Result;
+use crate::facts::network::Network;
 use crate::format::cloud_config::{Entries, FILE_PARTS, Mapping};
 use crate::format::json::Event;
 use crate::format::text::{PathText, digits, join};
@@ -28,7 +29,7 @@ const VERSIONS: &[&str] = &[
 ];
 const META_DATA: &str = "meta_data.json";
 
-/// Reads all of a drive; what is not a fact goes to `entries`. `window` is for pieces of files, and is overwritten.
+/// Reads all of a drive; what is not a fact goes to `entries`, its network to `network`. `window` is for pieces of files, and is overwritten.
 ///
 /// # Errors
 /// `NotApplicable` where `dsmode` is `disabled`; `Malformed` where there is no meta_data.json, or no uuid in it;
@@ -39,8 +40,10 @@ pub fn read(
     tree: &mut dyn Tree,
     window: &mut [u8],
     entries: &mut dyn Entries,
+    network: &mut Network,
 ) -> Result<()> {
     reader.reset();
+    network.clear();
     let version = find_version(tree)?;
     read_meta_data(reader, tree, version, window)?;
     if reader.meta.is_disabled {
@@ -58,6 +61,8 @@ pub fn read(
         let read = read_vendor_data(reader, tree, &below(version, name)?, window, entries);
         reader.note(read)?;
     }
+    let read = read_network(reader, tree, &below(version, "network_data.json")?, window, network);
+    reader.note(read)?;
     for number in 0..reader.meta.files.len() {
         let read = read_file(reader, tree, number, window, entries);
         reader.note(read)?;
@@ -75,6 +80,24 @@ fn read_meta_data(
     let (fields, meta) = (&mut reader.fields, &mut reader.meta);
     stream(tree, &below(version, META_DATA)?, limit, window, &mut |bytes| fields.push(bytes, meta))?;
     fields.finish(meta)
+}
+
+/// What of it cannot be used is left out alone; a document that is none has nothing in it.
+#[inline(never)]
+fn read_network(
+    reader: &mut InstanceReader,
+    tree: &mut dyn Tree,
+    path: &str,
+    window: &mut [u8],
+    network: &mut Network,
+) -> Result<()> {
+    let limit = (too_many!("bytes of network_data.json"), limits::JSON_DOCUMENT);
+    let document = &mut reader.network_data;
+    if stream(tree, path, limit, window, &mut |bytes| document.push(bytes, network))?.is_none() {
+        return Ok(());
+    }
+    let notes = document.finish(network)?;
+    notes.first.iter().try_for_each(|note| reader.note(Err(*note)))
 }
 
 /// Twice: the shape shows at the end.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::facts::{Facts, Provenance};
 use crate::format::cloud_config::{self, Mapping};
 use crate::format::fields::Fields;
+use crate::format::network_data::NetworkDataReader;
 use crate::format::openstack::MetaData;
 use crate::format::sha512_crypt::RANDOM;
 use crate::format::volume::is_of_device;
@@ -38,6 +39,8 @@ pub struct InstanceReader {
     pub(super) fields: Fields,
     /// What the metadata says.
     pub meta: MetaData,
+    /// Of network_data.json.
+    pub(super) network_data: NetworkDataReader,
     /// Of vendor data that is a cloud-config itself.
     pub(super) mapping: Mapping,
     pub(super) learned: Learned,
@@ -55,13 +58,20 @@ impl InstanceReader {
             vendor_texts: 0,
             user_data_bytes: None,
         };
-        Self { fields: Fields::new(), meta: MetaData::new(), mapping: Mapping::new(), learned }
+        Self {
+            fields: Fields::new(),
+            meta: MetaData::new(),
+            network_data: NetworkDataReader::new(),
+            mapping: Mapping::new(),
+            learned,
+        }
     }
 
     /// Forgets what was read.
     pub fn reset(&mut self) {
         self.fields.reset();
         self.meta.reset();
+        self.network_data = NetworkDataReader::new();
         self.mapping.reset();
         self.learned = Learned::default();
     }
@@ -107,6 +117,7 @@ impl InstanceReader {
         if let Some(fault) = self.meta.hostname_fault {
             let _ = learned.faults.push(fault);
         }
+        facts.network_from = Some(from).filter(|_| !facts.network.is_empty());
         let merged = merge_meta_data(&mut self.meta, facts, from, random);
         self.reset();
         learned.lacks_entropy = merged?;

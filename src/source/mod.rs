@@ -97,6 +97,10 @@ fn prefer_pre_provisioning(facts: &mut Facts, kind: PreProvisioning, from: Prove
 }
 
 #[cfg(test)]
+#[path = "tests.rs"]
+mod media_tests;
+
+#[cfg(test)]
 mod tests {
     use super::{prefer, prefer_custom_data, prefer_keys, prefer_pre_provisioning, wants_user_data};
     use crate::facts::{Fact, Facts, PreProvisioning, Provenance, SshKey, SshKeys};

@@ -57,7 +57,9 @@ in the real root:
   scripts                run the image's scripts that are due, and customData if it is to run
   host-name              have the DHCP client tell the platform a new host name
 for people:
-  status [--wait] [--json], timeline, show, version, help
+  status [--wait] [--json], timeline, version, help
+  show [--from DEVICE|DIR|FILE]
+                         which facts the seed holds; or what a medium says, on any machine
   config [--explain]     what the configuration files settle, and which line did
   deprovision [--user] [--logs] [--force]
                          make the image nobody's again, to be captured; asks before
@@ -100,6 +102,7 @@ fn run_for_people(command: &Command) -> u8 {
         Verb::Grow => grow::show::run(&mut kernel, &mut scratch.bytes, command.disk.unwrap_or_default(), out),
         Verb::Timeline => timeline::run(&mut kernel, &mut scratch.bytes, out),
         Verb::SerialConsole => serial_console::run(&mut kernel, &mut scratch.bytes, command, out),
+        Verb::Show if let Some(from) = command.from => show::from::run(&mut kernel, scratch, from, out),
         Verb::Show => show::run(&mut kernel, &mut scratch.facts, &mut scratch.bytes, out),
         Verb::Config => config::run(kernel.root, &mut scratch.bytes, command.explain, out),
         Verb::Deprovision => {

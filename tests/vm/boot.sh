@@ -11,6 +11,7 @@
 #   temporary=FILE         a disk in slot 1e of the PCI bus, as=nvme|scsi|virtio; as=array: FILE and FILE.2 behind a
 #                          bridge there, both NVMe                                         (default virtio)
 #   data=FILE              another disk
+#   make=azure|tencent|pc  what SMBIOS says of the machine, serial=TEXT its serial number        (default azure)
 #   append="words"         more kernel arguments
 #   plugin=FILE,OPTIONS    a plugin of QEMU's TCG
 #   marker=TEXT            what the guest prints when it got through                 (default PREROOT-VM-OK)
@@ -24,13 +25,13 @@ set -euo pipefail
 [ $# -ge 1 ] || die "usage: boot.sh NAME key=value..."
 name=$1
 shift
-kernel='' initrd='' disk='' snapshot=no medium=none drive=ide network=none append='' marker=PREROOT-VM-OK deadline=240 memory=768 plugin='' temporary='' as=virtio data=''
+kernel='' initrd='' disk='' snapshot=no medium=none drive=ide network=none append='' marker=PREROOT-VM-OK deadline=240 memory=768 plugin='' temporary='' as=virtio data='' make=azure serial=''
 uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf
 console=$VM_DIR/console-$name.log
 for pair in "$@"; do
     case $pair in
         kernel=* | initrd=* | disk=* | snapshot=* | medium=* | drive=* | network=* | append=* | marker=* | deadline=* | \
-            console=* | memory=* | plugin=* | uuid=* | temporary=* | as=* | data=*) declare "$pair" ;;
+            console=* | memory=* | plugin=* | uuid=* | temporary=* | as=* | data=* | make=* | serial=*) declare "$pair" ;;
         *) die "unknown setting '$pair'" ;;
     esac
 done
@@ -40,9 +41,16 @@ require qemu-system-x86_64=qemu-system-x86 perl=perl-base timeout=coreutils
 # cx16=off: emulated cmpxchg16b makes kernel 6.12 fault at random. One processor: no stalls between emulated ones.
 machine=(-accel "$ACCEL" -cpu 'max,cx16=off' -smp 1 -m "$memory" -M pc
     -nodefaults -no-user-config -display none -serial stdio -no-reboot
-    -smbios 'type=1,uuid='"$uuid"',manufacturer=Microsoft Corporation,product=Virtual Machine'
-    -smbios 'type=3,asset=7783-7084-3265-9085-8269-3286-77'
     -device virtio-rng-pci)
+
+case $make in
+    azure) smbios='manufacturer=Microsoft Corporation,product=Virtual Machine'
+        machine+=(-smbios 'type=3,asset=7783-7084-3265-9085-8269-3286-77') ;;
+    tencent) smbios='manufacturer=Tencent Cloud,product=Tencent Cloud CVM' ;;
+    pc) smbios='manufacturer=QEMU,product=Standard PC' ;;
+    *) die "make is azure, tencent or pc" ;;
+esac
+machine+=(-smbios "type=1,uuid=$uuid,$smbios${serial:+,serial=$serial}")
 
 [ -z "$disk" ] || machine+=(-drive "if=none,id=root,file=$disk,format=raw,cache=unsafe,snapshot=$([ "$snapshot" = yes ] && echo on || echo off)"
     -device virtio-blk-pci,drive=root)

@@ -23,7 +23,7 @@ ROOT='root=PARTUUID=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa ro'
 
 # world: everything as on Azure; a scenario then changes what it is about.
 world() {
-    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance more_initrd='' more_words=() temporary='' as=virtio data=''
+    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance more_initrd='' more_words=() temporary='' as=virtio data='' make=azure serial=''
     uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf VM_ID=91267c52-9f02-4cfe-b1f4-a4da7ebac2cf
     suite=bookworm tool=dracut init=systemd with=''
 }
@@ -68,7 +68,10 @@ boot() {
     console=$VM_DIR/console-$name.log
     case $medium in none | empty) ;; *)
         disc=$LAB/medium.img
-        "$REPO/tests/vm/medium.sh" "$medium" "$disc" ;;
+        case $medium in
+            config-drive* | nocloud*) "$REPO/tests/vm/drive.sh" "$medium" "$disc" ;;
+            *) "$REPO/tests/vm/medium.sh" "$medium" "$disc" ;;
+        esac ;;
     esac
     if [ -n "$script" ]; then
         printf '%s\n' "$script" >"$LAB/script.json"
@@ -79,7 +82,7 @@ boot() {
     [ "$keep_disk" = no ] || snapshot=no
     cat "$image/initrd.img" ${more_initrd:+"$image/$more_initrd"} >"$LAB/initrd.img"
     "$REPO/tests/vm/boot.sh" "$name" kernel="$image/vmlinuz" initrd="$LAB/initrd.img" disk="${disk:-$image/disk.img}" \
-        uuid="$uuid" snapshot="$snapshot" medium="$disc" drive="$drive" temporary="$temporary" as="$as" data="$data" network="$nic" deadline="$deadline" console="$console" \
+        uuid="$uuid" make="$make" serial="$serial" snapshot="$snapshot" medium="$disc" drive="$drive" temporary="$temporary" as="$as" data="$data" network="$nic" deadline="$deadline" console="$console" \
         append="$ROOT vm.check vm.poweroff vm.canaries=$(reversed "$CANARY_PASSWORD" "$CANARY_KEY" "$CANARY_DATA" ${more_words[@]+"${more_words[@]}"}) $append" \
         2>"$LAB/boot.err" || problem "$(cat "$LAB/boot.err")"
     [ "$network" = none ] || azure_down
@@ -161,7 +164,7 @@ initrd_network_untouched() {
 # The final places: the key in authorized_keys, customData where programs of the image read it.
 no_canary() {
     local places
-    places=$(grep -a ' VM canary-at=' "$console" | grep -vE '/home/[a-z]*/\.ssh/authorized_keys$|/var/lib/preroot/custom-data$|/var/lib/waagent/CustomData$' | sed 's/^ *[0-9.]* VM canary-at=//' | sort -u)
+    places=$(grep -a ' VM canary-at=' "$console" | grep -vE '/(home/[a-z]*|root)/\.ssh/authorized_keys$|/var/lib/preroot/custom-data$|/var/lib/waagent/CustomData$' | sed 's/^ *[0-9.]* VM canary-at=//' | sort -u)
     [ -z "$places" ] || problem "canaries remain: $(printf '%s' "$places" | tr '\n' ';')"
     for canary in "$CANARY_PASSWORD" "$CANARY_KEY" "$CANARY_DATA"; do
         ! grep -aq -- "$canary" "$console" || problem "a canary is on the console"
@@ -195,6 +198,7 @@ scenario() {
 
 . "$REPO/tests/vm/table.sh"
 . "$REPO/tests/vm/table-real.sh"
+. "$REPO/tests/vm/table-media.sh"
 
 printf 'vm: %s passed, %s failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

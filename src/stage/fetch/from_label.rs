@@ -3,6 +3,7 @@
 use super::STAGE;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
+use crate::facts::network::Network;
 use crate::facts::{DeviceName, Facts, Provenance};
 use crate::format::cloud_config::Entries;
 use crate::format::sha512_crypt::RANDOM;
@@ -58,6 +59,7 @@ pub(in crate::stage) fn from_label(
             // Nobody can be told but who looks at the console; half of what it says is nothing to go by.
             say_fault(kernel, found.as_ref(), error);
             scratch.instance.reset();
+            scratch.facts.network.clear();
             seed::begin(kernel.run)?;
             (context.is_fatal, context.failure) = (true, seed::failure(error.reason()));
         }
@@ -141,11 +143,12 @@ fn read(kernel: &mut Kernel<'_>, scratch: &mut Scratch, device: &DeviceName, med
             system.random(&mut random).is_ok().then_some(random)
         };
         let mut entries = SeedEntries { run: kernel.run, random: &mut random, said: &mut said };
+        let network = &mut facts.network;
         kernel.disks.open_read(device.as_str(), &mut |device| {
             let none = malformed!("medium", "medium changed while it was read", 0);
             let volume = labelled::open(device)?.ok_or(none)?;
             kind = volume.kind().name();
-            read_tree(medium, &mut VolumeTree::new(device, &volume), instance, window, &mut entries)
+            read_tree(medium, &mut VolumeTree::new(device, &volume), instance, window, &mut entries, network)
         })?;
         if instance.has_mapping() {
             entries.learn(facts, Provenance::VendorData)?;
@@ -170,9 +173,10 @@ pub(in crate::stage) fn read_tree(
     instance: &mut InstanceReader,
     window: &mut [u8],
     entries: &mut dyn Entries,
+    network: &mut Network,
 ) -> Result<()> {
     match medium {
-        Medium::ConfigDrive => config_drive::read(instance, tree, window, entries),
+        Medium::ConfigDrive => config_drive::read(instance, tree, window, entries, network),
         Medium::NoCloud => nocloud::read(instance, tree, window, entries),
     }
 }

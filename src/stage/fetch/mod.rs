@@ -14,7 +14,7 @@ use crate::machine::Platform;
 use crate::sys::linux::{self, LinuxDir, Scratch};
 use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
-pub(super) use from_label::from_label;
+pub(super) use from_label::{from_label, read_tree};
 pub(super) use from_network::online;
 
 /// Below /run/preroot: fetch has begun, so that there is something to join.
@@ -77,7 +77,7 @@ fn identify(kernel: &mut Kernel<'_>) -> Result<InstanceId> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use crate::facts::Facts;
     use crate::net::Buffers;
     use crate::source::azure_imds::ImdsReader;
@@ -87,7 +87,7 @@ mod tests {
     use std::boxed::Box;
 
     /// What a stage borrows.
-    pub(super) fn scratch() -> Box<Scratch> {
+    pub(in crate::stage) fn scratch() -> Box<Scratch> {
         Box::new(Scratch {
             facts: Facts::new(),
             ovf: OvfReader::new(),

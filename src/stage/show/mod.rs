@@ -7,6 +7,8 @@ use crate::seed::{self, Context};
 use crate::sys::Kernel;
 use core::fmt::{self, Write};
 
+pub(super) mod from;
+
 /// Prints the published seed, else the one kept on the root. `buf` is what [`seed::load`] needs.
 ///
 /// # Errors
