@@ -398,6 +398,13 @@ impl Network {
     #[must_use]
     pub fn is_on_link(&self, at: LinkAt, route: &Route) -> bool {
         let Some(via) = route.via else { return false };
+        // What is asked for may bring the network of the gateway.
+        let is_asked = |subnet: Subnet| {
+            subnet.is_v6() == via.is_ipv6() && !matches!(subnet, Subnet::Static(_) | Subnet::Manual)
+        };
+        if self.subnets_of(at).any(is_asked) {
+            return false;
+        }
         let is_local = matches!(via, IpAddr::V6(via) if via.is_unicast_link_local());
         let mut own = self.subnets_of(at).filter_map(|subnet| match subnet {
             Subnet::Static(prefix) if prefix.address.is_ipv4() == via.is_ipv4() => Some(prefix),

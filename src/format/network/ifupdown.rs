@@ -39,18 +39,21 @@ fn put_one(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     let Some(name) = plan.name(at) else { return Ok(()) };
     put_pair(out, "\n", "auto", " ", name)?;
     let mut is_first = true;
-    let (mut has_v4, mut has_v6) = (false, false);
+    // Routes stand with the first stanza of their family, or the first of all where it has none.
+    let has = |is_v6: bool| plan.network.subnets_of(at).any(|subnet| subnet.is_v6() == is_v6);
+    let (mut had_v4, mut had_v6) = (false, false);
     let is_member = plan.network.link(at).is_some_and(|link| link.bond.is_some());
     for subnet in plan.network.subnets_of(at).filter(|_| !is_member) {
         put_stanza(plan, at, name, subnet, is_first, out)?;
         let is_v6 = subnet.is_v6();
-        // Routes stand with the first stanza of their family.
-        if !(if is_v6 { has_v6 } else { has_v4 }) {
-            for route in plan.network.routes_of(at).filter(|route| route.to.address.is_ipv6() == is_v6) {
-                put_route(plan, at, name, &route, out)?;
-            }
+        let is_now = |v6: bool| match v6 == is_v6 {
+            true => !(if v6 { had_v6 } else { had_v4 }),
+            false => is_first && !has(v6),
+        };
+        for route in plan.network.routes_of(at).filter(|route| is_now(route.to.address.is_ipv6())) {
+            put_route(plan, at, name, &route, out)?;
         }
-        (has_v4, has_v6) = (has_v4 || !is_v6, has_v6 || is_v6);
+        (had_v4, had_v6) = (had_v4 || !is_v6, had_v6 || is_v6);
         is_first = false;
     }
     if is_first { put_stanza(plan, at, name, Subnet::Manual, true, out) } else { Ok(()) }

@@ -117,9 +117,9 @@ impl<'n> Plan<'n> {
     /// Whether the link hears routers: where it is to have an address from them it does, whatever else is said.
     #[must_use]
     pub fn accept_ra(&self, at: LinkAt) -> Option<bool> {
-        let needs = |subnet: Subnet| subnet.is_v6() && !matches!(subnet, Subnet::Static(_));
+        let needs = [Subnet::Slaac, Subnet::Stateless, Subnet::Stateful];
         let said = self.network.link(at).and_then(|link| link.accept_ra);
-        if self.network.subnets_of(at).any(needs) { Some(true) } else { said }
+        if self.has(at, &needs) { Some(true) } else { said }
     }
 
     /// True if it has one of these.

@@ -106,17 +106,19 @@ fn put_family(plan: &Plan<'_>, at: LinkAt, is_v6: bool, out: &mut Out<'_>) -> Re
     let has_other =
         plan.network.subnets_of(at).any(|subnet| subnet.is_v6() != is_v6 && subnet != Subnet::Manual);
     let is_static = plan.addresses(at).any(|prefix| prefix.address.is_ipv6() == is_v6);
+    let has_routes = plan.network.routes_of(at).any(|route| route.to.address.is_ipv6() == is_v6);
     let (asks, method) = match is_v6 {
         false => (plan.has(at, &[Subnet::Dhcp4]), "auto"),
         // What "dhcp" leaves out: routers.
         true if plan.has(at, &[Subnet::Stateful]) => (true, "dhcp"),
-        true => (plan.accept_ra(at) == Some(true), "auto"),
+        true => (asks_v6(plan, at), "auto"),
     };
     let method = match (asks, is_static) {
         (true, _) => method,
         (false, true) => "manual",
         // Link-local addresses, and what routers say of their own accord, as elsewhere.
-        (false, false) if is_v6 && has_other => return Ok(()),
+        (false, false) if is_v6 && has_other && !has_routes => return Ok(()),
+        (false, false) if has_routes => "auto",
         (false, false) => "disabled",
     };
     put_pair(out, "\n", if is_v6 { "[ipv6]\nmethod" } else { "[ipv4]\nmethod" }, "=", method)?;
@@ -124,8 +126,8 @@ fn put_family(plan: &Plan<'_>, at: LinkAt, is_v6: bool, out: &mut Out<'_>) -> Re
         return Ok(());
     }
     // Where two families are asked for, one of them will do.
-    let may_fail =
-        asks && (is_v6 && plan.has(at, &[Subnet::Dhcp4]) || !is_v6 && plan.accept_ra(at) == Some(true));
+    let may_fail = !asks && !is_static
+        || asks && (is_v6 && plan.has(at, &[Subnet::Dhcp4]) || !is_v6 && asks_v6(plan, at));
     put_pair(out, "", "may-fail", "=", if may_fail { "true" } else { "false" })?;
     let addresses = plan.addresses(at).filter(|prefix| prefix.address.is_ipv6() == is_v6);
     for (prefix, n) in addresses.zip(1..) {
@@ -135,6 +137,10 @@ fn put_family(plan: &Plan<'_>, at: LinkAt, is_v6: bool, out: &mut Out<'_>) -> Re
     }
     put_routes(plan, at, is_v6, out)?;
     put_names(plan, at, is_v6, out)
+}
+
+fn asks_v6(plan: &Plan<'_>, at: LinkAt) -> bool {
+    plan.accept_ra(at) == Some(true) || plan.has(at, &[Subnet::Dhcp6])
 }
 
 fn put_numbered(out: &mut Out<'_>, key: &str, n: u64) -> Result<()> {

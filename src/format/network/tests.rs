@@ -52,7 +52,13 @@ fn networkd_meaning(files: &Files) -> Value {
         let sections = ini(text).into_iter().map(|(section, pairs)| {
             let has_mac = pairs.iter().any(|(key, _)| key == "MACAddress");
             let pairs = pairs.iter().filter(|(key, _)| !(section == "Match" && has_mac && key == "Name"));
-            format!("{section} {}", sorted(pairs.map(|(key, value)| format!("{key}={value}"))).join(" "))
+            let pairs = pairs.flat_map(|(key, value)| match key.as_str() {
+                "DNS" | "Domains" => {
+                    value.split(' ').map(|word| format!("{key}={}", word.to_lowercase())).collect()
+                }
+                _ => vec![format!("{key}={}", value.to_lowercase())],
+            });
+            format!("{section} {}", sorted(pairs).join(" "))
         });
         all.insert(name, json!(sorted(sections)));
     }
@@ -74,13 +80,28 @@ fn network_manager_meaning(files: &Files) -> Value {
     let mut all = Map::new();
     for file in &files {
         let sections = file.iter().filter(|(section, _)| section != "user").map(|(section, pairs)| {
-            let pairs = pairs.iter().filter(|(key, _)| key != "uuid" && key != "id").map(|(key, value)| {
-                let value = names.get(value).cloned().unwrap_or_else(|| value.to_lowercase());
-                let value = if key == "mode" { mode_word(&value).into() } else { value };
-                format!("{key}={value}")
-            });
+            let pairs =
+                pairs.iter().filter(|(key, _)| key != "uuid" && key != "id").flat_map(|(key, value)| {
+                    let value = names.get(value).cloned().unwrap_or_else(|| value.to_lowercase());
+                    let key = if key.ends_with("_options") {
+                        key
+                    } else {
+                        key.trim_end_matches(|c: char| c.is_ascii_digit())
+                    };
+                    let everything = if section == "ipv6" { "::/0" } else { "0.0.0.0/0" };
+                    let parts: Vec<_> = value.split(',').collect();
+                    match (key, parts.as_slice()) {
+                        ("mode", _) => vec![format!("mode={}", mode_word(&value))],
+                        ("gateway", _) => vec![format!("route={everything},{value}")],
+                        ("route", [to, via, metric]) if *to == everything => {
+                            vec![format!("route={to},{via}"), format!("route-metric={metric}")]
+                        }
+                        _ => vec![format!("{key}={value}")],
+                    }
+                });
             format!("{section} {}", sorted(pairs).join(" "))
         });
+        let sections = sections.filter(|section| !section.ends_with(' '));
         all.insert(names[&value(file, "uuid")].clone(), json!(sorted(sections)));
     }
     Value::Object(all)
@@ -100,10 +121,20 @@ fn ifupdown_meaning(files: &Files) -> Value {
             }
             ["auto" | "source", ..] => {}
             [key @ ("dns-nameservers" | "dns-search"), values @ ..] => {
-                names.extend(values.iter().map(|value| format!("{key} {value}")));
+                names.extend(values.iter().map(|value| format!("{key} {}", value.to_lowercase())));
+            }
+            ["gateway", via] => {
+                let family = if via.contains(':') { "-family inet6 " } else { "" };
+                let stanza = stanzas.get_mut(&current).unwrap().last_mut().unwrap();
+                stanza.push(format!("post-up ip {family}route add default via {via} || true"));
+                stanza.push(format!("pre-down ip {family}route del default via {via} || true"));
             }
             words => {
-                let line = words.join(" ").replace(&format!(" dev {current}"), "").replace(" onlink", "");
+                let line = words
+                    .join(" ")
+                    .to_lowercase()
+                    .replace(&format!(" dev {current}"), "")
+                    .replace(" onlink", "");
                 let line = line
                     .replace("hwaddress ether ", "hwaddress ")
                     .replace("bond-mode 4", "bond-mode 802.3ad");
@@ -310,6 +341,89 @@ fn rendered_networks_mean_what_the_references_do() {
         );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Why ours is another than what cloud-init makes of its own configuration.
+fn matrix_reason(case: &str, renderer: &str) -> Option<&'static str> {
+    let starts = |names: &[&str]| names.iter().any(|name| case.starts_with(name));
+    Some(match renderer {
+        "network_manager" if starts(&["small", "vlan", "v2-dns-no-dhcp"]) => {
+            "a link without addresses asks nobody for one, and a VLAN's MTU is kept"
+        }
+        "network_manager" if starts(&["dhcpv6_only"]) => "IPv6 alone does not ask for IPv4",
+        "network_manager" if starts(&["bond_v1"]) => {
+            "the bond's MAC address and miimon are kept; a gateway outside is on the link"
+        }
+        "network_manager" if starts(&["v2-mixed"]) => {
+            "a route of a family without addresses makes that family one that may fail"
+        }
+        "netplan" if starts(&["ipv6_slaac", "dhcpv6_stateless"]) => {
+            "SLAAC is accept-ra: true, not dhcp6: true"
+        }
+        "netplan" if starts(&["bond_v1"]) => {
+            "a gateway outside of the link's networks is on the link; routes in another order"
+        }
+        "eni" if starts(&["ipv6_slaac"]) => "dhcp 0 is what auto does anyway",
+        "eni" if starts(&["dhcpv6_stateful"]) => "a stateful address needs a router: accept-ra 1",
+        "eni" if starts(&["small"]) => {
+            "routes stand with the first stanza of their family; servers of all are for links without their own"
+        }
+        "eni" if starts(&["v2-mixed"]) => {
+            "a route of a family without addresses stands with the first stanza"
+        }
+        "eni" if starts(&["v2-dns-no"]) => "name servers of a link that has no static address are kept",
+        _ if starts(&["small_v1", "v1-dns", "v1_eni"]) => "servers of all are for links without their own",
+        _ => return None,
+    })
+}
+
+#[test]
+fn cloud_inits_own_configurations_mean_the_same() {
+    let path = format!("{}/tests/fixtures/network/matrix.json", env!("CARGO_MANIFEST_DIR"));
+    let document: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let (mut wrong, mut counts) = (Vec::new(), BTreeMap::<String, (u32, Vec<&str>)>::new());
+    let mut unsupported = Vec::new();
+    for case in document["cases"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        if let Some(why) = case["unsupported"].as_str() {
+            unsupported.push(why);
+            continue;
+        }
+        let files: Vec<String> =
+            case["seed"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().into()).collect();
+        let network = of_seed(&files).unwrap();
+        let asked =
+            |mac| network.links.iter().find(|link| link.mac == Some(mac)).and_then(|link| link.name.clone());
+        let plan = Plan::new(&network, &mut |mac| asked(mac));
+        for (renderer, theirs) in case["expected"].as_object().unwrap() {
+            let theirs: Files = theirs
+                .as_object()
+                .unwrap()
+                .iter()
+                .map(|(path, text)| (path.clone(), text.as_str().unwrap().into()))
+                .collect();
+            let (ours, theirs) = (meaning(renderer, &rendered(&plan, renderer)), meaning(renderer, &theirs));
+            let count = counts.entry(renderer.clone()).or_default();
+            match matrix_reason(name, renderer) {
+                _ if ours == theirs => count.0 += 1,
+                Some(reason) => count.1.push(reason),
+                None => wrong.push(format!("{name} {renderer}\n  ours     {ours}\n  expected {theirs}")),
+            }
+        }
+    }
+    for (renderer, (equal, reasons)) in &mut counts {
+        let different = reasons.len();
+        reasons.sort_unstable();
+        reasons.dedup();
+        std::println!(
+            "cases network_config_render_matrix {renderer}: {equal} equal, {different} different on purpose {reasons:?}"
+        );
+    }
+    std::println!(
+        "cases network_config_render_matrix: {} configurations not supported {unsupported:?}",
+        unsupported.len()
+    );
+    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
 }
 
 fn address() -> impl Strategy<Value = core::net::IpAddr> {

@@ -201,6 +201,40 @@ fn recorded_documents_mean_what_the_reference_reads() {
     cases::run("network_data_to_v1_openstack_ds", answer);
 }
 
+/// afterburn's NoCloud trees hold cloud-init's own network configuration, which is another format; what the initrd of a
+/// kernel's `ip=` left behind (klibc_net_conf) is nothing that preroot or its initrd makes.
+#[test]
+fn afterburn_reads_the_same_interfaces() {
+    cases::run("afterburn_network", |case| {
+        let (network, notes) = read(&case.input["network_data"].to_string());
+        assert!(notes.first.is_empty());
+        let interfaces = network.positions().map(|at| {
+            let link = network.link(at).unwrap();
+            let has = |kind| network.subnets_of(at).any(|subnet| subnet == kind);
+            let addresses: Vec<_> = network.subnets_of(at).filter_map(|subnet| match subnet {
+                Subnet::Static(address) => Some(prefix(address)),
+                _ => None,
+            }).collect();
+            let routes: Vec<_> = network.routes_of(at).map(|route| json!({"to": prefix(route.to), "via": route.via.unwrap().to_string()})).collect();
+            let mut all = json!({"addresses": addresses, "nameservers": network.dns_of(at).map(|dns| dns.to_string()).collect::<Vec<_>>()});
+            match &link.name {
+                Some(name) => all["name"] = json!(name.as_str()),
+                None => all["mac"] = json!(mac(link.mac.unwrap())),
+            }
+            if !routes.is_empty() {
+                all["routes"] = json!(routes);
+            }
+            match (has(Subnet::Dhcp4), has(Subnet::Dhcp6)) {
+                (true, true) => all["dhcp"] = json!("both"),
+                (true, false) => all["dhcp"] = json!("v4"),
+                _ => {}
+            }
+            all
+        });
+        Answer::Is(interfaces.collect())
+    });
+}
+
 const SAMPLE: &str = r#"{"networks":[
   {"id":"network0","type":"ipv4","services":[{"address":"10.0.0.53","type":"dns"},{"type":"ntp","address":"10.0.0.54"}],
    "routes":[{"netmask":"0.0.0.0","network":"0.0.0.0","gateway":"10.0.0.1"},{"destination":"192.168.0.0/16","gateway":"10.0.0.2","metric":50},

@@ -1,0 +1,219 @@
+//! Do the programs that read our files of a network take them? Debian's netplan, ifquery, nmcli and systemd-networkd, each
+//! where it is installed, or unpacked below `NETWORK_SOFTWARE` (dpkg -x); what is not there is said.
+
+use preroot::error::Result;
+use preroot::facts::network::{LinkName, MacAddr, Network};
+use preroot::format::network::{Plan, ifupdown, netplan, network_manager, networkd};
+use preroot::format::network_data::NetworkDataReader;
+use preroot::format::text::Out;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const DOCUMENT: &str = r#"{"links":[
+  {"id":"tap1","type":"ovs","ethernet_mac_address":"02:00:00:00:00:01","mtu":1450},
+  {"id":"i2","type":"phy","ethernet_mac_address":"02:00:00:00:00:02","mtu":9000},
+  {"id":"i3","type":"phy","ethernet_mac_address":"02:00:00:00:00:03","mtu":9000,"name":"lan3"},
+  {"id":"i4","type":"phy","ethernet_mac_address":"02:00:00:00:00:04"},
+  {"id":"i5","type":"phy","ethernet_mac_address":"02:00:00:00:00:05"},
+  {"id":"bond0","type":"bond","bond_links":["i2","i3"],"ethernet_mac_address":"02:00:00:00:00:02","bond_mode":"802.3ad",
+   "bond_miimon":100,"bond_xmit_hash_policy":"layer3+4","bond_lacp_rate":"fast","mtu":9000},
+  {"id":"vlan0","type":"vlan","vlan_link":"bond0","vlan_id":101,"vlan_mac_address":"02:00:00:00:00:72","mtu":1500}],
+ "networks":[
+  {"type":"ipv4","link":"tap1","ip_address":"10.0.1.17","netmask":"255.255.240.0","dns_search":["example.com"],
+   "routes":[{"network":"0.0.0.0","netmask":"0.0.0.0","gateway":"10.0.0.1"},
+             {"network":"192.168.0.0","netmask":"255.255.0.0","gateway":"10.0.0.2","metric":50},
+             {"network":"172.16.0.0","netmask":"255.240.0.0","gateway":"0.0.0.0"}],"services":[{"type":"dns","address":"10.0.0.53"}]},
+  {"type":"ipv4","link":"tap1","ip_address":"10.0.1.18","netmask":"32"},
+  {"type":"ipv6","link":"tap1","ip_address":"2001:db8::3257:9652","netmask":"ffff:ffff:ffff:ffff::",
+   "routes":[{"network":"::","netmask":"::","gateway":"fe80::1"}]},
+  {"type":"ipv4","link":"vlan0","ip_address":"198.51.100.7","netmask":"32",
+   "routes":[{"network":"203.0.113.0","netmask":"24","gateway":"203.0.113.1"}]},
+  {"type":"ipv4_dhcp","link":"i4"},{"type":"ipv6_dhcpv6-stateful","link":"i4"},
+  {"type":"ipv6_slaac","link":"i5"}],
+ "services":[{"type":"dns","address":"8.8.8.8"},{"type":"dns","address":"2001:db8::53"}]}"#;
+
+fn network() -> Box<Network> {
+    let (mut reader, mut network) = (NetworkDataReader::new(), Box::new(Network::new()));
+    reader.push(DOCUMENT.as_bytes(), &mut network).unwrap();
+    assert!(reader.finish(&mut network).unwrap().first.is_empty());
+    network
+}
+
+fn plan(network: &Network) -> Plan<'_> {
+    Plan::new(network, &mut |mac: MacAddr| LinkName::parse(&format!("eth{}", mac.0[5])).ok())
+}
+
+fn text(emit: impl Fn(&mut Out<'_>) -> Result<()>) -> String {
+    let mut buf = vec![0; 64 * 1024];
+    let mut out = Out::new(&FULL, &mut buf);
+    emit(&mut out).unwrap();
+    String::from_utf8(out.as_bytes().to_vec()).unwrap()
+}
+static FULL: preroot::error::Rule = preroot::error::Rule::new(b"ttest\0");
+
+/// A directory of our own below cargo's.
+fn directory(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("network").join(name);
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// A program, and what it needs in its environment; `None` where it is not there.
+fn program(paths: &[&str]) -> Option<Command> {
+    let unpacked = std::env::var("NETWORK_SOFTWARE").unwrap_or_default();
+    for (base, path) in
+        [unpacked.as_str(), ""].iter().flat_map(|base| paths.iter().map(move |path| (base, path)))
+    {
+        let full = format!("{base}{path}");
+        if Path::new(&full).exists() {
+            let mut command = Command::new(full);
+            command.env("LC_ALL", "C");
+            if !base.is_empty() {
+                let libraries = ["/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu"]
+                    .map(|path| format!("{base}{path}"));
+                command.env("LD_LIBRARY_PATH", libraries.join(":"));
+            }
+            return Some(command);
+        }
+    }
+    println!("network software: {} is not here, and so says nothing", paths[0]);
+    None
+}
+
+fn output(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {text}");
+    println!("network software: {:?} takes it", command.get_program());
+    text
+}
+
+#[test]
+fn netplan_takes_it() {
+    let (network, root) = (network(), directory("netplan"));
+    let plan = plan(&network);
+    std::fs::create_dir_all(root.join("etc/netplan")).unwrap();
+    let file = root.join("etc/netplan/90-preroot.yaml");
+    std::fs::write(&file, text(|out| netplan::put(&plan, out))).unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let paths = ["/usr/libexec/netplan/generate", "/usr/lib/netplan/generate", "/lib/netplan/generate"];
+    let Some(mut generate) = program(&paths) else { return };
+    generate.arg("--root-dir").arg(&root);
+    assert_eq!(output(generate), "", "no word of warning");
+    let made = std::fs::read_to_string(root.join("run/systemd/network/10-netplan-eth1.network")).unwrap();
+    for line in [
+        "Address=10.0.1.17/20",
+        "Address=10.0.1.18/32",
+        "Gateway=10.0.0.1",
+        "DNS=10.0.0.53",
+        "IPv6AcceptRA=no",
+    ] {
+        assert!(made.contains(line), "{line}: {made}");
+    }
+    let vlan =
+        std::fs::read_to_string(root.join("run/systemd/network/10-netplan-bond0.101.network")).unwrap();
+    assert!(vlan.contains("GatewayOnLink=true"), "{vlan}");
+}
+
+#[test]
+fn ifupdown_takes_it() {
+    let (network, root) = (network(), directory("ifupdown"));
+    let plan = plan(&network);
+    let file = root.join("interfaces");
+    std::fs::write(&file, text(|out| ifupdown::put(&plan, out))).unwrap();
+    let Some(mut list) = program(&["/sbin/ifquery", "/usr/sbin/ifquery"]) else { return };
+    list.arg("-i").arg(&file).args(["--list", "--allow=auto"]);
+    let listed = output(list);
+    assert_eq!(
+        listed.lines().collect::<Vec<_>>(),
+        ["lo", "eth1", "eth2", "eth3", "eth4", "eth5", "bond0", "bond0.101"]
+    );
+    for (name, line) in [
+        ("eth1", "address: 10.0.1.17/20"),
+        ("bond0.101", "vlan-raw-device: bond0"),
+        ("eth2", "bond-master: bond0"),
+    ] {
+        let Some(mut query) = program(&["/sbin/ifquery", "/usr/sbin/ifquery"]) else { return };
+        query.arg("-i").arg(&file).arg(name);
+        let said = output(query);
+        assert!(said.contains(line), "{said}");
+    }
+}
+
+#[test]
+fn network_manager_takes_it() {
+    let network = network();
+    let plan = plan(&network);
+    for at in network.positions() {
+        let Some(mut nmcli) = program(&["/usr/bin/nmcli"]) else { return };
+        let keyfile = text(|out| network_manager::put(&plan, at, out));
+        let path = directory("network-manager").join("keyfile");
+        std::fs::write(&path, &keyfile).unwrap();
+        nmcli.args(["--offline", "connection", "modify", "connection.autoconnect-retries", "3"]);
+        nmcli.stdin(Stdio::from(std::fs::File::open(&path).unwrap()));
+        let said = output(nmcli);
+        // What it did not understand it leaves out of what it writes.
+        for line in keyfile.lines().filter(|line| line.contains('=')) {
+            let (key, value) = line.split_once('=').unwrap();
+            let is_default = ["may-fail=true"].contains(&line);
+            let same = |said: &str| {
+                said.split_once('=').is_some_and(|(k, v)| k == key && v.eq_ignore_ascii_case(value))
+            };
+            let renamed =
+                matches!(key, "master" | "slave-type" | "dns" | "dns-search") || key.starts_with("route");
+            assert!(is_default || renamed || said.lines().any(same), "{line} of\n{keyfile}\nin\n{said}");
+        }
+        let routes = |text: &str| text.lines().filter(|line| line.starts_with("route")).count();
+        assert_eq!(routes(&keyfile), routes(&said), "{keyfile}\n{said}");
+    }
+}
+
+/// In a network of its own, without a way out: the addresses are there afterwards.
+#[test]
+fn networkd_takes_it() {
+    let (network, root) = (network(), directory("networkd"));
+    let plan = plan(&network);
+    for at in network.positions() {
+        let label = plan.label(at);
+        let put = |suffix: &str, text: String| {
+            std::fs::write(root.join(format!("10-preroot-{label}{suffix}")), text).unwrap()
+        };
+        if networkd::has_netdev(&plan, at) {
+            put(".netdev", text(|out| networkd::put_netdev(&plan, at, out)));
+        }
+        put(".network", text(|out| networkd::put_network(&plan, at, out)));
+    }
+    let Some(_) = program(&["/lib/systemd/systemd-networkd"]) else { return };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/networkd.sh");
+    let mut command = Command::new("unshare");
+    command.args(["-n", "-m", "--propagation", "private", "sh"]).arg(script).arg(&root);
+    let output = command.output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if said.contains("NOT HERE") {
+        return println!("network software: systemd-networkd cannot run here: {said}");
+    }
+    println!("network software: systemd-networkd takes it");
+    for wrong in ["Unknown", "ignoring", "Failed to parse", "nvalid"] {
+        assert!(!said.contains(wrong), "{wrong}: {said}");
+    }
+    let mut lines = vec![
+        "10.0.1.17/20",
+        "10.0.1.18/32",
+        "2001:db8::3257:9652/64",
+        "mtu 1450",
+        "default via 10.0.0.1 dev eth1",
+        "192.168.0.0/16 via 10.0.0.2 dev eth1 proto static metric 50",
+        "172.16.0.0/12 dev eth1 proto static scope link",
+        "default via fe80::1 dev eth1",
+    ];
+    if !said.contains("NO BONDS") {
+        lines.extend(["198.51.100.7/32", "203.0.113.0/24 via 203.0.113.1"]);
+    }
+    for line in lines {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+}
