@@ -35,6 +35,7 @@ demo: build
 
 test: check
 	PREROOT_LAYOUTS=500 $(CARGO) test --locked
+	tests/media.sh 150
 	tests/scripts.sh
 
 check: toolchain
@@ -46,6 +47,8 @@ vm-test: build
 test-full: test
 	$(CARGO) test --locked --lib -- --ignored --nocapture
 	PREROOT_LAYOUTS=10000 $(CARGO) test --locked --test growpart -- --nocapture
+	tests/media.sh 700
+	tests/vm/udf.sh 350
 	tests/vm/scenarios.sh full
 	for suite in bookworm trixie; do for tool in dracut initramfs-tools; do \
 	    SUITE=$$suite INITRD=$$tool tests/vm/contents.sh || exit 1; \

@@ -49,7 +49,7 @@ impl Window {
         let outside = malformed!(MEDIUM, "allocation table past the end of the medium", at);
         let from = at & !511;
         if self.length == 0 || self.at != from {
-            let room = device.size_bytes().saturating_sub(from);
+            let room = device.size_bytes().checked_sub(from).filter(|room| *room > 0).ok_or(outside)?;
             self.length = usize::try_from(room).unwrap_or(usize::MAX).min(Self::BYTES);
             let part = self.bytes.get_mut(..self.length).ok_or(outside)?;
             device.read_at(from, part).inspect_err(|_| self.length = 0)?;

@@ -26,8 +26,8 @@ use directory::{ENTRY_BYTES, each_entry, push_name, push_oem};
 const MEDIUM: &str = "FAT medium";
 /// Bytes of the boot sector that say something.
 const BOOT_BYTES: usize = 512;
-/// The root of FAT12 and FAT16, which is in no cluster.
-const FIXED_ROOT: u64 = 0;
+/// The root of FAT12 and FAT16, which is in no cluster. No entry can name it.
+const FIXED_ROOT: u64 = u64::MAX;
 
 /// A FAT volume whose boot sector has been checked.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Volume {
     /// The bytes of the directory that begins at this cluster. Its length is that of its chain.
     fn directory(&self, device: &mut dyn ReadAt, at: u64) -> Result<File> {
         let full = too_many!("bytes of a directory", limits::DIRECTORY as usize);
-        if at == FIXED_ROOT && self.root == FIXED_ROOT {
+        if at == FIXED_ROOT {
             let mut file = File::new();
             let FixedRoot { start_bytes, length_bytes } = self.fixed_root;
             file.push(Some(start_bytes), length_bytes, device.size_bytes())?;

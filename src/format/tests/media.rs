@@ -21,6 +21,7 @@ macro_rules! images {
 }
 
 images! {
+    "fat-12" "fat-16" "fat-32"
     "bridge" "bd-250" "iso-plain" "iso-relaxed" "iso-joliet" "iso-rock-ridge" "iso-xorriso"
     "udf-102" "udf-201" "udf-201-512" "udf-201-4096" "udf-sparable" "udf-vat"
     "ntfs-fresh" "ntfs-fresh-64k" "ntfs-empty-512" "ntfs-one-file" "ntfs-one-directory" "ntfs-short-name"
