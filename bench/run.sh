@@ -1,7 +1,7 @@
 #!/bin/bash
 # What does preroot cost, in one table? `make bench`: sizes, stages, leases, boots; numbers, no verdicts.
 #
-# usage: run.sh [size|stages|lease|boot...]     all of them without words
+# usage: run.sh [size|stages|grow|lease|boot...]     all of them without words
 #   QUICK=1            smallest counts      BOOTS=5  RUNS=21      counts of boots and of DHCP runs
 #   ONLY_INITRD=dracut one initrd tool only
 # Writes bench/results/<date>-<processor>.txt; single parts are only printed. Needs root; nothing can leave the machine.
@@ -67,6 +67,7 @@ everything() {
     about
     part size "Size"
     part stages "The initrd's stages and the two that follow, in the appliance (guest's time under $ACCEL)"
+    part grow "A partition grows: preroot beside growpart and resize2fs (this machine's own time)"
     part lease "A lease, on a veth in a namespace (this machine's own time)"
     part boot "A first boot: no provisioner, preroot, cloud-init"
     heading 'In short'

@@ -271,8 +271,10 @@ fn check_blocks(entry: &PartitionEntryView<'_>, first_usable: u64, last_usable: 
 fn grown_end(disk: DiskSize, last: u64, limit: u64, rules: Rules) -> u64 {
     let unit = (rules.alignment / disk.block.bytes()).max(1);
     let end = limit.saturating_add(1) / unit * unit;
-    let gain = end.saturating_sub(last.saturating_add(1));
-    if gain >= (rules.least_bytes / disk.block.bytes()).max(1) { end.saturating_sub(1) } else { last }
+    // What counts is the room: of an end that stays unaligned growpart would see as much, and find something to do.
+    let room = limit.saturating_sub(last);
+    let is_worth_it = room >= (rules.least_bytes / disk.block.bytes()).max(1);
+    if is_worth_it { end.saturating_sub(1).max(last) } else { last }
 }
 
 /// A protective MBR of another size than the disk's is what a cut right before the last write, or in it, leaves; it is
@@ -332,10 +334,12 @@ mod tests {
     #[test]
     fn less_than_the_alignment_is_nothing() {
         let last = 64 * 2048 - 34;
-        for extra in [0, 1, 2048, 2048 + 32] {
+        for extra in [0, 1, 33, 2047] {
             let growth = grow(64, 64 * MIB + extra * 512, &[(1, 2048, last)], None).unwrap();
             assert!(!growth.needs_table(), "{extra}: {growth:?}");
         }
+        let growth = grow(64, 65 * MIB, &[(1, 2048, last)], None).unwrap();
+        assert_eq!(growth.new_last_lba, 64 * 2048 - 1, "growpart would take what is left: 1 MiB is not");
         let growth = grow(64, 67 * MIB, &[(1, 2048, last)], None).unwrap();
         assert_eq!(growth.new_last_lba, 66 * 2048 - 1);
     }
@@ -385,6 +389,8 @@ mod tests {
                 if growth.needs_table() {
                     prop_assert!((growth.new_last_lba + 1) * u64::from(block) % ALIGNMENT == 0);
                 }
+                // growpart and systemd-repart, coming later, find nothing worth a change.
+                prop_assert!((growth.limit - growth.new_last_lba) * u64::from(block) < ALIGNMENT);
                 for other in table.header.entries(&array).filter(|other| other.number != *number) {
                     prop_assert!(other.last_lba() < growth.first_lba || other.first_lba() > growth.new_last_lba);
                 }

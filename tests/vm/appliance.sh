@@ -14,7 +14,7 @@ release=$(basename "$(find "$tree/usr/lib/modules" -mindepth 1 -maxdepth 1 | sor
 out=$VM_DIR/appliance-$SUITE-$(digest "$(basename "$tree")" "$(cat "$binary" "$0" "$REPO/tests/vm/appliance/init" | sha256sum)")
 
 modules="virtio_pci virtio_blk virtio_scsi virtio_net virtio_rng ata_piix ata_generic ahci sr_mod sd_mod cdrom
-    hv_vmbus hv_storvsc hv_netvsc hv_utils af_packet nvme ext4 xfs raid0"
+    hv_vmbus hv_storvsc hv_netvsc hv_utils af_packet nvme ext4 xfs btrfs raid0"
 
 # with_libraries PROGRAM: a dynamic program of the tree and what it loads, as paths inside the tree.
 with_libraries() { echo "$1"; chroot "$tree" ldd "$1" | grep -oE '/[^ ]+'; }

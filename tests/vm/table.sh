@@ -327,3 +327,74 @@ resource_disk_data() {
     done
 }
 scenario resource-disk-data fast resource_disk_data
+
+# --- growth: each table, each file system, room or none ---------------------------------------------------
+
+# growth_disk TABLE FILE-SYSTEM last|swap|full: a disk of 900 MiB whose root, 400 MiB from 10 MiB on, is empty.
+growth_disk() {
+    local swap='' root=$LAB/root.img
+    disk=$LAB/disk.img keep_disk=yes network=none medium=none
+    # The image is as large as it must be; the disk of the VM is larger.
+    truncate -s 411M "$disk"
+    [ "$3" != swap ] || truncate -s 720M "$disk"
+    [ "$3" != swap ] || swap='2 : start=1228800, size=204800, type=S'
+    printf 'label: %s\nlabel-id: %s\nunit: sectors\n1 : start=20480, size=819200, type=L\n%s\n' \
+        "$([ "$1" = gpt ] && echo gpt || echo dos)" "$([ "$1" = gpt ] && echo 7B2D1C5E-0C1F-4A53-9A4E-52F1D3A9C0BB || echo 0xdeadbeef)" \
+        "$swap" | sfdisk -q "$disk"
+    [ "$3" = full ] || truncate -s 900M "$disk"
+    truncate -s 400M "$root"
+    case $2 in
+        ext4) mkfs.ext4 -q -L growth "$root" ;;
+        xfs) mkfs.xfs -q -L growth "$root" ;;
+        btrfs) mkfs.btrfs -q -L growth "$root" ;;
+    esac
+    dd if="$root" of="$disk" bs=1M seek=10 conv=notrunc,sparse status=none
+    rm "$root"
+}
+
+# growth_is_sound TABLE FILE-SYSTEM: what sgdisk, sfdisk and fsck say of the disk.
+growth_is_sound() {
+    local root=$LAB/root.img said
+    if [ "$1" = gpt ]; then
+        said=$(sgdisk -v "$disk")
+        case $said in *'No problems found'*) ;; *) problem "sgdisk: $said" ;; esac
+    fi
+    said=$(sfdisk --verify "$disk" 2>&1) || problem "sfdisk: $said"
+    dd if="$disk" of="$root" bs=1M skip=10 count="$(($(value partition-bytes) / 1048576))" conv=sparse status=none
+    case $2 in
+        ext4) said=$(e2fsck -fn "$root" 2>&1) ;;
+        xfs) said=$(xfs_repair -n "$root" 2>&1) ;;
+        btrfs) said=$(btrfs check --readonly "$root" 2>&1) ;;
+    esac || problem "$2: $said"
+    rm "$root"
+}
+
+# growth TABLE FILE-SYSTEM last|swap|full MIB: the root has that many MiB then, and a second boot writes nothing.
+growth() {
+    local name=growth-$1-$2-$3 form
+    growth_disk "$1" "$2" "$3"
+    form=LABEL=growth
+    [ "$1" = gpt ] || form=PARTUUID=deadbeef-01
+    append="root=$form vm.grow=$2 vm.part=vda1"
+    boot "$name"
+    expect partition-bytes $(($4 << 20))
+    [ "$(value root-bytes)" -ge $(($4 * 1048576 * 8 / 10)) ] || problem "the file system has $(value root-bytes) bytes"
+    growth_is_sound "$1" "$2"
+    boot "$name-second"
+    expect partition-bytes $(($4 << 20))
+    expect written-grow 0
+    expect written-apply 0
+    growth_is_sound "$1" "$2"
+}
+for table in gpt mbr; do
+    for file_system in ext4 xfs btrfs; do
+        # 889 MiB are left behind 10 and before 1; the swap begins at 600 MiB.
+        eval "growth_${table}_${file_system}_last() { growth $table $file_system last 889; }
+            growth_${table}_${file_system}_swap() { growth $table $file_system swap 590; }
+            growth_${table}_${file_system}_full() { growth $table $file_system full 400; }"
+        for place in last swap full; do
+            [ "$place" = last ] && [ "$file_system" != btrfs ] && set=fast || set=full
+            scenario "growth-$table-$file_system-$place" "$set" "growth_${table}_${file_system}_$place"
+        done
+    done
+done
