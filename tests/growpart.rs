@@ -292,7 +292,6 @@ fn one(directory: &Path, seed: u64, count: &mut Count, reasons: &mut BTreeMap<&'
         _ => count.refused += 1,
     }
     let Some(growpart) = growpart() else { return };
-    let mut words = words;
     words[0] = &copy;
     let theirs = run(growpart.to_str().unwrap(), &words, "");
     let is_same = theirs.status.code() == Some(code)

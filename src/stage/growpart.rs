@@ -83,11 +83,8 @@ fn grow(
     space: &mut Space<'_>,
     out: &mut dyn Write,
 ) -> Result<u8> {
-    let name = target.name();
-    let block = match target {
-        Target::Device(name) => sysfs::block_size(kernel.host, name)?,
-        Target::Image(_) => BlockSize::new(512)?,
-    };
+    let name = &*target.name;
+    let block = if target.is_device { sysfs::block_size(kernel.host, name)? } else { BlockSize::new(512)? };
     let table = show::read(kernel.disks, name, block, space)?;
     let free_blocks = free_blocks(asked, &table);
     let rules = Rules { alignment: 0, least_bytes: asked.fudge_bytes, free_blocks, end_blocks: END_BLOCKS };
@@ -105,11 +102,8 @@ fn grow(
         return Ok(0);
     }
     kernel.disks.open_write(name, &mut |disk| commit::write(disk, &table, &growth, space))?;
-    if let Target::Device(disk) = target
-        && asked.update
-        && sysfs::partition(kernel.host, disk, asked.number)?.is_some()
-    {
-        kernel.disks.resize_partition(disk, growth.kernel_partition())?;
+    if target.is_device && asked.update && sysfs::partition(kernel.host, name, asked.number)?.is_some() {
+        kernel.disks.resize_partition(name, growth.kernel_partition())?;
     }
     say_change("CHANGED", &growth, out);
     Ok(0)

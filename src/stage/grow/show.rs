@@ -8,7 +8,6 @@ use crate::disk::table::{self, Space, Table};
 use crate::error::Result;
 use crate::event::Value;
 use crate::format::gpt::{self, BlockSize, PartitionEntryView};
-use crate::format::root_arg::DeviceName;
 use crate::format::superblock::Contents;
 use crate::format::text::join;
 use crate::limits;
@@ -17,39 +16,36 @@ use crate::sys::{Disks, Kernel};
 use core::fmt::{self, Write};
 
 /// What a path names, as `Disks` wants it.
-pub(in crate::stage) enum Target {
-    /// A block device.
-    Device(DeviceName),
-    /// A file with a disk in it: its path, with a `/` in it.
-    Image(heapless::String<{ limits::PATH }>),
+pub(in crate::stage) struct Target {
+    /// A kernel name, or the path of an image with a `/` in it.
+    pub(in crate::stage) name: heapless::String<{ limits::PATH }>,
+    /// A block device, and no file with a disk in it.
+    pub(in crate::stage) is_device: bool,
 }
 
 impl Target {
     /// # Errors
     /// `Os` when there is no such path.
     pub(in crate::stage) fn of(kernel: &mut Kernel<'_>, path: &str) -> Result<Self> {
-        match linux::node(path)? {
+        let name = match linux::node(path)? {
             Node::Device(number) => {
                 let none = unsupported!("disk", "no such block device");
-                sysfs::device_of(kernel.host, number)?.map(Self::Device).ok_or(none)
+                let device = sysfs::device_of(kernel.host, number)?.ok_or(none)?;
+                return Ok(Self { name: join(&[&device])?, is_device: true });
             }
-            Node::File if path.starts_with('/') => join(&[path]).map(Self::Image),
-            Node::File => join(&["./", path]).map(Self::Image),
-        }
-    }
-
-    pub(in crate::stage) fn name(&self) -> &str {
-        match self {
-            Self::Device(name) => name,
-            Self::Image(path) => path,
-        }
+            Node::File if path.starts_with('/') => join(&[path])?,
+            Node::File => join(&["./", path])?,
+        };
+        Ok(Self { name, is_device: false })
     }
 
     /// An image does not say its block size; a table of 4096-byte blocks begins at its second.
     fn block_size(&self, kernel: &mut Kernel<'_>, window: &mut [u8]) -> Result<BlockSize> {
-        let Self::Image(path) = self else { return sysfs::block_size(kernel.host, self.name()) };
+        if self.is_device {
+            return sysfs::block_size(kernel.host, &self.name);
+        }
         let mut bytes = 512;
-        kernel.disks.open_read(path, &mut |image| {
+        kernel.disks.open_read(&self.name, &mut |image| {
             image.read_at(0, window)?;
             let has_table_at = |at: usize| window.get(at..).is_some_and(gpt::is_signed);
             if has_table_at(4096) && !has_table_at(512) {
@@ -85,15 +81,15 @@ pub(in crate::stage) fn run(
     let mut space = Space::new(scratch)?;
     let target = Target::of(kernel, path)?;
     let block = target.block_size(kernel, space.window)?;
-    let table = read(kernel.disks, target.name(), block, &mut space)?;
-    let root = likely_root(kernel.disks, target.name(), &table, &mut space)?;
+    let table = read(kernel.disks, &target.name, block, &mut space)?;
+    let root = likely_root(kernel.disks, &target.name, &table, &mut space)?;
     let planned = match root {
         Some(number) => Some(plan(&table, space.array, number, None, Rules::ROOT)),
         None => None,
     };
     let growth = planned.and_then(Result::ok);
     let shown = Shown { name: path, table: &table, growth: growth.as_ref() };
-    print(kernel.disks, target.name(), &shown, &mut space, out)?;
+    print(kernel.disks, &target.name, &shown, &mut space, out)?;
     let _ = match (root, planned) {
         (_, Some(Err(why))) => writeln!(out, "left alone: {why}"),
         (None, _) => writeln!(out, "no partition here holds a file system that grows (ext4, xfs, btrfs)"),
