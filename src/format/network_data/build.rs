@@ -400,9 +400,10 @@ impl Building {
                 id.accept_ra = Some(accept_ra || id.accept_ra == Some(true));
             }
         }
-        settle(&mut network.routes, |row| if *row == CURRENT { link } else { Some(*row) });
-        settle(&mut network.dns, |row| if *row == CURRENT { link } else { Some(*row) });
-        settle(&mut network.search, |row| if *row == CURRENT { link } else { Some(*row) });
+        let place = |row| if row == CURRENT { link } else { Some(row) };
+        settle(&mut network.routes, &place);
+        settle(&mut network.dns, &place);
+        settle(&mut network.search, &place);
         Ok(())
     }
 
@@ -433,27 +434,27 @@ impl Building {
     #[inline(never)]
     pub(super) fn finish(&mut self, network: &mut Network) -> Result<()> {
         let ids = &self.ids;
-        let position = |id: &LinkAt| ids.get(usize::from(*id)).and_then(|id| id.link);
-        let place = |row: &LinkAt| if *row == ALL { Some(ALL) } else { position(row) };
-        settle(&mut network.subnets, place);
-        settle(&mut network.routes, place);
-        settle(&mut network.dns, place);
-        settle(&mut network.search, place);
+        let position = |id: LinkAt| ids.get(usize::from(id)).and_then(|id| id.link);
+        let place = |row| if row == ALL { Some(ALL) } else { position(row) };
+        settle(&mut network.subnets, &place);
+        settle(&mut network.routes, &place);
+        settle(&mut network.dns, &place);
+        settle(&mut network.search, &place);
         for id in ids {
             if let Some(link) = id.link.and_then(|at| network.links.get_mut(usize::from(at))) {
                 link.accept_ra = id.accept_ra;
             }
         }
         for (bond, member) in &self.members {
-            if let Some(link) = position(member).and_then(|at| network.links.get_mut(usize::from(at))) {
+            if let Some(link) = position(*member).and_then(|at| network.links.get_mut(usize::from(at))) {
                 link.bond = Some(*bond);
             }
         }
         let mut is_lost = false;
         for link in &mut network.links {
             if let LinkKind::Vlan { parent, .. } = &mut link.kind {
-                is_lost |= position(parent).is_none();
-                *parent = position(parent).unwrap_or(ALL);
+                is_lost |= position(*parent).is_none();
+                *parent = position(*parent).unwrap_or(ALL);
             }
         }
         if is_lost {
@@ -471,14 +472,15 @@ fn next(network: &Network) -> LinkAt {
 }
 
 /// Moves rows to another link; those without one go, and so do repetitions.
+#[inline(never)]
 fn settle<T: Clone + PartialEq, const N: usize>(
     rows: &mut heapless::Vec<Of<T>, N>,
-    place: impl Fn(&LinkAt) -> Option<LinkAt>,
+    place: &dyn Fn(LinkAt) -> Option<LinkAt>,
 ) {
     let mut kept = 0;
     for at in 0..rows.len() {
         let Some(row) = rows.get(at).cloned() else { break };
-        let Some(link) = place(&row.link) else { continue };
+        let Some(link) = place(row.link) else { continue };
         let row = Of { link, value: row.value };
         let is_new = !rows.iter().take(kept).any(|other| *other == row);
         if let (true, Some(slot)) = (is_new, rows.get_mut(kept)) {
