@@ -132,7 +132,7 @@ fn ifupdown_takes_it() {
         ["lo", "eth1", "eth2", "eth3", "eth4", "eth5", "bond0", "bond0.101"]
     );
     for (name, line) in [
-        ("eth1", "address: 10.0.1.17/20"),
+        ("eth1", "netmask: 255.255.240.0"),
         ("bond0.101", "vlan-raw-device: bond0"),
         ("eth2", "bond-master: bond0"),
     ] {
