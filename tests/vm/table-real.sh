@@ -271,13 +271,20 @@ real_openrc() {
     expect sshd-password yes
     expect sudo '[1-9]'
     expect ran 'custom-data'
-    console_lacks 'needs non existent service|breaking preroot|dependency loop.*preroot'
+    openrc_is_content
     requests_are_clean
     medium=empty
     boot real-openrc
     person_is_complete
     expect ran 'custom-data'
+    openrc_is_content
     expect_reports Ready 0
+}
+# Every service of ours was started, and before the network what has to be.
+openrc_is_content() {
+    console_lacks 'needs non existent service|breaking preroot|dependency loop.*preroot'
+    expect services '.* mountall.sh .* preroot-apply \[ started \] preroot-report-early \[ started \] .* networking .*'
+    [ "$(value services | grep -oE 'preroot-[a-z-]+ \[ started \]' | wc -l)" -eq 5 ] || problem "a service has failed: $(value services)"
 }
 
 # --- SELinux ----------------------------------------------------------------------------------------------
