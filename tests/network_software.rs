@@ -1,5 +1,6 @@
 //! Do the programs that read our files of a network take them? Debian's netplan, ifquery, nmcli and systemd-networkd, each
 //! where it is installed, or unpacked below `NETWORK_SOFTWARE` (dpkg -x); what is not there is said.
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use preroot::error::Result;
 use preroot::facts::network::{LinkName, MacAddr, Network};

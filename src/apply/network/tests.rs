@@ -64,9 +64,9 @@ impl World {
     }
 
     fn apply(&mut self) -> Vec<String> {
-        assert_eq!(self.run(|facts, root| check(facts, root)).unwrap(), State::Missing);
-        self.run(|facts, root| apply(facts, root)).unwrap();
-        assert_eq!(self.run(|facts, root| check(facts, root)).unwrap(), State::Satisfied);
+        assert_eq!(self.run(check).unwrap(), State::Missing);
+        self.run(apply).unwrap();
+        assert_eq!(self.run(check).unwrap(), State::Satisfied);
         let dump = self.root.dump();
         dump.keys().filter(|path| path.contains("preroot") || *path == "etc/resolv.conf").cloned().collect()
     }
@@ -120,14 +120,12 @@ fn netplan_looks_again_and_may_refuse() {
     assert_eq!(world.apply(), ["etc/netplan/90-preroot.yaml"]);
     assert_eq!(world.root.owner("etc/netplan/90-preroot.yaml").unwrap().mode, 0o600);
     world.system.programs.insert("/usr/sbin/netplan".into(), 1);
-    assert!(world.run(|facts, root| apply(facts, root)).is_err());
+    assert!(world.run(apply).is_err());
 }
 
 #[test]
 fn who_says_so_keeps_the_network() {
-    let foreign = |world: &mut World| {
-        matches!(world.run(|facts, root| check(facts, root)).unwrap(), State::Foreign { .. })
-    };
+    let foreign = |world: &mut World| matches!(world.run(check).unwrap(), State::Foreign { .. });
     assert!(foreign(&mut World::new(&[], "")), "nothing is installed");
     assert!(foreign(&mut World::new(&[NETWORKD], "Network.Config=disabled")));
     let mut world = World::new(&[NETWORKD], "");
