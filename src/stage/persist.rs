@@ -170,6 +170,7 @@ fn is_settled(kernel: &mut Kernel<'_>, id: &InstanceId, root_path: &str) -> bool
     !seed::is_kept(kernel.root, id)
         && seed::is_marked(kernel.root, seed::REPORTED, id)
         && filesystem::is_full(kernel, root_path)
+        && !grow::stack::is_growable(kernel, root_path)
 }
 
 /// True when the image's fstab mounts something over our state directory and that has not happened yet. What

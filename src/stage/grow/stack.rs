@@ -35,6 +35,13 @@ pub fn grow(kernel: &mut Kernel<'_>, scratch: &mut [u8], path: &str) -> Result<O
     result
 }
 
+/// True when the root is on LVM: whether all of it shall grow is the image's to say, and apply's to ask.
+pub fn is_growable(kernel: &mut Kernel<'_>, path: &str) -> bool {
+    let Ok(device) = filesystem::root_device(kernel, path) else { return false };
+    let mut buf = [0; 256];
+    sysfs::attribute(kernel.host, &device, "dm/uuid", &mut buf).is_ok_and(|uuid| uuid.starts_with("LVM-"))
+}
+
 fn grow_layers(kernel: &mut Kernel<'_>, scratch: &mut [u8], path: &str) -> Result<Outcome> {
     let mut space = Space::new(scratch)?;
     let mut layers = Layers::new();
