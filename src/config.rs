@@ -1,19 +1,26 @@
 //! Which configuration files does this image have, and what do they settle together?
 //!
 //! `/etc/preroot.conf`, then `/etc/preroot.conf.d/*.conf` in the order of their names; later lines count more. Where
-//! there is none of these, `/etc/waagent.conf`: an image made for waagent goes on as its maker wanted.
+//! there is none of these, `/etc/waagent.conf`: an image made for waagent goes on as its maker wanted. Before all of them
+//! what `/etc/cloud/cloud.cfg` and `/etc/cloud/cloud.cfg.d/*.cfg` say of the few things that are respected
+//! ([`cloud_cfg`](crate::format::cloud_cfg)).
 
 use crate::format::config::{Config, Fault, Place};
 use crate::limits;
 use crate::sys::Dir;
 
 const FILE: &str = "etc/preroot.conf";
-const DROP_INS: &str = "etc/preroot.conf.d/";
+/// Directories of drop-ins, and how their names end.
+const DROP_INS: (&str, &str) = ("etc/preroot.conf.d/", ".conf");
+const CLOUDS: &str = "etc/cloud/cloud.cfg";
+const CLOUD_DROP_INS: (&str, &str) = ("etc/cloud/cloud.cfg.d/", ".cfg");
 /// For a drop-in's name.
-const ROOM: usize = limits::PATH - DROP_INS.len();
+const ROOM: usize = limits::PATH - CLOUD_DROP_INS.0.len();
 const WAAGENTS: &str = "etc/waagent.conf";
 /// Number of [`FILE`] or [`WAAGENTS`]; the drop-ins follow.
 const FIRST: u16 = 1;
+/// Number of [`CLOUDS`]; its drop-ins follow.
+const FIRST_CLOUD: u16 = 0x8000;
 
 /// A path of ours.
 pub type PathText = heapless::String<{ limits::PATH }>;
@@ -24,7 +31,14 @@ pub fn load(dir: &mut dyn Dir, buf: &mut [u8], fault: &mut dyn FnMut(Place, Faul
     let mut path = PathText::new();
     let has_ours = dir.stat(FILE).is_ok() || find(dir, false, FIRST.saturating_add(1), &mut path);
     let mut config = Config::new(!has_ours && dir.stat(WAAGENTS).is_ok());
-    for file in FIRST..=u16::MAX {
+    for file in FIRST_CLOUD..=u16::MAX {
+        if !find(dir, false, file, &mut path) {
+            break;
+        }
+        let n = dir.read(&path, buf).unwrap_or_default();
+        config.read_cloud(file, buf.get(..n).unwrap_or_default());
+    }
+    for file in FIRST..FIRST_CLOUD {
         if !find(dir, config.is_waagents(), file, &mut path) {
             break;
         }
@@ -67,24 +81,25 @@ pub fn is_ours(dir: &mut dyn Dir, config: &Config) -> bool {
 /// Puts the path of the file that a [`Place`] counts into `path`, without a leading `/`. False when there is none.
 pub fn find(dir: &mut dyn Dir, is_waagents: bool, file: u16, path: &mut PathText) -> bool {
     path.clear();
-    if file <= FIRST {
-        return path.push_str(if is_waagents { WAAGENTS } else { FILE }).is_ok();
+    let (first, main, drop_ins) = match file {
+        FIRST_CLOUD.. => (FIRST_CLOUD, CLOUDS, Some(CLOUD_DROP_INS)),
+        _ if is_waagents => (FIRST, WAAGENTS, None),
+        _ => (FIRST, FILE, Some(DROP_INS)),
+    };
+    if file <= first {
+        return path.push_str(main).is_ok();
     }
-    for _ in FIRST..file {
-        if is_waagents || !next_drop_in(dir, path) {
-            return false;
-        }
-    }
-    true
+    let Some(drop_ins) = drop_ins else { return false };
+    (first..file).all(|_| next_drop_in(dir, drop_ins, path))
 }
 
 /// Makes of a drop-in's path the one whose name comes next, in the order of bytes; of "" the first.
-fn next_drop_in(dir: &mut dyn Dir, path: &mut PathText) -> bool {
+fn next_drop_in(dir: &mut dyn Dir, (directory, end): (&str, &str), path: &mut PathText) -> bool {
     let mut next = PathText::new();
-    let last = path.get(DROP_INS.len()..).unwrap_or_default();
+    let last = path.get(directory.len()..).unwrap_or_default();
     // No directory is no drop-in.
-    let _ = dir.list(DROP_INS, &mut |name, _| {
-        let is_one = name.ends_with(".conf") && !name.starts_with('.') && name.len() < ROOM;
+    let _ = dir.list(directory, &mut |name, _| {
+        let is_one = name.ends_with(end) && !name.starts_with('.') && name.len() < ROOM;
         if is_one && name > last && (next.is_empty() || name < next.as_str()) {
             next.clear();
             let _ = next.push_str(name);
@@ -93,7 +108,7 @@ fn next_drop_in(dir: &mut dyn Dir, path: &mut PathText) -> bool {
     });
     path.clear();
     let is_one = !next.is_empty();
-    is_one && path.push_str(DROP_INS).is_ok() && path.push_str(&next).is_ok()
+    is_one && path.push_str(directory).is_ok() && path.push_str(&next).is_ok()
 }
 
 #[cfg(test)]
@@ -115,6 +130,34 @@ mod tests {
             named.push(std::format!("{path}:{}", place.line));
         }
         (config, named)
+    }
+
+    #[test]
+    fn cloud_cfg_counts_less_than_a_file_of_ours_and_the_last_of_its_drop_ins_most() {
+        let mut dir = FakeDir::default();
+        dir.put("etc/cloud/cloud.cfg", "preserve_hostname: true\ncloud_init_modules:\n - ntp\n");
+        dir.put("etc/cloud/cloud.cfg.d/05_a.cfg", "preserve_hostname: false\n");
+        dir.put(
+            "etc/cloud/cloud.cfg.d/10_b.cfg",
+            "x: y\npreserve_hostname: true\nsystem_info:\n  default_user:\n    name: ubuntu\n",
+        );
+        dir.put("etc/cloud/cloud.cfg.d/99.cfg.dpkg-old", "preserve_hostname: false\n");
+        let (config, faults) = loaded(&mut dir);
+        assert!(config.preserve_hostname() && faults.is_empty());
+        assert_eq!(config.default_user(), "ubuntu");
+        assert!(config.cloud_lacks("timezone") && !config.cloud_lacks("ntp"));
+        let at = |config: &Config, name| {
+            let n = crate::format::config::KEYS.iter().position(|key| key.name == name).unwrap();
+            config.setting(n).place.unwrap()
+        };
+        let mut path = PathText::new();
+        let place = at(&config, "Provisioning.PreserveHostname");
+        assert!(find(&mut dir, false, place.file, &mut path));
+        assert_eq!((&*path, place.line), ("etc/cloud/cloud.cfg.d/10_b.cfg", 2));
+        dir.put("etc/preroot.conf", "Provisioning.PreserveHostname=n\nProvisioning.DefaultUser=ops\n");
+        let (config, _) = loaded(&mut dir);
+        assert!(!config.preserve_hostname());
+        assert_eq!((config.default_user(), at(&config, "Provisioning.DefaultUser").line), ("ops", 2));
     }
 
     #[test]

@@ -1,31 +1,94 @@
 //! /etc/hostname and the running kernel's host name.
+//!
+//! For a VM that was never named this is the platform's choice. After that a name that a person gave stays, as with
+//! cloud-init's `update_hostname`: what was written last is noted with the VM it was for.
 
 use super::replace::{self, Target};
-use super::{Root, State, read};
+use super::{Root, State, join, named, read};
 use crate::error::Result;
 use crate::facts::{Facts, Hostname};
+use crate::format::hosts::{Renaming, renaming};
+use crate::format::text::{PathText, split_once};
+use crate::seed;
 
 const FILE: &str = "etc/hostname";
 const LIVE: &str = "proc/sys/kernel/hostname";
+/// The VM, a blank, and the name it was given last.
+const PREVIOUS: &str = "var/lib/preroot/previous-hostname";
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let Some(name) = &facts.hostname else { return Ok(State::Satisfied) };
-    let is_written = holds(root, FILE, &name.value)?;
+    if root.config.preserve_hostname() || seed_says(root, seed::PRESERVE_HOST_NAME, b"true")? {
+        return Ok(State::Foreign { why: "preserve_hostname: the image's own name stays" });
+    }
+    let asked_by = name.from.word();
+    if root.is_switched_off && seed_says(root, seed::ASKED_BY, asked_by.as_bytes())? {
+        return Ok(State::Foreign { why: super::SWITCHED_OFF });
+    }
+    let wanted = name.value.as_str();
+    let what = plan(root, wanted)?;
     // Without /proc nobody can say; systemd reads the file by itself.
-    let is_live = !root.is_live() || root.dir.stat(LIVE).is_err() || holds(root, LIVE, &name.value)?;
-    Ok(if is_written && is_live { State::Satisfied } else { State::Missing })
+    let is_live = !root.is_live() || root.dir.stat(LIVE).is_err() || holds(root, LIVE, wanted)?;
+    Ok(match what {
+        Some(Renaming { notes: false, renames: false }) if is_live => State::Satisfied,
+        Some(_) => State::Missing,
+        None => State::Foreign { why: "somebody gave this VM another name since" },
+    })
 }
 
-fn holds(root: &mut Root<'_>, path: &str, name: &Hostname) -> Result<bool> {
+pub(super) fn seed_says(root: &mut Root<'_>, name: &str, word: &[u8]) -> Result<bool> {
+    Ok(root.seed_file(name, &mut [0; 64])?.trim_ascii() == word)
+}
+
+fn holds(root: &mut Root<'_>, path: &str, wanted: &str) -> Result<bool> {
     let text = read(root.dir, path, object!(FILE), root.buffers.old)?;
-    Ok(text.trim_ascii() == name.as_str().as_bytes())
+    Ok(text.trim_ascii() == wanted.as_bytes())
+}
+
+/// What changes; `None`: the name is a person's.
+fn plan(root: &mut Root<'_>, wanted: &str) -> Result<Option<Renaming>> {
+    let is_written = holds(root, FILE, wanted)?;
+    let mut buf = [0; 256];
+    let previous =
+        core::str::from_utf8(read(root.dir, PREVIOUS, object!(PREVIOUS), &mut buf)?).unwrap_or_default();
+    let previous = split_once(previous.trim_ascii(), " ").filter(|(id, _)| *id == root.id.as_str());
+    let Some((_, previous)) = previous else {
+        return Ok(Some(Renaming { notes: true, renames: !is_written }));
+    };
+    // Cut off between the file and the note.
+    if is_written {
+        return Ok(Some(Renaming { notes: previous != wanted, renames: false }));
+    }
+    let system = read(root.dir, FILE, object!(FILE), root.buffers.old)?.trim_ascii();
+    let system = core::str::from_utf8(system).unwrap_or("?");
+    let what = renaming((!system.is_empty()).then_some(system), Some(previous), wanted);
+    Ok(if what.renames { Some(what) } else { None })
 }
 
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let Some(name) = &facts.hostname else { return Ok(()) };
-    let target = Target::root(FILE, object!(FILE), 0o644);
-    replace::edit(root.dir, target, &mut root.buffers, &mut |_, out| {
-        out.put_all(&[name.value.as_str().as_bytes(), b"\n"])
-    })?;
-    if root.is_live() { root.system.set_hostname(name.value.as_str()) } else { Ok(()) }
+    let name = name.value.as_str();
+    if plan(root, name)?.is_none() {
+        return Ok(());
+    }
+    write(root, FILE, &[name])?;
+    seed::make_state_dir(root.dir).map_err(named(object!(PREVIOUS)))?;
+    write(root, PREVIOUS, &[root.id.as_str(), " ", name])?;
+    if root.is_live() { root.system.set_hostname(name) } else { Ok(()) }
+}
+
+fn write(root: &mut Root<'_>, path: &str, parts: &[&str]) -> Result<()> {
+    let line: PathText = join(parts)?;
+    let target = Target::root(path, object!(FILE), 0o644);
+    replace::edit(root.dir, target, &mut root.buffers, &mut |_, out| out.put_all(&[line.as_bytes(), b"\n"]))
+        .map(|_| ())
+}
+
+/// The full name, where the seed has one beside the host name.
+pub(super) fn full_name(root: &mut Root<'_>, hostname: &Hostname) -> Result<Hostname> {
+    let mut buf = [0; 256];
+    match core::str::from_utf8(root.seed_file(seed::FQDN, &mut buf)?).unwrap_or_default() {
+        "" => Ok(hostname.clone()),
+        name => Hostname::parse(name),
+    }
 }

@@ -11,8 +11,7 @@ const ENFORCE: &str = "sys/fs/selinux/enforce";
 const RESTORECON: &[&str] = &["/usr/sbin/restorecon", "/sbin/restorecon"];
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
-    let mut has_work = facts.hostname.is_some() || facts.user.is_some() || facts.custom_data.is_some();
-    has_work |= !facts.network.is_empty();
+    let mut has_work = facts.hostname.is_some() || facts.custom_data.is_some() || !facts.network.is_empty();
     person::each(facts, root, &mut |_, _| {
         has_work = true;
         Ok(())
@@ -51,7 +50,7 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     }
     restore(root, &argv)?;
     person::each(facts, root, &mut |person, root| {
-        if person.is_platforms {
+        if person.is_platforms && facts.user.is_some() {
             return Ok(());
         }
         let account = account::lookup(root.dir, &mut root.buffers, &person.name, person.allows_system)?;

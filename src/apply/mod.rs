@@ -28,8 +28,10 @@ mod home;
 mod hostname;
 mod hosts;
 mod labels;
+mod locale;
 pub mod machine_id;
 pub(crate) mod network;
+mod ntp;
 mod password;
 mod persistent_net;
 mod person;
@@ -41,6 +43,7 @@ mod ssh_host_keys;
 mod ssh_keys;
 mod sshd;
 mod sudo;
+mod timezone;
 mod users;
 mod waagent;
 
@@ -133,6 +136,8 @@ pub struct Root<'a> {
     pub seed: SeedPlace<'a>,
     /// What the image's maker settled.
     pub config: &'a Config,
+    /// The image's cloud.cfg has switched off what this module does for others than the platform.
+    pub is_switched_off: bool,
     /// Which VM this is.
     pub id: &'a InstanceId,
     /// Seconds since the epoch.
@@ -250,6 +255,9 @@ macro_rules! module {
 pub const MODULES: &[Module] = &[
     module!(hostname),
     module!(hosts),
+    module!(timezone),
+    module!(locale),
+    module!(ntp),
     module!(data_disks),
     module!(users),
     module!(password),
@@ -266,6 +274,51 @@ pub const MODULES: &[Module] = &[
     module!(waagent),
     module!(labels),
 ];
+
+/// Why a module does nothing for others than the platform.
+const SWITCHED_OFF: &str = "cloud.cfg's lists of modules do not name it";
+
+/// The modules of cloud-init that do what a module of ours does; an image that has switched one off wants nothing of it,
+/// where the platform itself did not ask. With `true` nobody but others asks for any of it.
+const SWITCHES: &[(&str, &str, bool)] = &[
+    ("timezone", "timezone", true),
+    ("locale", "locale", true),
+    ("ntp", "ntp", true),
+    ("write_files", "write_files", true),
+    ("resolv_conf", "resolv_conf", true),
+    ("hostname", "set_hostname", false),
+    ("hosts", "update_etc_hosts", false),
+    ("users", "users_groups", false),
+    ("ssh_keys", "users_groups", false),
+    ("sudo", "users_groups", false),
+    ("doas", "users_groups", false),
+    ("password", "set_passwords", false),
+];
+
+impl Module {
+    /// True when the image has switched off what this does for others, and whether that is all of it.
+    #[must_use]
+    pub fn switch(&self, config: &Config) -> (bool, bool) {
+        let switch = SWITCHES.iter().find(|(name, ..)| *name == self.name);
+        switch.map_or((false, false), |(_, theirs, is_all)| (config.cloud_lacks(theirs), *is_all))
+    }
+
+    /// As [`Module::check`], but for what the image has switched off.
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn look(&self, facts: &Facts, root: &mut Root<'_>) -> Result<State> {
+        if root.config.skips(self.name) {
+            return Ok(State::Foreign { why: "Provisioning.SkipModules names it" });
+        }
+        let (is_off, is_all) = self.switch(root.config);
+        root.is_switched_off = is_off && !root.seed_file(seed::ASKED_BY, &mut [0; 64])?.is_empty();
+        if root.is_switched_off && is_all {
+            return Ok(State::Foreign { why: SWITCHED_OFF });
+        }
+        (self.check)(facts, root)
+    }
+}
 
 /// `name` below a directory; "" is the top.
 #[inline(never)]

@@ -58,7 +58,9 @@ pub(super) fn each(
         person.allows_system = is_default || root.config.allow_reset_sys_user();
         first = work(&person, root);
     }
-    for n in 0..limits::USERS {
+    // What cloud.cfg has switched off does not count for those that the platform did not name.
+    let others = if root.is_switched_off { 0 } else { limits::USERS };
+    for n in 0..others {
         let text = core::mem::take(&mut root.buffers.person);
         let outcome = match read(root, n, text) {
             Ok(None) => None,

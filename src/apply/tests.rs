@@ -11,6 +11,7 @@ use std::string::String;
 use std::vec::Vec;
 
 mod data_disks;
+mod host;
 mod recorded;
 mod shadow_utils;
 mod trees;
@@ -104,6 +105,7 @@ impl Image {
             system: &mut self.system,
             clock: &mut self.clock,
             until_us: u64::MAX,
+            is_switched_off: false,
             path: "/",
             seed: SeedPlace::Run("seed"),
             config: &self.config,
@@ -136,6 +138,12 @@ impl Image {
         for module in MODULES {
             self.converge(module.name).unwrap_or_else(|error| panic!("{}: {error}", module.name));
         }
+    }
+
+    /// As [`Image::converge`], with the image's switches.
+    fn look(&mut self, name: &str) -> State {
+        let module = MODULES.iter().find(|module| module.name == name).unwrap();
+        self.with(|facts, root| module.look(facts, root)).unwrap()
     }
 
     fn text(&self, path: &str) -> String {
@@ -765,6 +773,7 @@ fn the_real_kernel_ends_in_the_same_tree() {
             system: &mut second.system,
             clock: &mut second.clock,
             until_us: u64::MAX,
+            is_switched_off: false,
             path: "/",
             seed: SeedPlace::Run("seed"),
             config: &second.config,

@@ -5,6 +5,7 @@
 //! blanks around it go, `None` takes back what was said. A switch is `y` or `n` in any case. A value that is none of
 //! its key's leaves the default, which for some keys is not the same without any file as with a waagent.conf.
 
+use super::cloud_cfg::{self, CloudModules, Item};
 use super::text::{bare, lines, split_once};
 use crate::facts::UserName;
 
@@ -28,6 +29,8 @@ pub enum Kind {
     Agent,
     /// A login name.
     User,
+    /// A word of `manage_etc_hosts`.
+    Hosts,
     /// A type of SSH host keys.
     HostKeys,
     /// A file system to be made.
@@ -47,6 +50,7 @@ impl Kind {
             Self::Word => "wants no blanks",
             Self::User => "wants a login name",
             Self::Agent => "wants auto preroot waagent cloud-init disabled",
+            Self::Hosts => "wants localhost template true false",
             Self::HostKeys => "wants auto rsa dsa ecdsa ed25519",
             Self::FileSystem => "wants ext4 ext3 ext2 xfs btrfs",
             Self::Network => "wants auto disabled networkd networkmanager ifupdown netplan",
@@ -65,7 +69,7 @@ impl Kind {
             }
             Self::Word => is_printable,
             Self::User => UserName::parse(text).is_ok(),
-            Self::Agent | Self::HostKeys | Self::FileSystem | Self::Network => {
+            Self::Agent | Self::Hosts | Self::HostKeys | Self::FileSystem | Self::Network => {
                 self.wanted().split(' ').skip(1).any(|word| word == text)
             }
         }
@@ -144,6 +148,12 @@ keys! {
     provisioning_agent: Agent = "Provisioning.Agent", "auto auto";
     /// Root's password is locked.
     delete_root_password: Switch = "Provisioning.DeleteRootPassword", "n n";
+    /// The image's own host name stays.
+    preserve_hostname: Switch = "Provisioning.PreserveHostname", "n n";
+    /// Who looks after /etc/hosts, a word of cloud-init's `manage_etc_hosts`.
+    manage_etc_hosts: Hosts = "Provisioning.ManageEtcHosts", "localhost localhost";
+    /// Modules of `apply` that are not to run, between commas.
+    skip_modules: Word = "Provisioning.SkipModules", "None None";
     /// Who gets keys and passwords that are for nobody by name.
     default_user: User = "Provisioning.DefaultUser", "root root";
     /// LVM and LUKS below the root grow too, by the image's own programs.
@@ -209,6 +219,16 @@ struct Said {
     is_understood: bool,
 }
 
+impl Said {
+    fn say(&mut self, place: Place, value: &str, values: &mut heapless::String<VALUES>) -> Result<(), Fault> {
+        let from = values.len();
+        values.push_str(value).map_err(|_| "is more than preroot holds")?;
+        let short = |n: usize| u16::try_from(n).unwrap_or_default();
+        *self = Self { place, from: short(from), length: short(value.len()), is_understood: true };
+        Ok(())
+    }
+}
+
 /// What holds for a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Setting<'c> {
@@ -223,8 +243,9 @@ pub struct Setting<'c> {
 /// What is wrong with a line of a file of ours. In a waagent.conf nothing is: it speaks to waagent.
 pub type Fault = &'static str;
 
-/// Every setting. 1.3 KiB.
+/// Every setting. 1.5 KiB.
 pub struct Config {
+    cloud: CloudModules,
     said: [Said; KEYS.len()],
     values: heapless::String<VALUES>,
     is_waagents: bool,
@@ -236,7 +257,12 @@ impl Config {
     pub const fn new(is_waagents: bool) -> Self {
         const NOTHING: Said =
             Said { place: Place { file: 0, line: 0 }, from: 0, length: 0, is_understood: false };
-        Self { said: [NOTHING; KEYS.len()], values: heapless::String::new(), is_waagents }
+        Self {
+            cloud: CloudModules::new(),
+            said: [NOTHING; KEYS.len()],
+            values: heapless::String::new(),
+            is_waagents,
+        }
     }
 
     /// True when the settings are those of a waagent.conf.
@@ -274,11 +300,7 @@ impl Config {
         }
         let value = core::str::from_utf8(value).ok().filter(|value| key.kind.takes(value));
         let value = value.ok_or(key.kind.wanted())?;
-        let from = self.values.len();
-        self.values.push_str(value).map_err(|_| "is more than preroot holds")?;
-        let short = |n: usize| u16::try_from(n).unwrap_or_default();
-        *said = Said { place, from: short(from), length: short(value.len()), is_understood: true };
-        Ok(())
+        said.say(place, value, &mut self.values)
     }
 
     /// What holds for the n-th of [`KEYS`].
@@ -303,6 +325,43 @@ impl Config {
     #[must_use]
     pub fn keeps_ssh_host_keys(&self) -> bool {
         self.setting(At::regenerate_ssh_host_keys as usize).is_decided && !self.regenerate_ssh_host_keys()
+    }
+
+    /// Reads a cloud.cfg or a file of cloud.cfg.d: whatever stands in one of ours counts more, so these come first.
+    pub fn read_cloud(&mut self, file: u16, text: &[u8]) {
+        let Self { cloud, said, values, .. } = self;
+        cloud_cfg::read(text, &mut |line, it| {
+            let (at, value) = match it {
+                Item::List(list) => return cloud.begin(list),
+                Item::Module(list, name) => return cloud.add(list, name),
+                Item::PreserveHostname(is_so) => (At::preserve_hostname, if is_so { "y" } else { "n" }),
+                Item::DefaultUser(name) => (At::default_user, name),
+            };
+            let (n, place) = (at as usize, Place { file, line });
+            let takes = KEYS.get(n).is_some_and(|key| key.kind.takes(value));
+            if takes && let Some(said) = said.get_mut(n) {
+                // Without room the default holds.
+                let _ = said.say(place, value, values);
+            }
+        });
+    }
+
+    /// True when the image's cloud.cfg lists the modules of cloud-init, and this one is not among them.
+    #[must_use]
+    pub fn cloud_lacks(&self, module: &str) -> bool {
+        self.cloud.lacks(module)
+    }
+
+    /// True when a file of ours says who looks after /etc/hosts.
+    #[must_use]
+    pub fn decides_etc_hosts(&self) -> bool {
+        self.setting(At::manage_etc_hosts as usize).is_decided
+    }
+
+    /// True for a module that is not to run.
+    #[must_use]
+    pub fn skips(&self, module: &str) -> bool {
+        self.skip_modules().split(',').any(|name| name == module)
     }
 
     /// Who provisions, as preroot.conf says it. A waagent.conf tells waagent whether cloud-init does or itself, and

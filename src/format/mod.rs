@@ -5,6 +5,7 @@
 
 pub mod authorized_keys;
 pub mod base64;
+pub mod cloud_cfg;
 pub mod cloud_config;
 pub mod cmdline;
 pub mod config;
@@ -29,6 +30,7 @@ pub mod modules;
 pub mod network;
 pub mod network_data;
 pub mod nocloud;
+pub mod ntp;
 pub mod openstack;
 pub mod ovf;
 pub mod passwd;

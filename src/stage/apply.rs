@@ -289,6 +289,7 @@ impl Story<'_, '_> {
             system: self.kernel.system,
             clock: self.kernel.clock,
             until_us: u64::MAX,
+            is_switched_off: false,
             path: self.root_path,
             seed: place,
             config: &self.config,
@@ -296,7 +297,7 @@ impl Story<'_, '_> {
             wall_s,
             buffers: Buffers::halves_of(self.bytes),
         };
-        let state = (module.check)(self.facts, &mut root)?;
+        let state = module.look(self.facts, &mut root)?;
         if state == State::Missing && !self.dry_run {
             (module.apply)(self.facts, &mut root)?;
         }

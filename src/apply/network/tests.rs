@@ -53,6 +53,7 @@ impl World {
             system: &mut self.system,
             clock: &mut clock,
             until_us: u64::MAX,
+            is_switched_off: false,
             path: "/",
             seed: SeedPlace::Run("seed"),
             config: &self.config,

@@ -282,6 +282,7 @@ impl Vm {
             system: &mut self.system,
             clock: &mut FakeClock::default(),
             until_us: u64::MAX,
+            is_switched_off: false,
             path: self.path,
             seed: SeedPlace::Run("seed"),
             config: &self.config,
