@@ -12,7 +12,7 @@ use crate::disk::resource::is_blank;
 use crate::disk::root::read_contents;
 use crate::disk::sysfs;
 use crate::error::{Errno, Result, Rule};
-use crate::facts::Facts;
+use crate::facts::{Facts, InstanceId};
 use crate::format::ReadAt;
 use crate::format::disk_setup::{Disk, FileSystem, Place, Seen};
 use crate::format::fstab::{
@@ -21,7 +21,7 @@ use crate::format::fstab::{
 use crate::format::root_arg::DeviceName;
 use crate::format::superblock::Contents;
 use crate::format::swap::{size_bytes, suggested_bytes};
-use crate::format::text::{Out, bare, digits, join, lines, number, split_once, words};
+use crate::format::text::{Out, PathText, bare, digits, join, lines, number, split_once, words};
 use crate::limits;
 use crate::seed;
 use crate::sys::{Dir, Owner};
@@ -29,6 +29,8 @@ use crate::sys::{Dir, Owner};
 const WHAT: &str = "data disk";
 /// Bytes of each file of the seed.
 const ENTRIES: usize = 2048;
+/// Something is there, and nobody knows what.
+const UNKNOWN: &[u8] = b"unknown";
 /// Partitions that are looked at.
 const PARTITIONS: usize = 16;
 /// The types of partition tables differ, sfdisk's words do not. What was on a partition before is no file system of it.
@@ -61,7 +63,7 @@ fn each(root: &mut Root<'_>, name: &str, act: fn(&mut Root<'_>, &[u8], &str) -> 
     for (n, line) in (0_u64..).zip(lines(text).map(bare)) {
         // An entry is known by its place: the seed of a VM stays as it is.
         let file = super::split(name).1;
-        let note = join(&[&seed::marks(root.id)?, "/made-", file, "-", digits(n, &mut [0; 20])])?;
+        let note = note_of(root.id, file, n)?;
         // What was made is its user's, whatever became of it since.
         let acted = if exists(root.dir, &note)? { Ok(()) } else { act(root, line, &note) };
         outcome = outcome.and(acted);
@@ -143,11 +145,15 @@ fn make(root: &mut Root<'_>, line: &[u8], note: &str) -> Result<()> {
         wait(root, until_us, &mut |host| sysfs::exists(host, &name));
     }
     let label = entry.label().unwrap_or_default();
+    let is_ours = is_partitioned(root, &disk)?;
     let mut seen = heapless::Vec::<Seen<'_>, { PARTITIONS + 1 }>::new();
     for number in 0..=PARTITIONS as u32 {
         let name = name_of(&disk, number)?;
         if number == 0 || sysfs::exists(root.host, &name) {
             let (kind, has_label) = look(root, &name, &label)?;
+            // What a table of ours was made over left its bytes, but it was given up.
+            let is_rest = is_ours && number > 0 && kind == UNKNOWN;
+            let kind = if is_rest { b"" } else { kind };
             let _ = seen.push(Seen { number, kind, has_label });
         }
     }
@@ -169,6 +175,26 @@ fn make(root: &mut Root<'_>, line: &[u8], note: &str) -> Result<()> {
     argv.extend(entry.options().filter_map(|word| core::str::from_utf8(word).ok()).take(8));
     argv.extend([&*device]);
     take(root, note, programs, &argv, FAILED)
+}
+
+/// True when an entry of `disk_setup` made this VM's partitions there, in this boot or one that was cut off.
+#[inline(never)]
+fn is_partitioned(root: &mut Root<'_>, disk: &DeviceName) -> Result<bool> {
+    let mut buf = [0; ENTRIES];
+    let text = root.seed_file(seed::DISKS, &mut buf)?;
+    for (n, line) in (0_u64..).zip(lines(text).map(bare)) {
+        let is_it =
+            Disk::parse(line).is_some_and(|entry| find(root.host, entry.device).is_ok_and(|it| it == *disk));
+        if is_it && exists(root.dir, &note_of(root.id, "disks", n)?)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The note that entry `n` of a file was done.
+fn note_of(id: &InstanceId, file: &str, n: u64) -> Result<PathText> {
+    join(&[&seed::marks(id)?, "/made-", file, "-", digits(n, &mut [0; 20])])
 }
 
 fn name_of(disk: &DeviceName, number: u32) -> Result<DeviceName> {
@@ -220,7 +246,7 @@ fn look(root: &mut Root<'_>, name: &str, label: &[u8]) -> Result<(&'static [u8],
 fn signature(device: &mut dyn ReadAt, scratch: &mut [u8]) -> Result<&'static [u8]> {
     let start = scratch.get_mut(..4096).ok_or(too_many!(WHAT, 4096))?;
     if device.size_bytes() < 4096 {
-        return Ok(b"unknown");
+        return Ok(UNKNOWN);
     }
     device.read_at(0, start)?;
     if start.get(3..11) == Some(b"NTFS    ") {
@@ -229,7 +255,7 @@ fn signature(device: &mut dyn ReadAt, scratch: &mut [u8]) -> Result<&'static [u8
     if start.ends_with(b"SWAPSPACE2") {
         return Ok(b"swap");
     }
-    Ok(if is_blank(device, scratch)? { b"" } else { b"unknown" })
+    Ok(if is_blank(device, scratch)? { b"" } else { UNKNOWN })
 }
 
 /// fstab, mount points and swap; then all of it is mounted.
@@ -253,6 +279,14 @@ fn mount(root: &mut Root<'_>) -> Result<()> {
         given => bare(given),
     };
     let wanted = Wanted { mounts, defaults, swap_file };
+    // For `deprovision`: whose lines those are that we are about to write.
+    if !exists(root.dir, seed::STATE)? {
+        seed::make_state_dir(root.dir).map_err(named(object!(seed::FSTAB)))?;
+    }
+    let note = Target::root(seed::FSTAB, object!(seed::FSTAB), 0o600);
+    replace::edit(root.dir, note, &mut root.buffers, &mut |_, out| {
+        out.put_all(&[swap_file.unwrap_or_default(), b"\n"])
+    })?;
     let fstab = Target::root("etc/fstab", object!("etc/fstab"), 0o644);
     let host = &mut *root.host;
     replace::edit(root.dir, fstab, &mut root.buffers, &mut |old, out| {

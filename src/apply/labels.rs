@@ -3,7 +3,7 @@
 //! Replaced files keep their label; new ones get their directory's, which is wrong for ~/.ssh: sshd may not
 //! read user_home_dir_t, and the keys would not work.
 
-use super::{Root, State, account, exists, join, person};
+use super::{Root, State, account, exists, join, person, write_files};
 use crate::error::Result;
 use crate::facts::Facts;
 
@@ -12,6 +12,10 @@ const RESTORECON: &[&str] = &["/usr/sbin/restorecon", "/sbin/restorecon"];
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     let mut has_work = facts.hostname.is_some() || facts.custom_data.is_some() || !facts.network.is_empty();
+    write_files::each(root, &mut |_, _| {
+        has_work = true;
+        Ok(())
+    })?;
     person::each(facts, root, &mut |_, _| {
         has_work = true;
         Ok(())
@@ -49,6 +53,10 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
         let _ = argv.push(home);
     }
     restore(root, &argv)?;
+    write_files::each(root, &mut |root, file| {
+        let path = write_files::path_of(root, file)?;
+        restore(root, &[restorecon, "-F", "-i", &join(&["/", &path])?])
+    })?;
     person::each(facts, root, &mut |person, root| {
         if person.is_platforms && facts.user.is_some() {
             return Ok(());

@@ -36,6 +36,7 @@ mod password;
 mod persistent_net;
 mod person;
 pub mod replace;
+mod resolv_conf;
 pub mod resource_disk;
 mod root_password;
 pub(crate) mod scsi_timeout;
@@ -46,6 +47,7 @@ mod sudo;
 mod timezone;
 mod users;
 mod waagent;
+mod write_files;
 
 use crate::error::{Error, Kind, Result, Rule};
 use crate::facts::{Facts, InstanceId};
@@ -269,7 +271,9 @@ pub const MODULES: &[Module] = &[
     module!(ssh_host_keys),
     module!(persistent_net),
     module!(network),
+    module!(resolv_conf),
     module!(scsi_timeout),
+    module!(write_files),
     module!(custom_data),
     module!(waagent),
     module!(labels),

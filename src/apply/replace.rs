@@ -78,37 +78,78 @@ pub fn edit(
 /// # Errors
 /// As [`edit`], and what `inspect` returns.
 pub fn write(dir: &mut dyn Dir, target: Target<'_>, content: &[u8], inspect: Inspect<'_>) -> Result<()> {
-    let old = old_owner(dir, target)?;
-    let owner = match (target.ownership, old) {
-        (Ownership::Keep | Ownership::KeepOr(_), Some(owner)) => owner,
-        (Ownership::KeepOr(owner) | Ownership::Force(owner), _) => owner,
-        (Ownership::Keep, None) => return Err(target.object.refused.refused(Errno::NOENT)),
-    };
-    let temporary = temporary_name(target.path)?;
-    // Left over from a power cut; removing follows no link.
-    super::ignore_missing(dir.remove(&temporary)).map_err(named(target.object))?;
-    let created = dir.create(&temporary, owner, content).map_err(named(target.object));
-    let outcome = created.and_then(|()| commit(dir, target, &temporary, old.is_some(), inspect));
-    if outcome.is_err() {
-        // Only the first failure says why.
-        let _ = dir.remove(&temporary);
-    }
-    outcome
+    let mut temporary = Temporary::begin(dir, target)?;
+    let written = temporary.put(dir, content);
+    temporary.end(dir, written, inspect)
 }
 
-fn commit(
-    dir: &mut dyn Dir,
-    target: Target<'_>,
-    temporary: &str,
+/// A file that is written piece by piece beside its place.
+pub struct Temporary<'p> {
+    target: Target<'p>,
+    path: PathText,
+    owner: Owner,
     has_old: bool,
-    inspect: Inspect<'_>,
-) -> Result<()> {
-    if has_old {
-        dir.copy_label(target.path, temporary).map_err(named(target.object))?;
+    pieces: u32,
+}
+
+impl<'p> Temporary<'p> {
+    /// Nothing is written yet; what a power cut left is gone.
+    ///
+    /// # Errors
+    /// As [`edit`].
+    pub fn begin(dir: &mut dyn Dir, target: Target<'p>) -> Result<Self> {
+        let old = old_owner(dir, target)?;
+        let owner = match (target.ownership, old) {
+            (Ownership::Keep | Ownership::KeepOr(_), Some(owner)) => owner,
+            (Ownership::KeepOr(owner) | Ownership::Force(owner), _) => owner,
+            (Ownership::Keep, None) => return Err(target.object.refused.refused(Errno::NOENT)),
+        };
+        let path = temporary_name(target.path)?;
+        // Removing follows no link.
+        super::ignore_missing(dir.remove(&path)).map_err(named(target.object))?;
+        Ok(Self { target, path, owner, has_old: old.is_some(), pieces: 0 })
     }
-    inspect(dir, temporary)?;
-    dir.rename(temporary, target.path).map_err(named(target.object))?;
-    dir.sync_dir(split(target.path).0).map_err(named(target.object))
+
+    /// The next piece. The first is synced by itself, with more of them the file system is, at the end.
+    ///
+    /// # Errors
+    /// `Os`.
+    pub fn put(&mut self, dir: &mut dyn Dir, piece: &[u8]) -> Result<()> {
+        let put = match self.pieces {
+            0 => dir.create(&self.path, self.owner, piece),
+            _ => dir.append(&self.path, piece),
+        };
+        self.pieces = self.pieces.saturating_add(1);
+        put.map_err(named(self.target.object))
+    }
+
+    /// It takes its place, if it was written and `inspect` has nothing against it; else it goes.
+    ///
+    /// # Errors
+    /// What kept it from being written, `inspect`'s, `Os`.
+    pub fn end(mut self, dir: &mut dyn Dir, written: Result<()>, inspect: Inspect<'_>) -> Result<()> {
+        let outcome = written.and_then(|()| self.commit(dir, inspect));
+        if outcome.is_err() {
+            // Only the first failure says why.
+            let _ = dir.remove(&self.path);
+        }
+        outcome
+    }
+
+    fn commit(&mut self, dir: &mut dyn Dir, inspect: Inspect<'_>) -> Result<()> {
+        let (target, told) = (self.target, named(self.target.object));
+        match self.pieces {
+            0 => self.put(dir, b"")?,
+            1 => {}
+            _ => dir.sync_all().map_err(&told)?,
+        }
+        if self.has_old {
+            dir.copy_label(target.path, &self.path).map_err(&told)?;
+        }
+        inspect(dir, &self.path)?;
+        dir.rename(&self.path, target.path).map_err(&told)?;
+        dir.sync_dir(split(target.path).0).map_err(&told)
+    }
 }
 
 fn old_owner(dir: &mut dyn Dir, target: Target<'_>) -> Result<Option<Owner>> {

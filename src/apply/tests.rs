@@ -11,6 +11,7 @@ use std::string::String;
 use std::vec::Vec;
 
 mod data_disks;
+mod files;
 mod host;
 mod recorded;
 mod shadow_utils;

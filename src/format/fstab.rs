@@ -142,7 +142,9 @@ fn is_ours(line: &[u8]) -> bool {
     line.windows(MARK.len()).any(|part| part == MARK)
 }
 
-fn is_swap_of(line: &[u8], file: Option<&[u8]>) -> bool {
+/// True for the line of this swap file, which is written as it stands there.
+#[must_use]
+pub fn is_swap_of(line: &[u8], file: Option<&[u8]>) -> bool {
     let entry = Entry::parse(line, b"");
     file.is_some() && entry.field(DEVICE) == file && entry.field(KIND) == Some(b"swap")
 }

@@ -35,6 +35,7 @@ pub mod openstack;
 pub mod ovf;
 pub mod passwd;
 pub mod person;
+pub mod resolv_conf;
 pub mod root_arg;
 pub mod sha256;
 pub mod sha512_crypt;

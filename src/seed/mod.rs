@@ -41,6 +41,8 @@ pub const PROVISIONED_HERE: &str = "etc/preroot.provisioned";
 pub const REPORTED: &str = "var/lib/preroot/reported";
 /// Below the root: the administrator's name, for `deprovision --user`.
 pub const USER: &str = "var/lib/preroot/user";
+/// Below the root: entries of fstab are ours, and the swap file that one of them is for, as it stands there.
+pub const FSTAB: &str = "var/lib/preroot/fstab";
 /// Decoded customData (or userData) inside a seed.
 pub const CUSTOM_DATA: &str = "custom-data";
 /// User data of a medium inside a seed, as it came.

@@ -1,7 +1,7 @@
 //! `preroot serialconsole`: does every boot loader file of the image make the kernel speak on the serial console?
 
 use crate::apply::replace::{self, Target};
-use crate::apply::{Buffers, object};
+use crate::apply::{Buffers, next_name, object};
 use crate::cli::Command;
 use crate::error::{Kind, Result};
 use crate::format::kernel_args::{self, Grammar};
@@ -48,9 +48,12 @@ pub(super) fn run(
     let waits = kernel.root.stat(WAITS).is_ok();
     for (directory, name, grammar) in PLACES {
         let mut last = PathText::new();
-        while let Some(found) = next(kernel.root, directory, name, &last) {
-            let path = join(&[directory, &found])?;
-            work.file(kernel.root, bytes, &path, (grammar, waits, command.dry_run), out);
+        while let Some(found) = next_name(kernel.root, directory, &last) {
+            let is_one = if name.starts_with('.') { found.ends_with(name) } else { *found == *name };
+            if is_one {
+                let path = join(&[directory, &found])?;
+                work.file(kernel.root, bytes, &path, (grammar, waits, command.dry_run), out);
+            }
             last = found;
         }
     }
@@ -68,21 +71,6 @@ pub(super) fn run(
         make_grub(kernel, command.root, out);
     }
     work.outcome
-}
-
-/// The file whose name comes next after `last` in this directory, in the order of bytes.
-fn next(dir: &mut dyn Dir, directory: &str, name: &str, last: &str) -> Option<PathText> {
-    let mut next: Option<PathText> = None;
-    // No directory is no file.
-    let _ = dir.list(directory.trim_end_matches('/'), &mut |entry, _| {
-        let is_one = if name.starts_with('.') { entry.ends_with(name) } else { entry == name };
-        if is_one && !entry.starts_with('.') && entry > last && next.as_ref().is_none_or(|next| entry < next)
-        {
-            next = PathText::try_from(entry).ok().or(next.take());
-        }
-        true
-    });
-    next
 }
 
 /// What was met so far.

@@ -160,6 +160,12 @@ pub trait Dir {
     /// # Errors
     /// `Os`.
     fn remove_dir(&mut self, path: &str) -> Result<()>;
+    /// Gives every entry of a directory whose name is not UTF-8 one that is, so that it can be listed, and removed.
+    /// Says how many there were.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn rename_unreadable(&mut self, path: &str) -> Result<u32>;
     /// What is there. Does not follow a final link.
     ///
     /// # Errors

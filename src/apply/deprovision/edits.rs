@@ -3,6 +3,7 @@
 use super::Context;
 use crate::apply::root_password;
 use crate::error::Result;
+use crate::format::fstab::is_swap_of;
 use crate::format::network::interfaces::take_back;
 use crate::format::passwd;
 use crate::format::person::is_doas_rule;
@@ -49,6 +50,11 @@ pub(super) fn root_password(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> R
 /// cloud-init marks its lines.
 pub(super) fn fstab(_: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
     without(old, out, &|line| has(line, b"comment=cloudconfig"))
+}
+
+/// Our own, where there is no cloud-init: every line with that mark is, since we put ours in the place of all of them.
+pub(super) fn our_fstab(context: &Context<'_>, old: &[u8], out: &mut Out<'_>) -> Result<()> {
+    without(old, out, &|line| has(line, b"comment=cloudconfig") || is_swap_of(line, context.swap_line()))
 }
 
 /// waagent has one file for all administrators.

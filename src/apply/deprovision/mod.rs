@@ -16,8 +16,10 @@ use super::{Buffers, PathText, exists, read, ssh_keys};
 use crate::error::{Error, Result};
 use crate::facts::UserName;
 use crate::format::config::Config;
+use crate::format::fstab::{Field, unescape};
 use crate::format::passwd::is_private_group;
 use crate::format::text::Out;
+use crate::seed;
 use crate::sys::Dir;
 use walk::Walk;
 
@@ -37,6 +39,8 @@ pub struct Context<'c> {
     /// The group of that name goes along.
     drops_group: bool,
     has_cloud_init: bool,
+    /// Of preroot's own entries in fstab, if there are some: the swap file's field, or nothing.
+    fstab: Option<Field>,
 }
 
 /// What is taken away beside what always is.
@@ -90,7 +94,12 @@ impl<'c> Context<'c> {
             keys: None,
             drops_group: false,
             has_cloud_init: exists(dir, "usr/bin/cloud-init")?,
+            fstab: None,
         };
+        if exists(dir, seed::FSTAB)? {
+            let note = read(dir, seed::FSTAB, object!(seed::FSTAB), buffers.old)?.trim_ascii();
+            context.fstab = Field::from_slice(note).ok();
+        }
         if let Some(user) = user.filter(|_| takes.user) {
             context.account = account::lookup(dir, &mut buffers, user, false)?;
         }
@@ -100,6 +109,21 @@ impl<'c> Context<'c> {
             context.drops_group = is_private_group(groups, context.user, account.gid);
         }
         Ok(context)
+    }
+}
+
+impl Context<'_> {
+    /// The first field of the line of preroot's own swap file.
+    fn swap_line(&self) -> Option<&[u8]> {
+        self.fstab.as_deref().filter(|field| !field.is_empty())
+    }
+
+    /// The path of that file below the root; none that would mean others too.
+    fn swap_file(&self) -> PathText {
+        let path = self.swap_line().and_then(unescape).unwrap_or_default();
+        let path = core::str::from_utf8(&path).unwrap_or_default().trim_start_matches('/');
+        let is_plain = !path.contains(['*', '@']) && path.split('/').all(|name| name != "..");
+        PathText::try_from(if is_plain { path } else { "" }).unwrap_or_default()
     }
 }
 

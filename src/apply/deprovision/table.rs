@@ -47,7 +47,7 @@ pub struct Group {
     /// What is done to them.
     pub action: Action,
     /// Paths between blanks, relative to the root or to the last word that ends with `/`. In a name `*` stands for
-    /// any text; the name `@` is the administrator's; a path that begins with `%A` or `%L` is below the directory of
+    /// any text; the name `@` is the administrator's; `%S` is our swap file; a path that begins with `%A` or `%L` is below the directory of
     /// waagent's state or of its extensions' logs.
     pub paths: &'static str,
 }
@@ -78,6 +78,10 @@ fn host_keys(context: &Context<'_>) -> bool {
 
 fn root_password(context: &Context<'_>) -> bool {
     context.config.delete_root_password()
+}
+
+fn our_fstab(context: &Context<'_>) -> bool {
+    context.fstab.is_some()
 }
 
 fn cloud_init(context: &Context<'_>) -> bool {
@@ -148,6 +152,13 @@ pub const TABLE: &[Group] = &[
                 network/interfaces.d/50-preroot netplan/90-preroot.yaml",
     },
     Group {
+        why: "time and name servers of this VM, as preroot wrote them",
+        when: always,
+        action: Action::Remove,
+        paths: "etc/ chrony/conf.d/preroot.conf chrony/sources.d/preroot.sources systemd/timesyncd.conf.d/preroot.conf \
+                systemd/resolved.conf.d/preroot.conf",
+    },
+    Group {
         why: "what stood aside for this VM's network",
         when: always,
         action: Action::Edit(edits::interfaces),
@@ -200,6 +211,18 @@ pub const TABLE: &[Group] = &[
         when: cloud_init,
         action: Action::Edit(edits::fstab),
         paths: "etc/fstab",
+    },
+    Group {
+        why: "data disks and swap of this VM, as preroot mounted them",
+        when: our_fstab,
+        action: Action::Edit(edits::our_fstab),
+        paths: "etc/fstab",
+    },
+    Group {
+        why: "data disks and swap of this VM, as preroot mounted them",
+        when: our_fstab,
+        action: Action::RemoveFile,
+        paths: "%S",
     },
     Group {
         why: "whether passwords opened SSH on this VM",

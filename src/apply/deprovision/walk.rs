@@ -102,6 +102,7 @@ impl<'w> Walk<'w> {
         let (directory, rest) = match word.split_at_checked(2) {
             Some(("%A", rest)) => (self.context.config.agent_directory(), rest),
             Some(("%K", _)) => return join(&[self.context.keys.as_deref().unwrap_or_default()]),
+            Some(("%S", _)) => return Ok(self.context.swap_file()),
             Some(("%L", rest)) => (self.context.config.extension_log_directory(), rest),
             _ => return join(&[base, word]),
         };
@@ -226,7 +227,14 @@ impl<'w> Walk<'w> {
         }
         self.told();
         match (self.purpose, is_directory) {
-            (Purpose::Act, true) => dir.remove_dir(name),
+            (Purpose::Act, true) => match dir.remove_dir(name) {
+                // Names that are not UTF-8 are in no list; with others they go like everything else.
+                Err(error) if error.errno() == Some(Errno::NOTEMPTY) && dir.rename_unreadable(name)? > 0 => {
+                    self.below(dir, name, stat, buf)?;
+                    dir.remove_dir(name)
+                }
+                outcome => outcome,
+            },
             (Purpose::Act, false) => dir.remove(name),
             _ => Ok(()),
         }

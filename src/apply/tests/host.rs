@@ -321,6 +321,7 @@ fn the_default_account_is_the_images() {
     assert!(image.text("etc/group").contains("sudo:x:27:ubuntu"));
     let mut image = Image::debian();
     (image.facts.user, image.facts.password) = (None, None);
+    image.facts.keys.as_mut().unwrap().from = Provenance::ConfigDrive;
     image.root.put_dir("root");
     ["users", "ssh_keys", "sudo"].into_iter().for_each(|module| image.converge(module).unwrap());
     assert!(image.text("root/.ssh/authorized_keys").contains(KEY), "a platform that names nobody");

@@ -575,6 +575,11 @@ impl Dir for FakeDir {
         Ok(())
     }
 
+    /// Names are UTF-8 in this tree.
+    fn rename_unreadable(&mut self, _: &str) -> Result<u32> {
+        Ok(0)
+    }
+
     fn list(&mut self, path: &str, each: &mut dyn FnMut(&str, FileType) -> bool) -> Result<()> {
         let full = self.resolve(path, true)?;
         let entries: Vec<(String, FileType)> = {

@@ -2,6 +2,7 @@
 
 use super::{errno, open_path, refused};
 use crate::error::{Errno, Result, Rule};
+use crate::format::text::{digits, join};
 use crate::sys::{DeviceNumber, Dir, FileType, Owner, Stat, Symlinks};
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -243,6 +244,32 @@ impl Dir for LinuxDir {
     fn remove_dir(&mut self, path: &str) -> Result<()> {
         let (parent, name) = self.parent_of(path, os!("remove directory"))?;
         fs::unlinkat(&parent, &*name, AtFlags::REMOVEDIR).map_err(|e| refused(os!("remove directory"), e))
+    }
+
+    fn rename_unreadable(&mut self, path: &str) -> Result<u32> {
+        let rule = os!("rename a file whose name is not UTF-8");
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, rule)?;
+        let mut buf = [MaybeUninit::uninit(); 2048];
+        let mut entries = fs::RawDir::new(fd.as_fd(), &mut buf);
+        let (mut renamed, mut tried) = (0, 0u64);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|e| refused(rule, e))?;
+            if entry.file_name().to_str().is_ok() {
+                continue;
+            }
+            // A name that is taken is somebody's: the next one.
+            loop {
+                tried += 1;
+                let name = join(&[".preroot-unreadable-", digits(tried, &mut [0; 20])])?;
+                let name = Name::new(&name).map_err(|errno| rule.refused(errno))?;
+                match fs::renameat_with(&fd, entry.file_name(), &fd, &*name, RenameFlags::NOREPLACE) {
+                    Err(error) if errno(error) == Errno::EXIST => {}
+                    outcome => break outcome.map_err(|e| refused(rule, e))?,
+                }
+            }
+            renamed += 1;
+        }
+        Ok(renamed)
     }
 
     fn stat(&mut self, path: &str) -> Result<Stat> {

@@ -1,0 +1,268 @@
+//! Files of `write_files` and name servers: as the seed asks, at every power cut, and never through a link of others.
+
+use super::super::State;
+use super::Image;
+use crate::error::{Kind, Result};
+use crate::format::cases::{self, Answer};
+use crate::format::cloud_config::{Entries, Mapping};
+use crate::format::json::{Event, Sink, Tokenizer};
+use crate::sys::Owner;
+use serde_json::{Value, json};
+use std::boxed::Box;
+use std::collections::BTreeMap;
+use std::string::String;
+use std::vec::Vec;
+
+#[derive(Default)]
+struct Seed(BTreeMap<String, Vec<u8>>);
+
+impl Entries for Seed {
+    fn put(&mut self, entry: &str, bytes: &[u8]) -> Result<()> {
+        self.0.entry(entry.into()).or_default().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn forget(&mut self, entry: &str) -> Result<()> {
+        self.0.remove(entry);
+        Ok(())
+    }
+
+    fn random(&mut self) -> Option<[u8; 12]> {
+        Some([7; 12])
+    }
+}
+
+struct Driver<'d>(&'d mut Mapping, &'d mut Seed);
+
+impl Sink for Driver<'_> {
+    fn event(&mut self, event: Event<'_>) -> Result<()> {
+        self.0.event(event, self.1)
+    }
+}
+
+/// An image whose seed is what this mapping asks for.
+fn asked(mapping: &Value) -> Image {
+    let (mut reader, mut seed) = (Box::new(Mapping::new()), Seed::default());
+    Tokenizer::new().push(mapping.to_string().as_bytes(), &mut Driver(&mut reader, &mut seed)).unwrap();
+    reader.finish(&mut seed).unwrap();
+    let mut image = Image::debian();
+    for (entry, bytes) in seed.0 {
+        image.run.put(&std::format!("seed/{entry}"), bytes);
+    }
+    image
+}
+
+fn bytes_of(content: &Value) -> Vec<u8> {
+    match content["$utf8"].as_str() {
+        Some(text) => text.into(),
+        None => {
+            let mut bytes = Vec::new();
+            let mut decoder =
+                crate::format::base64::Decoder::new(crate::format::base64::base64_rules!("test"), 5000);
+            let mut put = |chunk: &[u8]| {
+                bytes.extend_from_slice(chunk);
+                Ok(())
+            };
+            decoder.push(content["$base64"].as_str().unwrap().as_bytes(), &mut put).unwrap();
+            decoder.finish(&mut put).unwrap();
+            bytes
+        }
+    }
+}
+
+#[test]
+fn recorded_files() {
+    cases::run("write_files_effect", |case| {
+        match &*case.name {
+            "gzip_b64_aliases" | "bad_gzip" => {
+                return Answer::Differs("a compressed file is left out, and said so");
+            }
+            "source_file_uri" => return Answer::Differs("a file from elsewhere is left out, and said so"),
+            "bad_base64" => return Answer::Differs("what lost characters is no file, and said so"),
+            "deferred_is_skipped" => return Answer::Differs("owners exist already: nothing is deferred"),
+            _ => {}
+        }
+        let mut image = asked(&case.input);
+        image.root.put("etc/passwd", "root:x:0:0::/root:/bin/sh\njeff:x:1000:1000::/home/jeff:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n");
+        image.root.put("etc/group", "root:x:0:\nnogroup:x:65534:\n");
+        for (path, text) in case.input["pre"].as_object().into_iter().flatten() {
+            image.root.put(path.trim_start_matches('/'), text.as_str().unwrap());
+        }
+        image.converge("write_files").unwrap();
+        assert_eq!(image.check("write_files").unwrap(), State::Satisfied, "{}", case.name);
+        for (path, file) in case.expected["files"].as_object().unwrap() {
+            let path = path.trim_start_matches('/');
+            let content = bytes_of(&file["content"]);
+            let there = image.with(|_, root| {
+                let mut buf = std::vec![0; 4096];
+                let n = root.dir.read(path, &mut buf).unwrap();
+                buf[..n].to_vec()
+            });
+            let mode = u32::from_str_radix(&file["mode"].as_str().unwrap()[2..], 8).unwrap();
+            if there != content || image.root.owner(path).unwrap().mode != mode {
+                return Answer::Is(json!([path, there, image.root.owner(path).unwrap().mode]));
+            }
+        }
+        for (path, user, group) in
+            case.expected["chown"].as_array().unwrap().iter().map(|row| (&row[0], &row[1], &row[2]))
+        {
+            let path = path.as_str().unwrap().trim_start_matches('/');
+            // A directory of the image keeps its owner.
+            let id = |name: &Value| match name.as_str() {
+                Some("jeff") => 1000,
+                Some("nobody" | "nogroup") => 65_534,
+                _ => 0,
+            };
+            let is_file = case.expected["files"].get(std::format!("/{path}")).is_some();
+            let owner = image.root.owner(path).unwrap();
+            if is_file && (owner.uid, owner.gid) != (id(user), id(group)) {
+                return Answer::Is(json!([path, owner.uid, owner.gid]));
+            }
+        }
+        Answer::Is(case.expected.clone())
+    });
+}
+
+#[test]
+fn every_file_has_its_turn_and_the_first_failure_says_which() {
+    let mut image = asked(&json!({"write_files": [
+        {"path": "/etc/a", "content": "a"}, {"path": "relative", "content": "b"}, {"path": "/etc/c", "content": "c", "owner": "nobodyelse"},
+        {"path": "/", "content": "d"}, {"path": "/etc/e", "content": "e"}]}));
+    let error = image.converge("write_files").unwrap_err();
+    assert_eq!((error.kind(), error.number()), (Kind::Malformed, 2));
+    assert_eq!(
+        (image.text("etc/a"), image.text("etc/e"), image.root.text("etc/c")),
+        ("a".into(), "e".into(), None)
+    );
+}
+
+#[test]
+fn a_large_file_is_written_in_pieces_and_so_is_what_it_is_added_to() {
+    let large = "0123456789abcdef".repeat(20_000);
+    let mut image = asked(
+        &json!({"write_files": [{"path": "/opt/x/large", "content": large}, {"path": "/var/log/old", "content": large, "append": true}]}),
+    );
+    image.root.put("var/log/old", "x".repeat(100_000));
+    image.converge("write_files").unwrap();
+    assert_eq!(image.text("opt/x/large"), large);
+    assert_eq!(image.text("var/log/old"), "x".repeat(100_000) + &large);
+    assert_eq!(image.check("write_files").unwrap(), State::Satisfied);
+}
+
+#[test]
+fn below_somebodys_directory_no_link_is_followed() {
+    let files = |path: &str| json!({"write_files": [{"path": path, "content": "new\n", "append": true}]});
+    let image = |path: &str| {
+        let mut image = asked(&files(path));
+        let owner = Owner { mode: 0o755, uid: 1000, gid: 1000 };
+        image
+            .root
+            .put_owned("home/ops/x/old", owner, "old\n")
+            .put_symlink("home/ops/link", "/etc")
+            .put_symlink("run", "/var");
+        image.with(|_, root| {
+            root.dir.set_owner("home/ops", owner).unwrap();
+        });
+        image
+    };
+    let mut inside = image("/home/ops/x/old");
+    inside.converge("write_files").unwrap();
+    assert_eq!(inside.text("home/ops/x/old"), "old\nnew\n");
+    assert_eq!(inside.check("write_files").unwrap(), State::Satisfied);
+    let mut made = image("/home/ops/y/z/new");
+    made.converge("write_files").unwrap();
+    assert_eq!(made.text("home/ops/y/z/new"), "new\n");
+    let mut link = image("/home/ops/link/cron.d/x");
+    assert!(link.converge("write_files").is_err() && link.root.text("etc/cron.d/x").is_none());
+    let mut roots = image("/run/x");
+    roots.converge("write_files").unwrap();
+    assert_eq!(roots.text("var/x"), "new\n", "a link of root's leads inside the root");
+    let mut place = image("/home/ops/link");
+    assert!(place.converge("write_files").is_err(), "a link in the file's own place");
+}
+
+#[test]
+fn every_power_cut_converges_and_nothing_is_added_twice() {
+    let prepared = || {
+        let mut image = asked(
+            &json!({"manage_resolv_conf": true, "nameservers": ["10.0.0.1"], "write_files": [
+            {"path": "/etc/a/b", "content": "YQ==", "encoding": "b64"}, {"path": "/etc/motd", "content": "more\n", "append": true}]}),
+        );
+        image.root.put("etc/motd", "hello\n");
+        image
+    };
+    for name in ["write_files", "resolv_conf"] {
+        let mut uncut = prepared();
+        let before = uncut.root.changes();
+        uncut.converge(name).unwrap();
+        assert!(name != "write_files" || uncut.text("etc/motd") == "hello\nmore\n");
+        for n in 1..=uncut.root.changes() - before {
+            for keep_names in [false, true] {
+                let mut image = prepared();
+                image.root.cut_power_at(n);
+                assert!(image.converge(name).is_err());
+                image.root.power_on(keep_names);
+                image.converge(name).unwrap();
+                assert_eq!(image.root.dump(), uncut.root.dump(), "{name} cut at {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn name_servers_stand_where_the_image_asks() {
+    let wanted = json!({"manage_resolv_conf": true, "resolv_conf": {"nameservers": ["10.0.0.1", "::1"], "searchdomains": ["a.example"], "options": {"rotate": true}}});
+    let mut plain = asked(&wanted);
+    plain.root.put("etc/resolv.conf", "nameserver 127.0.0.1\n");
+    plain.converge("resolv_conf").unwrap();
+    assert!(
+        plain
+            .text("etc/resolv.conf")
+            .ends_with("nameserver 10.0.0.1\nnameserver ::1\nsearch a.example\noptions rotate\n")
+    );
+    assert_eq!(plain.check("resolv_conf").unwrap(), State::Satisfied);
+    let mut resolved = asked(&wanted);
+    resolved
+        .root
+        .put_symlink("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")
+        .put("etc/systemd/resolved.conf", "");
+    resolved.converge("resolv_conf").unwrap();
+    assert!(
+        resolved
+            .text("etc/systemd/resolved.conf.d/preroot.conf")
+            .ends_with("DNS=10.0.0.1 ::1\nDomains=a.example\n")
+    );
+    let mut others = asked(&wanted);
+    others.root.put_symlink("etc/resolv.conf", "/run/NetworkManager/resolv.conf");
+    assert!(matches!(others.check("resolv_conf").unwrap(), State::Foreign { .. }));
+    assert_eq!(
+        asked(&json!({"resolv_conf": {"nameservers": ["10.0.0.1"]}})).check("resolv_conf").unwrap(),
+        State::Satisfied,
+        "nobody asked"
+    );
+}
+
+/// Tencent's mapping, to the image's files.
+#[test]
+fn a_mapping_of_tencents_makes_the_machine() {
+    let mut image = asked(
+        &json!({"nameservers": ["183.60.83.19"], "ntp": {"servers": ["time1.example.com"]},
+        "write_files": [{"path": "/etc/yum.repos.d/CentOS-Base.repo", "content": "[os]\n", "permissions": "0644"}],
+        "chpasswd": {"expire": false, "list": ["root:$6$a$b"]}, "ssh_authorized_keys": ["ssh-ed25519 AAAAC3Nz skey"]}),
+    );
+    image.facts = Box::default();
+    image
+        .root
+        .put_dir("root")
+        .put("usr/sbin/chronyd", "")
+        .put("etc/chrony.conf", "server a iburst\n")
+        .put("etc/resolv.conf", "");
+    image.all();
+    assert!(image.text("etc/shadow").contains("root:$6$a$b:20000:"));
+    assert!(image.text("root/.ssh/authorized_keys").contains("skey"));
+    assert_eq!(
+        (image.text("etc/chrony.conf"), image.text("etc/yum.repos.d/CentOS-Base.repo")),
+        ("server time1.example.com iburst\n".into(), "[os]\n".into())
+    );
+    assert!(image.text("etc/resolv.conf").contains("183.60.83.19"));
+}
