@@ -23,6 +23,8 @@ seeds() {
     case $1 in
         xml | ovf) find "$fixtures/ovf" -name input.xml ;;&
         xml | goalstate) find "$fixtures/azure-goalstate" -type f -size -64k ;;
+        network_data) find "$fixtures/network/documents" -name '*.json' ;;
+        network_seed) find "$fixtures/network/seeds" -name '*.txt' ;;
         json | imds) find "$fixtures/imds" -name input.json -size -64k ;;
         openstack) find "$fixtures/drives" -name meta_data.json ;;
         vendor_data) find "$fixtures/drives" -name 'vendor_data*.json' ;;
