@@ -55,6 +55,9 @@ pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
 pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
     let mut buf = [0; ENTRY];
     let wanted = entry(root, &mut buf)?;
+    if wanted.is_empty() {
+        return Ok(());
+    }
     let Some(path) = place(root)? else { return Ok(()) };
     let directory = split(path).0;
     if !exists(root.dir, directory)? {
