@@ -346,7 +346,7 @@ growth_disk() {
     case $2 in
         ext4) mkfs.ext4 -q -L growth "$root" ;;
         xfs) mkfs.xfs -q -L growth "$root" ;;
-        btrfs) mkfs.btrfs -q -L growth "$root" ;;
+        btrfs) mkfs.btrfs -q -L growth "$root" >/dev/null 2>&1 ;;
     esac
     dd if="$root" of="$disk" bs=1M seek=10 conv=notrunc,sparse status=none
     rm "$root"
