@@ -11,7 +11,7 @@ use super::{Root, State, exists, ignore_missing, named};
 use crate::disk::resource::is_blank;
 use crate::disk::root::read_contents;
 use crate::disk::sysfs;
-use crate::error::{Errno, Result, Rule};
+use crate::error::{Result, Rule};
 use crate::facts::{Facts, InstanceId};
 use crate::format::ReadAt;
 use crate::format::disk_setup::{Disk, FileSystem, Place, Seen};
@@ -84,11 +84,7 @@ fn take(
     let told = named(object!("note of a data disk"));
     let marks = super::split(note).0;
     let begun = join(&[marks, "/making"])?;
-    seed::make_state_dir(root.dir).map_err(&told)?;
-    match root.dir.make_dir(marks, Owner::root(0o700)) {
-        Err(error) if error.errno() == Some(Errno::EXIST) => {}
-        outcome => outcome.map_err(&told)?,
-    }
+    seed::make_marks(root.dir, root.id).map_err(&told)?;
     ignore_missing(root.dir.remove(&begun)).map_err(&told)?;
     root.dir.create(&begun, Owner::root(0o600), b"").map_err(&told)?;
     root.dir.sync_dir(seed::STATE).map_err(&told)?;

@@ -8,10 +8,11 @@ use super::{
     Buffers, PathText, Root, State, below, exists, home, join, named, next_name, person, read, split,
 };
 use crate::error::{Errno, Result};
-use crate::facts::{Facts, UserName};
+use crate::facts::{Facts, InstanceId, UserName};
 use crate::format::authorized_keys::{has_key, merge};
 use crate::format::person::Person;
 use crate::format::sshd_config::{Deciding, KeysFile, deciding, keys_file};
+use crate::seed;
 use crate::sys::{Dir, FileType, Owner, Symlinks};
 
 const WHAT: &str = "authorized_keys";
@@ -42,6 +43,9 @@ fn look(person: &Person<'_>, root: &mut Root<'_>) -> Result<State> {
     if person.keys().next().is_none() {
         return Ok(State::Satisfied);
     }
+    if replaces(person, root)? {
+        return Ok(State::Missing);
+    }
     let (user, buffers) = (&person.name, &mut root.buffers);
     let Some(account) = account::lookup(root.dir, buffers, user, person.allows_system)? else {
         return Ok(State::Missing);
@@ -65,14 +69,36 @@ fn look(person: &Person<'_>, root: &mut Root<'_>) -> Result<State> {
     Ok(if is_whole { State::Satisfied } else { State::Missing })
 }
 
+/// True where a key that is bound takes the place of those that are there, as Tencent Cloud's console means it. Once for
+/// a VM: what comes after that is beside it.
+fn replaces(person: &Person<'_>, root: &mut Root<'_>) -> Result<bool> {
+    let is_theirs = person.is_default && root.seed_file("platform", &mut [0; 16])? == b"tencent\n";
+    let note = note(root.id)?;
+    Ok(is_theirs && !exists(root.dir, &note)?)
+}
+
+fn note(id: &InstanceId) -> Result<PathText> {
+    join(&[&seed::marks(id)?, "/keys-replaced"])
+}
+
 fn act(person: &Person<'_>, root: &mut Root<'_>) -> Result<()> {
+    let replaces = replaces(person, root)?;
     let (user, buffers) = (&person.name, &mut root.buffers);
     let account = account::require(root.dir, buffers, user, person.allows_system)?;
     let Some(place) = place(root.dir, buffers, user, &account)? else { return Ok(()) };
     if !place.is_in_home {
         home::make_parents(root.dir, &place.base)?;
     }
-    at(root.dir, &account, &place, &mut |dir| write_keys(dir, buffers, &account, &place.file, person))
+    at(root.dir, &account, &place, &mut |dir| {
+        write_keys(dir, buffers, &account, &place.file, person, replaces)
+    })?;
+    if !replaces {
+        return Ok(());
+    }
+    let told = named(object!(WHAT));
+    seed::make_marks(root.dir, root.id).map_err(&told)?;
+    // Lost with the power, the keys are replaced once more, and the others added again.
+    root.dir.create_unsynced(&note(root.id)?, Owner::root(0o600), b"").map_err(told)
 }
 
 /// Where sshd looks for this user's keys: the first AuthorizedKeysFile of sshd_config and what it includes, as sshd
@@ -160,6 +186,7 @@ fn write_keys(
     account: &Account,
     file: &str,
     person: &Person<'_>,
+    replaces: bool,
 ) -> Result<()> {
     let owner = |mode| Owner { mode, uid: account.uid, gid: account.gid };
     for directory in directories(file) {
@@ -173,7 +200,9 @@ fn write_keys(
         }
     }
     let target = Target { path: file, object: object!(WHAT), ownership: Ownership::Force(owner(0o600)) };
-    replace::edit(dir, target, buffers, &mut |old, out| merge(old, person.keys(), out))?;
+    replace::edit(dir, target, buffers, &mut |old, out| {
+        merge(if replaces { b"" } else { old }, person.keys(), out)
+    })?;
     // The right keys in a file of the wrong mode: sshd would refuse them.
     if is_owned(dir, file, account, 0o600)? {
         return Ok(());

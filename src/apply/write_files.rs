@@ -179,16 +179,16 @@ impl<'n> File<'n> {
 
     /// What was there, if it stays, and the content.
     fn pump(&self, root: &mut Root<'_>, temporary: &mut replace::Temporary<'_>) -> Result<()> {
-        let mut at = 0u64;
-        while self.is_appended {
+        let (mut at, mut is_more) = (0u64, self.is_appended);
+        while is_more {
             let n = match root.dir.read_at(&self.path, at, root.buffers.new) {
                 Err(error) if error.is_not_found() => 0,
                 outcome => outcome.map_err(named(object!(WHAT)))?,
             };
-            if n == 0 {
-                break;
+            is_more = n > 0;
+            if is_more {
+                temporary.put(root.dir, root.buffers.new.get(..n).unwrap_or_default())?;
             }
-            temporary.put(root.dir, root.buffers.new.get(..n).unwrap_or_default())?;
             at = at.saturating_add(n as u64);
         }
         let mut content = Content::of(self);

@@ -216,6 +216,18 @@ pub fn marks(id: &InstanceId) -> Result<PathText> {
     join(&[STATE, "/marks-", id.as_str()])
 }
 
+/// Makes the directory of [`marks`], and what is missing above it.
+///
+/// # Errors
+/// `Os`.
+pub fn make_marks(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
+    make_state_dir(root)?;
+    match root.make_dir(&marks(id)?, PRIVATE_DIR) {
+        Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// Starts an empty seed. A secret may only be put where it cannot reach a disk.
 ///
 /// # Errors

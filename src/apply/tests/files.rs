@@ -250,7 +250,7 @@ fn a_mapping_of_tencents_makes_the_machine() {
         "write_files": [{"path": "/etc/yum.repos.d/CentOS-Base.repo", "content": "[os]\n", "permissions": "0644"}],
         "chpasswd": {"expire": false, "list": ["root:$6$a$b"]}, "ssh_authorized_keys": ["ssh-ed25519 AAAAC3Nz skey"]}),
     );
-    image.facts = Box::default();
+    *image.facts = crate::facts::Facts::default();
     image
         .root
         .put_dir("root")

@@ -301,7 +301,7 @@ fn the_default_account_is_the_images() {
         BY,
     ];
     let mut image = asked(&entries);
-    image.facts = std::boxed::Box::default();
+    *image.facts = crate::facts::Facts::default();
     image.root.put_dir("root");
     for module in ["users", "password", "ssh_keys", "sudo"] {
         image.converge(module).unwrap();
@@ -310,7 +310,7 @@ fn the_default_account_is_the_images() {
     assert!(image.text("etc/shadow").contains("root:$6$a$b:20000:"));
     assert!(image.root.text("etc/sudoers.d/90-preroot-root").is_none());
     let mut image = asked(&entries);
-    image.facts = std::boxed::Box::default();
+    *image.facts = crate::facts::Facts::default();
     image.config = Config::new(false);
     image.config.read(1, b"Provisioning.DefaultUser=ubuntu\n", &mut |_, fault| panic!("{fault}"));
     for module in ["users", "password", "ssh_keys", "sudo"] {
@@ -325,8 +325,29 @@ fn the_default_account_is_the_images() {
     image.root.put_dir("root");
     ["users", "ssh_keys", "sudo"].into_iter().for_each(|module| image.converge(module).unwrap());
     assert!(image.text("root/.ssh/authorized_keys").contains(KEY), "a platform that names nobody");
+    let mut tencent = asked(&entries);
+    tencent.run.put("seed/platform", "tencent\n");
+    tencent.facts.user = None;
+    tencent.facts.keys.as_mut().unwrap().from = Provenance::ConfigDrive;
+    tencent
+        .facts
+        .keys
+        .as_mut()
+        .unwrap()
+        .value
+        .push(crate::facts::SshKey::parse("ssh-ed25519 AAAAother x").unwrap())
+        .unwrap();
+    tencent.root.put("root/.ssh/authorized_keys", "ssh-ed25519 AAAAimage maker\n");
+    for _ in 0..2 {
+        tencent.converge("ssh_keys").unwrap();
+        let keys = tencent.text("root/.ssh/authorized_keys");
+        assert!(
+            !keys.contains("AAAAimage") && keys.contains("AAAAother") && keys.contains(KEY),
+            "the console's key replaces"
+        );
+    }
     let mut image = asked(&[("users/15", "name nobodyelse\nmust_exist true\nhashed_passwd $6$a$b\n")]);
-    image.facts = std::boxed::Box::default();
+    *image.facts = crate::facts::Facts::default();
     image.converge("users").unwrap();
     assert!(image.converge("password").is_err() && !image.text("etc/passwd").contains("nobodyelse"));
 }
