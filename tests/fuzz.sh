@@ -27,7 +27,7 @@ seeds() {
         network_seed) find "$fixtures/network/seeds" -name '*.txt' ;;
         json | imds) find "$fixtures/imds" -name input.json -size -64k ;;
         openstack) find "$fixtures/drives" -name meta_data.json ;;
-        vendor_data) find "$fixtures/drives" -name 'vendor_data*.json' ;;
+        vendor_data | cloud_config_json) find "$fixtures/drives" -name 'vendor_data*.json' ;;
         nocloud) find "$fixtures/drives" -name meta-data ;;
         fat | iso9660 | ntfs | udf) find "$fixtures/media" -name '*.hex' ;;
     esac
