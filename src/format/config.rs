@@ -220,7 +220,7 @@ struct Said {
 }
 
 impl Said {
-    fn say(&mut self, place: Place, value: &str, values: &mut heapless::String<VALUES>) -> Result<(), Fault> {
+    fn set(&mut self, place: Place, value: &str, values: &mut heapless::String<VALUES>) -> Result<(), Fault> {
         let from = values.len();
         values.push_str(value).map_err(|_| "is more than preroot holds")?;
         let short = |n: usize| u16::try_from(n).unwrap_or_default();
@@ -300,7 +300,7 @@ impl Config {
         }
         let value = core::str::from_utf8(value).ok().filter(|value| key.kind.takes(value));
         let value = value.ok_or(key.kind.wanted())?;
-        said.say(place, value, &mut self.values)
+        said.set(place, value, &mut self.values)
     }
 
     /// What holds for the n-th of [`KEYS`].
@@ -341,7 +341,7 @@ impl Config {
             let takes = KEYS.get(n).is_some_and(|key| key.kind.takes(value));
             if takes && let Some(said) = said.get_mut(n) {
                 // Without room the default holds.
-                let _ = said.say(place, value, values);
+                let _ = said.set(place, value, values);
             }
         });
     }
