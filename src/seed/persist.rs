@@ -39,8 +39,12 @@ pub fn persist(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result
 #[inline(never)]
 fn complete(run: &mut dyn Dir, root: &mut dyn Dir, kept: &str) -> Result<()> {
     let has_medium = |dir: &mut dyn Dir, base| path(base, "medium").is_ok_and(|path| dir.stat(&path).is_ok());
+    // A medium that could be read in that boot and not in this one leaves nothing but its fault.
+    let is_worse = |run: &mut dyn Dir| {
+        !has_medium(run, SEED) || load_context(run, SEED).is_ok_and(|context| context.is_fatal)
+    };
     let is_better = has_medium(root, kept)
-        && !has_medium(run, SEED)
+        && is_worse(run)
         && verify(root, kept).is_ok()
         && load_context(root, kept).is_ok_and(|context| !context.is_fatal);
     if !is_better {

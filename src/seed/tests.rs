@@ -219,18 +219,25 @@ fn what_is_numbered_comes_together_or_not_at_all() {
 #[test]
 fn what_the_medium_said_outlives_it_at_every_power_cut() {
     let (facts, context) = sample();
-    let id = facts.instance_id.as_ref().unwrap().value.clone();
-    let pending = pending(&id).unwrap();
     let mut first = run();
     begin(&mut first).unwrap();
     super::spool(&mut first, super::CUSTOM_DATA, b"data").unwrap();
     publish(&mut first, &facts, &context).unwrap();
-    // the next boot finds no medium, another address and no password
+    for has_fault in [false, true] {
+        outlives(&first, has_fault);
+    }
+}
+
+/// The next boot finds no medium, or one that cannot be read; another address and no password.
+fn outlives(first: &FakeDir, has_fault: bool) {
+    let (facts, context) = sample();
+    let id = facts.instance_id.as_ref().unwrap().value.clone();
+    let pending = pending(&id).unwrap();
     let poorer = || {
         let mut lease = context.lease.clone().unwrap();
         lease.address = [10, 9, 8, 7];
-        let (medium, lease) = (None, Some(lease));
-        let context = Context { medium, lease, ..context.clone() };
+        let (medium, lease) = (context.medium.clone().filter(|_| has_fault), Some(lease));
+        let context = Context { medium, lease, is_fatal: has_fault, ..context.clone() };
         let mut facts = sample().0;
         (facts.password, facts.custom_data) = (None, None);
         let mut run = run();
@@ -250,7 +257,8 @@ fn what_the_medium_said_outlives_it_at_every_power_cut() {
     for (dir, base) in [(&mut second, SEED), (&mut uncut, &*pending)] {
         assert!(loaded(dir, base).password == facts.password);
         assert_eq!(loaded(dir, base).custom_data.as_ref().unwrap().value, 4);
-        assert_eq!(load_context(dir, base).unwrap().lease.unwrap().address, [10, 9, 8, 7]);
+        let context = load_context(dir, base).unwrap();
+        assert_eq!((context.lease.unwrap().address, context.is_fatal), ([10, 9, 8, 7], false));
     }
     for n in 1..=uncut.changes() - before {
         for keep_names in [false, true] {
