@@ -14,9 +14,9 @@ use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::bytes::le16;
 use crate::format::file::File;
-use crate::format::volume::FileKind;
 use crate::format::volume::name::{Label, Name, push_utf8, push_utf16_be, trimmed};
 use crate::format::volume::tree::{Each, Node, Tree};
+use crate::format::volume::{FileKind, is_of_device};
 use crate::limits;
 use record::{RECORD_BYTES, Record};
 use rock_ridge::Attributes;
@@ -184,7 +184,11 @@ impl Hierarchy {
     /// Rock Ridge begins with a mark in the root's own record (SUSP 5.3). A root that cannot be read has none:
     /// whoever reads it is told.
     fn find_rock_ridge(&mut self, device: &mut dyn ReadAt, scratch: &mut [u8]) -> Result<()> {
-        let Ok(mut directory) = self.extent(device, self.root, scratch) else { return Ok(()) };
+        let mut directory = match self.extent(device, self.root, scratch) {
+            Ok(directory) => directory,
+            Err(error) if is_of_device(error) => return Err(error),
+            Err(_) => return Ok(()),
+        };
         let own = scratch.get_mut(..RECORD_BYTES).unwrap_or_default();
         let got = directory.read(device, 0, own)?;
         let record = Record::parse(own.get(..got).unwrap_or_default());

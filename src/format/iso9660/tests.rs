@@ -33,6 +33,39 @@ fn the_document_is_read_from_what_other_programs_wrote() {
     }
 }
 
+/// A drive of which a read fails.
+struct Failing<'i> {
+    strict: Strict<'i>,
+    left: u32,
+}
+
+impl crate::format::ReadAt for Failing<'_> {
+    fn size_bytes(&self) -> u64 {
+        self.strict.size_bytes()
+    }
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.left = self.left.checked_sub(1).ok_or(os!("read disk", Errno::IO))?;
+        self.strict.read_at(offset, buf)
+    }
+}
+
+#[test]
+fn a_drive_that_fails_does_not_change_the_names() {
+    for name in IMAGES {
+        let image = image(name);
+        let mut failures = 0;
+        loop {
+            let mut device = Failing { strict: Strict::new(&image), left: failures };
+            match Volume::open(&mut device, &mut [0; 4096]) {
+                Ok(_) => break,
+                Err(error) => assert_eq!(error.errno(), Some(Errno::IO), "{name}"),
+            }
+            failures += 1;
+        }
+        assert!(failures > 2, "{name}");
+    }
+}
+
 /// Byte offset of the record that has this name, in the primary tree.
 fn record(image: &[u8], name: &[u8]) -> usize {
     image.windows(name.len()).position(|window| window == name).unwrap() - 33
