@@ -11,7 +11,7 @@
 #   temporary=FILE         a disk in slot 1e of the PCI bus, as=nvme|scsi|virtio; as=array: FILE and FILE.2 behind a
 #                          bridge there, both NVMe                                         (default virtio)
 #   data=FILE              another disk
-#   make=azure|tencent|pc  what SMBIOS says of the machine, serial=TEXT its serial number        (default azure)
+#   make=azure|tencent|openstack|pc  what SMBIOS says of the machine, serial=TEXT its serial number        (default azure)
 #   append="words"         more kernel arguments
 #   plugin=FILE,OPTIONS    a plugin of QEMU's TCG
 #   marker=TEXT            what the guest prints when it got through                 (default PREROOT-VM-OK)
@@ -47,8 +47,9 @@ case $make in
     azure) smbios='manufacturer=Microsoft Corporation,product=Virtual Machine'
         machine+=(-smbios 'type=3,asset=7783-7084-3265-9085-8269-3286-77') ;;
     tencent) smbios='manufacturer=Tencent Cloud,product=Tencent Cloud CVM' ;;
+    openstack) smbios='manufacturer=OpenStack Foundation,product=OpenStack Nova' ;;
     pc) smbios='manufacturer=QEMU,product=Standard PC' ;;
-    *) die "make is azure, tencent or pc" ;;
+    *) die "make is azure, tencent, openstack or pc" ;;
 esac
 machine+=(-smbios "type=1,uuid=$uuid,$smbios${serial:+,serial=$serial}")
 

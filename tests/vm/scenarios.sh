@@ -85,7 +85,12 @@ boot() {
         uuid="$uuid" make="$make" serial="$serial" snapshot="$snapshot" medium="$disc" drive="$drive" temporary="$temporary" as="$as" data="$data" network="$nic" deadline="$deadline" console="$console" \
         append="$ROOT vm.check vm.poweroff vm.canaries=$(reversed "$CANARY_PASSWORD" "$CANARY_KEY" "$CANARY_DATA" ${more_words[@]+"${more_words[@]}"}) $append" \
         2>"$LAB/boot.err" || problem "$(cat "$LAB/boot.err")"
-    [ "$network" = none ] || azure_down
+    if [ "$network" = none ]; then frames=0
+    else
+        # what the machine sent, of whatever kind
+        frames=$(sh "$REPO/tests/cloud/namespace.sh" cloud "$NAMESPACE" cat /sys/class/net/tap0/statistics/rx_packets)
+        azure_down
+    fi
 }
 
 # boot_until TEXT SECONDS NAME: as boot, but the power goes so long after the console has this text.

@@ -26,8 +26,20 @@ tencent_is_complete() {
     no_packet
     no_canary
 }
-# Neither an address was asked for nor a report sent.
-no_packet() { ! grep -q '"event": "request"' "$LAB/platform.jsonl" || problem 'somebody was asked'; console_lacks 'preroot [a-z]*: .*(DHCP|lease)'; }
+# Neither an address was asked for nor a report sent, nor anything else.
+no_packet() {
+    ! grep -q '"event": "request"' "$LAB/platform.jsonl" || problem 'somebody was asked'
+    [ "${frames:-}" = 0 ] || problem "the machine sent ${frames:-an unknown number of} frames"
+    console_lacks 'preroot [a-z]*: .*(DHCP|lease)'
+}
+# The mount waits for persist: milliseconds as on an emulated machine beside three others, and far from a wait for a medium.
+PERSIST_MS=2500
+waited_for_nothing() {
+    local ms
+    ms=$(sed -n 's/^.*VM-timeline persist .* \([0-9]*\) ms .*$/\1/p' "$console" | head -n 1)
+    [ "${ms:-99999}" -le "$PERSIST_MS" ] || problem "persist took ${ms:-an unknown number of} ms, expected at most $PERSIST_MS"
+    console_lacks 'waiting for fetch|fetch has not ended'
+}
 # A machine nobody speaks of gets no drivers from us; elsewhere udev loads them.
 drivers_are_there() { append="$append vm.hook=modprobe,-a,virtio_pci,virtio_blk,ata_piix,sr_mod,ext4"; }
 nothing_was_done() { expect hostname-file localhost; expect seed ''; expect state ''; no_packet; }
@@ -62,6 +74,7 @@ config_drive_again() {
         expect etc-digest "$digest_before"
         expect seed ''
         console_says 'this VM is provisioned already'
+        waited_for_nothing
         no_packet
     done
 }
@@ -82,6 +95,22 @@ scenario nocloud-optical fast nocloud_optical
 
 nocloud_forbidden() { elsewhere pc none nocloud-fat; drivers_are_there; boot nocloud-forbidden; nothing_was_done; console_lacks 'preroot fetch'; }
 scenario nocloud-forbidden fast nocloud_forbidden
+
+# A tenant's own volume, which has the label and another uuid, beside the machine's drive; then alone, which is a machine
+# without a config drive, and waits for none.
+tenant_disk() {
+    elsewhere openstack config-drive
+    data=$LAB/data.img
+    VM_UUID=9e0c7a52-77aa-4f0b-8c35-6d1f0a2b4c11 VM_HOST=hostile-vm "$REPO/tests/vm/drive.sh" config-drive-fat "$data"
+    boot tenant-disk
+    tencent_is_complete
+    medium=none
+    boot tenant-disk-alone
+    console_says "not this machine's, left alone"
+    waited_for_nothing
+    nothing_was_done
+}
+scenario tenant-disk fast tenant_disk
 
 # Somebody attaches a disk that claims to say who this machine is.
 hostile_disk() {
