@@ -122,10 +122,20 @@ pub const NOCLOUD_META_DATA: usize = 64 * 1024;
 pub const VENDOR_PARTS: usize = 16;
 /// Files that a config drive brings along; OpenStack's own quota is 5.
 pub const INJECTED_FILES: usize = 16;
-/// Block devices whose labels are read.
+/// Block devices whose names are held at once; their labels are read all.
 pub const BLOCK_DEVICES: usize = 64;
-/// For a labelled medium that firmware or command line speak of: later a disk's driver would not find it either.
+/// For a labelled medium that somebody named: later a disk's driver would not find it either. As long a disk is not taken
+/// while an optical drive cannot be read.
 pub const LABELLED_MS: u64 = 5_000;
+/// For one that may be there, where firmware alone says so: most such machines have none, and wait for this at every boot.
+/// After the root was mounted is a second look.
+pub const SETTLE_MS: u64 = 500;
+/// Media with the right label that turn out to be unusable.
+pub const LABELLED_MEDIA: usize = 16;
+/// The kernel command line: arm64 and x86 have 2048, s390 4096.
+pub const COMMAND_LINE: usize = 4096;
+/// A text of SMBIOS; sysfs shows a page at most, serial numbers with NoCloud's words have some hundred bytes.
+pub const DMI_TEXT: usize = 1024;
 /// customData and userData, decoded: documented 64 KiB (87,384 base64 characters).
 pub const CUSTOM_DATA: usize = 64 * 1024;
 /// ovf-env.xml; customData is nearly all of a large one.

@@ -1,7 +1,10 @@
 //! What is this machine? Observed once, from what the kernel shows of firmware and boot loader.
 
+use crate::error::Result;
 use crate::facts::InstanceId;
 use crate::format::cmdline;
+use crate::format::text::lossy;
+use crate::limits;
 use crate::sys::{Dir, Kernel};
 
 /// Azure's chassis asset tag: "MSFT AZURE VM" in decimal ASCII. A plain Hyper-V host has another.
@@ -81,8 +84,22 @@ pub enum Trusted {
     Nowhere,
     /// On optical drives: a medium there was put in by whoever runs the hypervisor.
     Optical,
+    /// On disks and partitions, too, where what is on them says SMBIOS's UUID, as OpenStack does: a tenant's volume with
+    /// such a label is none.
+    Matching,
     /// On disks and partitions, too, which somebody else may have written and attached.
     Anywhere,
+}
+
+/// How sure it is that there is a labelled medium.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expected {
+    /// Nobody says anything.
+    No,
+    /// Machines of this make may have one, or what is named says more than the name.
+    Perhaps,
+    /// It is named: it is waited for.
+    Surely,
 }
 
 /// Which labelled media count here.
@@ -92,21 +109,24 @@ pub struct Media {
     pub config_drive: Trusted,
     /// `cidata`.
     pub nocloud: Trusted,
-    /// Firmware or command line say that there is one: it is waited for.
-    pub is_expected: bool,
+    /// How long one is waited for.
+    pub expected: Expected,
 }
 
 impl Media {
     /// None.
     pub const NONE: Self =
-        Self { config_drive: Trusted::Nowhere, nocloud: Trusted::Nowhere, is_expected: false };
+        Self { config_drive: Trusted::Nowhere, nocloud: Trusted::Nowhere, expected: Expected::No };
     /// Of a machine about which nobody says anything.
     const UNKNOWN: Self =
-        Self { config_drive: Trusted::Optical, nocloud: Trusted::Optical, is_expected: false };
+        Self { config_drive: Trusted::Optical, nocloud: Trusted::Optical, expected: Expected::No };
+    /// Of one whose make has config drives.
+    const OPENSTACK: Self =
+        Self { config_drive: Trusted::Matching, nocloud: Trusted::Optical, expected: Expected::Perhaps };
     const CONFIG_DRIVE: Self =
-        Self { config_drive: Trusted::Anywhere, nocloud: Trusted::Nowhere, is_expected: true };
+        Self { config_drive: Trusted::Anywhere, nocloud: Trusted::Nowhere, expected: Expected::Surely };
     const NOCLOUD: Self =
-        Self { config_drive: Trusted::Nowhere, nocloud: Trusted::Anywhere, is_expected: true };
+        Self { config_drive: Trusted::Nowhere, nocloud: Trusted::Anywhere, expected: Expected::Surely };
 }
 
 /// What we know of the machine before asking anybody.
@@ -135,7 +155,9 @@ pub fn observe(kernel: &mut Kernel<'_>) -> Machine {
         Err(_) => Generation::One,
     };
     let (platform, media) = platform(kernel.host);
-    let system_id = InstanceId::parse(text(kernel.host, "sys/class/dmi/id/product_uuid", &mut [0; 128])).ok();
+    let system_id =
+        InstanceId::parse(text(kernel.host, "sys/class/dmi/id/product_uuid", &mut [0; limits::DMI_TEXT]))
+            .ok();
     // SMBIOS 2.3 has the first three fields of the UUID in the other byte order.
     let vm_id = match (platform, generation) {
         (Some(Platform::Azure), Generation::One) => system_id.as_ref().and_then(InstanceId::swapped),
@@ -148,8 +170,8 @@ pub fn observe(kernel: &mut Kernel<'_>) -> Machine {
 /// The rules of `docs/sources.md`, from the surest sign to none.
 #[inline(never)]
 fn platform(host: &mut dyn Dir) -> (Option<Platform>, Media) {
-    let mut buf = [0; 128];
-    let tag = text(host, "sys/class/dmi/id/chassis_asset_tag", &mut buf).trim_ascii();
+    let mut buf = [0; limits::DMI_TEXT];
+    let tag = asset_tag(host, &mut buf);
     if tag == AZURE_TAG {
         return (Some(Platform::Azure), Media::NONE);
     }
@@ -160,21 +182,37 @@ fn platform(host: &mut dyn Dir) -> (Option<Platform>, Media) {
     } else {
         (is_openstack || OPENSTACK_PRODUCTS.contains(&product)).then_some(Platform::OpenStack)
     };
-    let mut line = [0; 4096];
-    let named = named_source(text(host, "proc/cmdline", &mut line));
-    let named = match named {
-        None if serial_names_nocloud(text(host, "sys/class/dmi/id/product_serial", &mut buf)) => {
-            Some(Named::NoCloud)
-        }
-        named => named,
+    let mut line = [0; limits::COMMAND_LINE];
+    let line = match read_text(host, "proc/cmdline", &mut line) {
+        Ok(line) => line,
+        Err(error) if error.is_not_found() => "",
+        // It may say that no medium counts.
+        Err(_) => return (of_firmware, Media::NONE),
     };
+    let words = nocloud_words(serial(host, &mut buf));
+    let named = named_source(line).or(words.map(|_| Named::NoCloud));
     match (named, of_firmware) {
         (Some(Named::ConfigDrive), of) => (of.or(Some(Platform::OpenStack)), Media::CONFIG_DRIVE),
-        (Some(Named::NoCloud), _) => (Some(Platform::NoCloud), Media::NOCLOUD),
+        (Some(Named::NoCloud), _) => {
+            // Words that say who this machine is, or where that is to be had, need no medium.
+            let says_more =
+                [words, nocloud_words(line)].iter().any(|words| !words.unwrap_or_default().is_empty());
+            let expected = if says_more { Expected::Perhaps } else { Expected::Surely };
+            (Some(Platform::NoCloud), Media { expected, ..Media::NOCLOUD })
+        }
         (Some(Named::Other), _) => (None, Media::NONE),
-        (None, Some(of)) => (Some(of), Media { nocloud: Trusted::Optical, ..Media::CONFIG_DRIVE }),
+        (None, Some(of)) => (Some(of), Media::OPENSTACK),
         (None, None) => (None, Media::UNKNOWN),
     }
+}
+
+fn asset_tag<'b>(host: &mut dyn Dir, buf: &'b mut [u8]) -> &'b str {
+    text(host, "sys/class/dmi/id/chassis_asset_tag", buf).trim_ascii()
+}
+
+/// True when firmware says that this is Azure's.
+pub fn is_azure(host: &mut dyn Dir) -> bool {
+    asset_tag(host, &mut [0; limits::DMI_TEXT]) == AZURE_TAG
 }
 
 /// A source somebody named.
@@ -222,10 +260,6 @@ fn nocloud_rest(word: &str) -> Option<&str> {
     (rest.is_empty() || rest.starts_with(';')).then_some(rest)
 }
 
-fn serial_names_nocloud(serial: &str) -> bool {
-    nocloud_words(serial).is_some()
-}
-
 /// SMBIOS's serial number of the system, into `buf`.
 pub fn serial<'b>(host: &mut dyn Dir, buf: &'b mut [u8]) -> &'b str {
     text(host, "sys/class/dmi/id/product_serial", buf)
@@ -238,13 +272,17 @@ pub fn command_line<'b>(host: &mut dyn Dir, buf: &'b mut [u8]) -> &'b str {
 
 /// A small kernel file; "" when it cannot be read.
 fn text<'b>(host: &mut dyn Dir, path: &str, buf: &'b mut [u8]) -> &'b str {
-    let length = host.read(path, buf).unwrap_or_default();
-    buf.get(..length).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default()
+    read_text(host, path, buf).unwrap_or_default()
+}
+
+fn read_text<'b>(host: &mut dyn Dir, path: &str, buf: &'b mut [u8]) -> Result<&'b str> {
+    let length = host.read(path, buf)?;
+    Ok(lossy(buf.get_mut(..length).unwrap_or_default()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Generation, Media, Platform, Trusted, datasource, nocloud_words, observe};
+    use super::{Expected, Generation, Media, Platform, Trusted, datasource, nocloud_words, observe};
     use crate::sys::fake::World;
 
     const UUID: &str = "527C2691-029F-FE4C-B1F4-A4DA7EBAC2CF\n";
@@ -274,6 +312,14 @@ mod tests {
     }
 
     #[test]
+    fn azure_alone_has_somebody_to_ask() {
+        assert!(super::is_azure(&mut azure().host));
+        let mut world = World::new();
+        world.host.put("sys/class/dmi/id/product_name", "OpenStack Nova\n");
+        assert!(!super::is_azure(&mut world.host));
+    }
+
+    #[test]
     fn a_plain_hyperv_host_is_not_azure() {
         let mut world = World::new();
         world.system.hyperv = true;
@@ -296,13 +342,14 @@ mod tests {
 
     #[test]
     fn firmware_and_command_line_say_whose_media_count() {
-        use Trusted::{Anywhere, Nowhere, Optical};
+        use Expected::{No, Perhaps, Surely};
+        use Trusted::{Anywhere, Matching, Nowhere, Optical};
         let azure = "7783-7084-3265-9085-8269-3286-77";
-        for (product, tag, serial, line, platform, [config_drive, nocloud], is_expected) in [
-            ("PC", "", "", "", None, [Optical, Optical], false),
-            ("OpenStack Nova", "", "", "", Some(Platform::OpenStack), [Anywhere, Optical], true),
-            ("PC", "HUAWEICLOUD", "", "", Some(Platform::OpenStack), [Anywhere, Optical], true),
-            ("Tencent Cloud CVM", "", "", "", Some(Platform::Tencent), [Anywhere, Optical], true),
+        for (product, tag, serial, line, platform, [config_drive, nocloud], expected) in [
+            ("PC", "", "", "", None, [Optical, Optical], No),
+            ("OpenStack Nova", "", "", "", Some(Platform::OpenStack), [Matching, Optical], Perhaps),
+            ("PC", "HUAWEICLOUD", "", "", Some(Platform::OpenStack), [Matching, Optical], Perhaps),
+            ("Tencent Cloud CVM", "", "", "", Some(Platform::Tencent), [Matching, Optical], Perhaps),
             (
                 "Tencent Cloud CVM",
                 "",
@@ -310,10 +357,11 @@ mod tests {
                 "ds=configdrive",
                 Some(Platform::Tencent),
                 [Anywhere, Nowhere],
-                true,
+                Surely,
             ),
-            ("PC", "", "x ds=nocloud;h=a", "", Some(Platform::NoCloud), [Nowhere, Anywhere], true),
-            ("PC", "", "xds=nocloud", "", None, [Optical, Optical], false),
+            ("PC", "", "x ds=nocloud;h=a", "", Some(Platform::NoCloud), [Nowhere, Anywhere], Perhaps),
+            ("PC", "", "", "ds=nocloud", Some(Platform::NoCloud), [Nowhere, Anywhere], Surely),
+            ("PC", "", "xds=nocloud", "", None, [Optical, Optical], No),
             (
                 "PC",
                 "",
@@ -321,21 +369,47 @@ mod tests {
                 "rd.preroot.source=config-drive",
                 Some(Platform::OpenStack),
                 [Anywhere, Nowhere],
-                true,
+                Surely,
             ),
-            ("OpenStack Nova", "", "", "ds=nocloud;s=/x", Some(Platform::NoCloud), [Nowhere, Anywhere], true),
-            ("OpenStack Nova", "", "", "ds=Ec2", None, [Nowhere, Nowhere], false),
-            ("PC", "", "", "rd.preroot.source=none ds=nocloud", None, [Nowhere, Nowhere], false),
+            (
+                "OpenStack Nova",
+                "",
+                "",
+                "ds=nocloud;s=/x",
+                Some(Platform::NoCloud),
+                [Nowhere, Anywhere],
+                Perhaps,
+            ),
+            ("OpenStack Nova", "", "", "ds=Ec2", None, [Nowhere, Nowhere], No),
+            ("PC", "", "", "rd.preroot.source=none ds=nocloud", None, [Nowhere, Nowhere], No),
             // Nobody's word but the firmware's counts on Azure.
-            ("PC", azure, "ds=nocloud", "ds=nocloud", Some(Platform::Azure), [Nowhere, Nowhere], false),
+            ("PC", azure, "ds=nocloud", "ds=nocloud", Some(Platform::Azure), [Nowhere, Nowhere], No),
         ] {
-            let media = Media { config_drive, nocloud, is_expected };
+            let media = Media { config_drive, nocloud, expected };
             assert_eq!(
                 seen(product, tag, serial, line),
                 (platform, media),
                 "{product} {tag} {serial} {line}"
             );
         }
+    }
+
+    #[test]
+    fn a_byte_that_is_no_text_voids_its_word_alone() {
+        let mut world = World::new();
+        world.host.put("proc/cmdline", b"x=\xff rd.preroot.source=none\n");
+        assert_eq!(observe(&mut world.kernel()).media, Media::NONE);
+    }
+
+    #[test]
+    fn a_long_serial_number_is_read_and_a_command_line_that_cannot_be_read_allows_nothing() {
+        let mut world = World::new();
+        let serial = std::format!("{} ds=nocloud;i=i-1\n", "x".repeat(900));
+        world.host.put("sys/class/dmi/id/product_serial", serial);
+        assert_eq!(observe(&mut world.kernel()).platform, Some(Platform::NoCloud));
+        world.host.put("proc/cmdline", "x".repeat(5000));
+        let machine = observe(&mut world.kernel());
+        assert_eq!((machine.platform, machine.media), (None, Media::NONE));
     }
 
     #[test]

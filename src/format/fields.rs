@@ -38,6 +38,10 @@ pub trait Visit {
     /// # Errors
     /// The reader's.
     fn end(&mut self, place: &str) -> Result<()>;
+    /// True where a string is to come line by line, however long it is. Of an item its list's place is asked and said.
+    fn wants_lines(&self, _place: &str) -> bool {
+        false
+    }
 }
 
 /// An open object or array.
@@ -117,6 +121,9 @@ impl Sink for Visited<'_> {
     fn event(&mut self, event: Event<'_>) -> Result<()> {
         let walk = &mut *self.walk;
         match event {
+            Event::StringPart(part) if self.visit.wants_lines(&walk.place) => {
+                return walk.lines(part, self.visit);
+            }
             Event::KeyPart(part) | Event::StringPart(part) | Event::NumberPart(part) => {
                 walk.is_long |= walk.text.extend_from_slice(part).is_err();
                 return Ok(());
@@ -138,7 +145,7 @@ impl Sink for Visited<'_> {
                 return walk.open(matches!(event, Event::ObjectStart));
             }
             _ if walk.is_long => Scalar::Long,
-            Event::String => Scalar::Text(core::str::from_utf8(&walk.text).unwrap_or_default()),
+            Event::String => walk.string(),
             Event::Number => Scalar::Number(core::str::from_utf8(&walk.text).unwrap_or_default()),
             Event::Bool(value) => Scalar::Bool(value),
             _ => Scalar::Null,
@@ -172,6 +179,27 @@ impl Walk {
             let _ = self.place.push_str("/?");
         }
         self.forget_text();
+    }
+
+    fn string(&self) -> Scalar<'_> {
+        if self.is_long {
+            return Scalar::Long;
+        }
+        Scalar::Text(core::str::from_utf8(&self.text).unwrap_or_default())
+    }
+
+    /// A piece of a string whose lines are asked for; the last one waits for the end.
+    #[inline(never)]
+    fn lines(&mut self, part: &[u8], visit: &mut dyn Visit) -> Result<()> {
+        for line in part.split_inclusive(|byte| *byte == b'\n') {
+            let text = line.strip_suffix(b"\n").unwrap_or(line);
+            self.is_long |= self.text.extend_from_slice(text).is_err();
+            if text.len() < line.len() {
+                visit.scalar(&self.place, self.string())?;
+                self.forget_text();
+            }
+        }
+        Ok(())
     }
 
     /// A value of an array begins.
@@ -258,6 +286,32 @@ pub(crate) mod tests {
         );
         let (seen, _) = seen(document.as_bytes(), 700);
         assert_eq!(seen, ["/?=in", "a=Long", "/?/a=Number(\"1\")", "/? ends", "b=x", " ends"]);
+    }
+
+    #[test]
+    fn a_string_comes_in_lines_where_they_are_wanted() {
+        struct Lines(Vec<usize>);
+        impl Visit for Lines {
+            fn scalar(&mut self, _: &str, value: Scalar<'_>) -> Result<()> {
+                self.0.push(if let Scalar::Text(text) = value { text.len() } else { usize::MAX });
+                Ok(())
+            }
+            fn end(&mut self, _: &str) -> Result<()> {
+                Ok(())
+            }
+            fn wants_lines(&self, place: &str) -> bool {
+                place == "a"
+            }
+        }
+        let [short, long] = [3000, 5000].map(|n| "k".repeat(n));
+        let document =
+            std::format!("{{\"a\":[\"{short}\\n{short}\\n{long}\\n\\n{short}\"],\"b\":\"x\\ny\"}}");
+        for step in [1, 700, 100_000] {
+            let (mut fields, mut lines) = (Fields::new(), Lines(Vec::new()));
+            document.as_bytes().chunks(step).try_for_each(|chunk| fields.push(chunk, &mut lines)).unwrap();
+            fields.finish(&mut lines).unwrap();
+            assert_eq!(lines.0, [3000, 3000, usize::MAX, 0, 3000, 3], "{step}");
+        }
     }
 
     proptest! {

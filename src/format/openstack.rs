@@ -6,14 +6,18 @@
 use super::base64::{Decoder, base64_rules};
 use super::fields::{Scalar, Visit};
 use super::sha256::Sha256;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::facts::{Hostname, InstanceId, SshKey, SshKeys};
 use crate::limits;
 use crate::secret::Secret;
 use core::fmt::Write as _;
+use zeroize::Zeroize as _;
 
 /// Bytes of a random seed that are kept; nova sends 512.
 const RANDOM_SEED: usize = 512;
+
+/// What cannot be used that is remembered; more are too many for a person.
+const FAULTS: usize = 8;
 
 /// A file to be made of another one of the medium.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -30,12 +34,14 @@ pub struct MetaData {
     pub id: Option<InstanceId>,
     /// `hostname`, `local-hostname`.
     pub hostname: Option<Hostname>,
-    /// Why the host name cannot be one.
-    pub hostname_fault: Option<Error>,
+    /// What cannot be used, and is left out alone.
+    pub faults: heapless::Vec<Error, FAULTS>,
     /// `public_keys` in every form, and the `ssh` ones of `keys`.
     pub keys: SshKeys,
     /// Lines of them that are no OpenSSH keys.
     pub refused_keys: u32,
+    /// Keys there is no room for.
+    pub lost_keys: u32,
     /// `admin_pass`, in clear.
     pub password: Secret<{ limits::PASSWORD }>,
     /// `random_seed`, decoded, as much of it as is used.
@@ -59,9 +65,10 @@ impl MetaData {
         Self {
             id: None,
             hostname: None,
-            hostname_fault: None,
+            faults: heapless::Vec::new(),
             keys: SshKeys::new(),
             refused_keys: 0,
+            lost_keys: 0,
             password: Secret::new(),
             random: heapless::Vec::new(),
             files: heapless::Vec::new(),
@@ -75,12 +82,13 @@ impl MetaData {
 
     /// Forgets what was read.
     pub fn reset(&mut self) {
-        (self.id, self.hostname, self.hostname_fault) = (None, None, None);
+        (self.id, self.hostname) = (None, None);
+        self.faults.clear();
         self.keys.clear();
         self.password.wipe();
-        self.random.clear();
+        self.forget_random();
         self.files.clear();
-        (self.refused_keys, self.is_disabled, self.names_seed) = (0, false, false);
+        (self.refused_keys, self.lost_keys, self.is_disabled, self.names_seed) = (0, 0, false, false);
         self.file = InjectedFile::default();
         (self.is_ssh, self.key) = (false, heapless::String::new());
     }
@@ -89,25 +97,66 @@ impl MetaData {
     pub fn set_hostname(&mut self, text: &str) {
         match hostname_of(text) {
             Ok(name) => self.hostname = name,
-            Err(error) => self.hostname_fault = Some(error),
+            Err(error) => self.note(error),
         }
     }
 
     fn add_keys(&mut self, text: &str) {
         for line in key_lines(text) {
-            let added = SshKey::parse(line).and_then(|key| self.keys.push(key));
-            self.refused_keys = self.refused_keys.saturating_add(u32::from(added.is_err()));
+            match SshKey::parse(line).and_then(|key| self.keys.push(key)) {
+                Ok(()) => {}
+                Err(error) if error.is(Kind::TooMany) => self.lost_keys = self.lost_keys.saturating_add(1),
+                Err(_) => self.refused_keys = self.refused_keys.saturating_add(1),
+            }
         }
     }
 
-    fn set_password(&mut self, text: &str) -> Result<()> {
+    /// True where somebody is to log in by a key, be it one that cannot be used.
+    #[must_use]
+    pub fn has_any_key(&self) -> bool {
+        !self.keys.is_empty() || self.refused_keys > 0 || self.lost_keys > 0
+    }
+
+    fn note(&mut self, error: Error) {
+        let _ = self.faults.push(error);
+    }
+
+    fn set_password(&mut self, text: &str) {
         self.password.wipe();
-        self.password.push(too_many!("bytes of admin_pass"), text.as_bytes())
+        if let Err(error) = self.password.push(too_many!("bytes of admin_pass"), text.as_bytes()) {
+            // Half of it is no password.
+            self.password.wipe();
+            self.note(error);
+        }
+    }
+
+    fn forget_random(&mut self) {
+        self.random.as_mut_slice().zeroize();
+        self.random.clear();
+    }
+
+    /// A text that is longer than any we keep.
+    fn long(&mut self, place: &str) {
+        match place {
+            _ if is_key(place) || place == "keys/#/data" => self.lost_keys = self.lost_keys.saturating_add(1),
+            "admin_pass" | "hostname" | "local-hostname" | "files/#/path" | "files/#/content_path" => {
+                self.note(too_many!("bytes of a value of metadata", limits::SSH_KEY));
+            }
+            _ => {}
+        }
+    }
+
+    /// A path; what is longer than any of ours leaves its file out.
+    fn fitting(&mut self, text: &str) -> heapless::String<{ limits::PATH }> {
+        heapless::String::try_from(text).unwrap_or_else(|_| {
+            self.note(too_many!("path", limits::PATH));
+            heapless::String::new()
+        })
     }
 
     /// Python's decoder skips what is no character of base64; so the seed counts as far as it can be read.
     fn set_random(&mut self, text: &str) {
-        self.random.clear();
+        self.forget_random();
         let random = &mut self.random;
         let mut decoder = Decoder::new(base64_rules!("random_seed"), limits::SSH_KEY);
         let mut keep = |bytes: &[u8]| {
@@ -130,17 +179,21 @@ impl Visit for MetaData {
         let text = match value {
             // Numbers are as good as strings where a name is wanted.
             Scalar::Text(text) | Scalar::Number(text) => text,
-            Scalar::Bool(_) | Scalar::Null | Scalar::Long => return Ok(()),
+            Scalar::Bool(_) | Scalar::Null => return Ok(()),
+            Scalar::Long => {
+                self.long(place);
+                return Ok(());
+            }
         };
         match place {
             "uuid" | "instance-id" => self.id = id_of(text),
             "hostname" | "local-hostname" => self.set_hostname(text),
-            "admin_pass" => self.set_password(text)?,
+            "admin_pass" => self.set_password(text),
             "random_seed" => self.set_random(text),
             "dsmode" | "meta/dsmode" => self.is_disabled = text == "disabled",
             "seedfrom" => self.names_seed = true,
-            "files/#/path" => self.file.path = fitting(text)?,
-            "files/#/content_path" => self.file.content = fitting(text.trim_start_matches('/'))?,
+            "files/#/path" => self.file.path = self.fitting(text),
+            "files/#/content_path" => self.file.content = self.fitting(text.trim_start_matches('/')),
             "keys/#/type" => self.is_ssh = text == "ssh",
             "keys/#/data" => self.key = heapless::String::try_from(text).unwrap_or_default(),
             _ if is_key(place) && matches!(value, Scalar::Text(_)) => self.add_keys(text),
@@ -154,8 +207,9 @@ impl Visit for MetaData {
             "files/#" => {
                 let file = core::mem::take(&mut self.file);
                 if !file.path.is_empty() && !file.content.is_empty() {
-                    let full = too_many!("injected files", limits::INJECTED_FILES);
-                    self.files.push(file).map_err(|_| full)?;
+                    if self.files.push(file).is_err() {
+                        self.note(too_many!("injected files", limits::INJECTED_FILES));
+                    }
                 }
             }
             "keys/#" => {
@@ -167,6 +221,10 @@ impl Visit for MetaData {
             _ => {}
         }
         Ok(())
+    }
+
+    fn wants_lines(&self, place: &str) -> bool {
+        is_key(place)
     }
 }
 
@@ -181,10 +239,6 @@ fn is_key(place: &str) -> bool {
 /// The keys of one text, a line each.
 fn key_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim_ascii).filter(|line| !line.is_empty() && !line.starts_with('#'))
-}
-
-fn fitting(text: &str) -> Result<heapless::String<{ limits::PATH }>> {
-    heapless::String::try_from(text).map_err(|_| too_many!("path", limits::PATH))
 }
 
 /// The id as it is where it fits into a file's name; else its digest, so that two ids stay two.
@@ -269,6 +323,39 @@ mod tests {
         assert_eq!(meta.files.len(), 1);
         assert_eq!((&*meta.files[0].path, &*meta.files[0].content), ("/etc/motd", "content/0000"));
         assert!(!meta.is_disabled && meta.refused_keys == 0);
+    }
+
+    #[test]
+    fn keys_of_one_long_text_are_all_read_and_what_has_no_room_is_counted_apart() {
+        let key = |n: usize, length: usize| std::format!("ssh-rsa AAAA{} k{n}", "A".repeat(length));
+        let keys: Vec<_> = (0..20).map(|n| key(n, 716)).collect();
+        for keys in
+            [json!(keys.join("\n")), json!([keys.join("\r\n")]), json!({"a": keys.join("\n"), "b": []})]
+        {
+            let meta = read(&json!({"uuid": "a", "public_keys": keys}).to_string()).unwrap();
+            assert_eq!((meta.keys.lines().count(), meta.refused_keys, meta.lost_keys), (20, 0, 0));
+        }
+        let many: Vec<_> = (0..60).map(|n| key(n, 716)).collect();
+        let text = std::format!("{}\nno key\n{}", many.join("\n"), key(60, 5000));
+        let meta = read(&json!({"uuid": "a", "public_keys": text}).to_string()).unwrap();
+        let kept = u32::try_from(meta.keys.lines().count()).unwrap();
+        assert!(
+            kept > 40 && meta.refused_keys == 1 && kept + meta.lost_keys == 61,
+            "{kept} {}",
+            meta.lost_keys
+        );
+    }
+
+    #[test]
+    fn one_odd_item_costs_itself_alone() {
+        let file = |path: &str| json!({"path": path, "content_path": "/content/0"});
+        let mut files: Vec<_> = (0..18).map(|n| file(&n.to_string())).collect();
+        files[0] = file(&"x".repeat(300));
+        let document = json!({"uuid": "a", "hostname": "x".repeat(5000), "admin_pass": "p".repeat(300),
+            "files": files, "public_keys": "ssh-rsa AAAA"});
+        let meta = read(&document.to_string()).unwrap();
+        assert_eq!((meta.files.len(), meta.keys.lines().count(), meta.faults.len()), (16, 1, 4));
+        assert!(meta.password.is_empty() && meta.files[0].path == "1");
     }
 
     #[test]

@@ -17,6 +17,15 @@ pub fn join(parts: &[&str]) -> Result<PathText> {
     joined.map(|()| path).map_err(|_| too_many!("path", limits::PATH))
 }
 
+/// What the kernel hands through from firmware or boot loader as text: where it is no UTF-8, each byte that is no ASCII
+/// becomes a `?`, and the words without such bytes stay what they are.
+pub fn lossy(bytes: &mut [u8]) -> &str {
+    if core::str::from_utf8(bytes).is_err() {
+        bytes.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
+    }
+    core::str::from_utf8(bytes).unwrap_or_default()
+}
+
 /// A number in decimal digits, at the end of `buf`.
 pub fn digits(number: u64, buf: &mut [u8; 20]) -> &str {
     let mut rest = number;

@@ -129,7 +129,7 @@ const NAMES: &[&str] = &[
     "wireserver/address",
 ];
 /// Files that are there before [`publish`]; a later one keeps them.
-const KEPT: &[&str] = &[
+pub(crate) const KEPT: &[&str] = &[
     CUSTOM_DATA,
     USER_DATA,
     NETWORK_CONFIG,

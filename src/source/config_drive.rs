@@ -6,10 +6,11 @@
 
 use super::instance::InstanceReader;
 use super::tree::{Tree, stream};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::facts::network::Network;
 use crate::format::cloud_config::{Entries, FILE_PARTS, Mapping};
 use crate::format::json::Event;
+use crate::format::network_data;
 use crate::format::text::{PathText, digits, join};
 use crate::format::vendor_data::{Classifier, Parts, Router, Shape};
 use crate::limits;
@@ -27,12 +28,14 @@ const VERSIONS: &[&str] = &[
     "2012-08-10",
     "latest",
 ];
+/// It is not the drive of the machine that is asked for.
+pub const OF_ANOTHER: Error = not_applicable!("config drive of another machine");
 const META_DATA: &str = "meta_data.json";
 
 /// Reads all of a drive; what is not a fact goes to `entries`, its network to `network`. `window` is for pieces of files, and is overwritten.
 ///
 /// # Errors
-/// `NotApplicable` where `dsmode` is `disabled`; `Malformed` where there is no meta_data.json, or no uuid in it;
+/// `NotApplicable` where `dsmode` is `disabled`, [`OF_ANOTHER`] where it is not the one that is asked for; `Malformed` where there is no meta_data.json, or no uuid in it;
 /// what is wrong with the medium; those of `entries`.
 #[inline(never)]
 pub fn read(
@@ -49,14 +52,14 @@ pub fn read(
     if reader.meta.is_disabled {
         return Err(not_applicable!("dsmode of the config drive is disabled"));
     }
-    if reader.meta.id.is_none() {
-        return Err(malformed!(META_DATA, "meta_data.json without uuid", 0));
+    let none = malformed!(META_DATA, "meta_data.json without uuid", 0);
+    let id = reader.meta.id.as_ref().ok_or(none)?;
+    if reader.only.as_ref().is_some_and(|only| !id.is_same_vm(only)) {
+        return Err(OF_ANOTHER);
     }
-    let limit = (too_many!("bytes of user data"), limits::USER_DATA);
+    let user_data = (too_many!("bytes of user data"), seed::USER_DATA);
     reader.learned.user_data_bytes =
-        stream(tree, &below(version, "user_data")?, limit, window, &mut |bytes| {
-            entries.put(seed::USER_DATA, bytes)
-        })?;
+        reader.keep(tree, &below(version, "user_data")?, user_data, window, entries)?;
     for name in ["vendor_data.json", "vendor_data2.json"] {
         let read = read_vendor_data(reader, tree, &below(version, name)?, window, entries);
         reader.note(read)?;
@@ -91,7 +94,7 @@ fn read_network(
     window: &mut [u8],
     network: &mut Network,
 ) -> Result<()> {
-    let limit = (too_many!("bytes of network_data.json"), limits::JSON_DOCUMENT);
+    let limit = (too_many!("bytes of network_data.json"), network_data::MOST_BYTES);
     let document = &mut reader.network_data;
     if stream(tree, path, limit, window, &mut |bytes| document.push(bytes, network))?.is_none() {
         return Ok(());
@@ -118,13 +121,17 @@ fn read_vendor_data(
     if shape == Shape::Nothing {
         return Ok(());
     }
+    let is_mapping = matches!(shape, Shape::Mapping | Shape::MappingOfKey);
+    if is_mapping && reader.learned.mapping.is_some() {
+        // What two of them ask for cannot be told apart any more once it is in the seed.
+        return Err(unsupported!("vendor data", "a second mapping"));
+    }
     let mut router = Router::new(shape);
     let mut parts = Vendor { entries, mapping: &mut reader.mapping, first: reader.learned.vendor_texts };
     let read = stream(tree, path, limit, window, &mut |bytes| router.push(bytes, &mut parts));
     let texts = u32::try_from(read.and_then(|_| router.finish(&mut parts))?).unwrap_or(u32::MAX);
     reader.learned.vendor_texts = reader.learned.vendor_texts.saturating_add(texts);
-    if matches!(shape, Shape::Mapping | Shape::MappingOfKey) {
-        // A second document's mapping adds to the first one's.
+    if is_mapping {
         reader.learned.mapping = Some(reader.mapping.finish(entries)?);
     }
     Ok(())
@@ -146,6 +153,8 @@ fn read_file(
     FILE_PARTS.iter().try_for_each(|part| entries.forget(&entry(part)?))?;
     let limit = (too_many!("bytes of an injected file"), limits::USER_DATA);
     let (content, path) = (entry("content")?, join(&["openstack/", &file.content])?);
+    let slash = if file.path.starts_with('/') { "" } else { "/" };
+    let target = join(&[slash, &file.path])?;
     let read = stream(tree, &path, limit, window, &mut |bytes| entries.put(&content, bytes));
     match read {
         Ok(None) => return Err(malformed!("config drive", "an injected file without its content", 0)),
@@ -154,8 +163,7 @@ fn read_file(
         Ok(Some(_)) => {}
         Err(error) => return entries.forget(&content).and(Err(error)),
     }
-    let slash = if file.path.starts_with('/') { "" } else { "/" };
-    entries.put(&entry("path")?, join(&[slash, &file.path])?.as_bytes())?;
+    entries.put(&entry("path")?, target.as_bytes())?;
     entries.put(&entry("mode")?, b"0660")
 }
 

@@ -3,15 +3,17 @@
 //! [`config_drive`](super::config_drive) and [`nocloud`](super::nocloud) know which documents there are; what is common to
 //! both is here: what was read, what was left out, and how it becomes facts.
 
-use super::merge_meta_data;
-use crate::error::{Error, Result};
-use crate::facts::{Facts, Provenance};
-use crate::format::cloud_config::{self, Mapping};
+use super::tree::{Tree, stream};
+use super::{AdminPass, merge_meta_data};
+use crate::error::{Error, Result, Rule};
+use crate::facts::{Facts, InstanceId, Provenance};
+use crate::format::cloud_config::{self, Entries, Mapping};
 use crate::format::fields::Fields;
 use crate::format::network_data::NetworkDataReader;
 use crate::format::openstack::MetaData;
 use crate::format::sha512_crypt::RANDOM;
 use crate::format::volume::is_of_device;
+use crate::limits;
 
 /// Faults that are remembered.
 const FAULTS: usize = 8;
@@ -21,8 +23,10 @@ const FAULTS: usize = 8;
 pub struct Learned {
     /// Lines of public keys that are no OpenSSH keys.
     pub refused_keys: u32,
-    /// There was a password, but no randomness for a salt.
-    pub lacks_entropy: bool,
+    /// Public keys there is no room for.
+    pub lost_keys: u32,
+    /// What became of a password.
+    pub admin_pass: AdminPass,
     /// Documents that are left out, or what of them is, and why: the first of them.
     pub faults: heapless::Vec<Error, FAULTS>,
     /// What a mapping in vendor data asked for.
@@ -31,6 +35,8 @@ pub struct Learned {
     pub vendor_texts: u32,
     /// Bytes of user data; `None`: the medium has no such file.
     pub user_data_bytes: Option<u64>,
+    /// The medium's network-config waits in the seed.
+    pub has_network_config: bool,
 }
 
 /// Reads one medium after another. 50 KiB: a static, not a local.
@@ -43,6 +49,8 @@ pub struct InstanceReader {
     pub(super) network_data: NetworkDataReader,
     /// Of vendor data that is a cloud-config itself.
     pub(super) mapping: Mapping,
+    /// A medium of any other machine is refused; set before each.
+    pub only: Option<InstanceId>,
     pub(super) learned: Learned,
 }
 
@@ -52,17 +60,20 @@ impl InstanceReader {
     pub const fn new() -> Self {
         let learned = Learned {
             refused_keys: 0,
-            lacks_entropy: false,
+            lost_keys: 0,
+            admin_pass: AdminPass::Nothing,
             faults: heapless::Vec::new(),
             mapping: None,
             vendor_texts: 0,
             user_data_bytes: None,
+            has_network_config: false,
         };
         Self {
             fields: Fields::new(),
             meta: MetaData::new(),
             network_data: NetworkDataReader::new(),
             mapping: Mapping::new(),
+            only: None,
             learned,
         }
     }
@@ -89,6 +100,26 @@ impl InstanceReader {
         }
     }
 
+    /// A document for the seed, as it is; what is too large is left out alone.
+    #[inline(never)]
+    pub(super) fn keep(
+        &mut self,
+        tree: &mut dyn Tree,
+        path: &str,
+        (full, entry): (&'static Rule, &'static str),
+        window: &mut [u8],
+        entries: &mut dyn Entries,
+    ) -> Result<Option<u64>> {
+        let limit = (full, limits::USER_DATA);
+        match stream(tree, path, limit, window, &mut |bytes| entries.put(entry, bytes)) {
+            Ok(length) => Ok(length),
+            Err(error) => {
+                entries.forget(entry)?;
+                self.note(Err(error)).map(|()| None)
+            }
+        }
+    }
+
     /// True when vendor data was a cloud-config, so that its entries are to be merged.
     #[must_use]
     pub fn has_mapping(&self) -> bool {
@@ -98,7 +129,7 @@ impl InstanceReader {
     /// True when there is a password to be hashed, so that [`finish`](Self::finish) wants a salt.
     #[must_use]
     pub fn needs_salt(&self) -> bool {
-        !self.meta.password.is_empty()
+        !self.meta.password.is_empty() && !self.meta.has_any_key()
     }
 
     /// What the medium says becomes facts. The password is hashed with a salt made of `random`, and overwritten; the
@@ -113,14 +144,14 @@ impl InstanceReader {
         random: Option<[u8; RANDOM]>,
     ) -> Result<Learned> {
         let mut learned = core::mem::take(&mut self.learned);
-        learned.refused_keys = self.meta.refused_keys;
-        if let Some(fault) = self.meta.hostname_fault {
-            let _ = learned.faults.push(fault);
+        (learned.refused_keys, learned.lost_keys) = (self.meta.refused_keys, self.meta.lost_keys);
+        for fault in &self.meta.faults {
+            let _ = learned.faults.push(*fault);
         }
         facts.network_from = Some(from).filter(|_| !facts.network.is_empty());
         let merged = merge_meta_data(&mut self.meta, facts, from, random);
         self.reset();
-        learned.lacks_entropy = merged?;
+        learned.admin_pass = merged?;
         Ok(learned)
     }
 }

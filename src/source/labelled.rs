@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::facts::{DeviceName, Provenance};
 use crate::format::ReadAt;
-use crate::format::volume::{NO_FILE_SYSTEM, SCRATCH_BYTES, Volume, is_of_device};
+use crate::format::volume::{NONE_OF_ALL, SCRATCH_BYTES, Volume, is_of_device};
 use crate::limits;
 use crate::machine::{Media, Trusted};
 use crate::order::sort_few;
@@ -62,15 +62,38 @@ impl Medium {
     }
 }
 
-/// What a look at all devices found.
+/// A device whose label counts here.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Look {
-    /// This device has it.
-    Found(DeviceName, Medium),
-    /// A drive is not ready, or a device could not be read: it may be the one.
-    NotYet(Error),
-    /// No device has one.
-    Nothing,
+pub struct Candidate {
+    /// Its kernel name.
+    pub device: DeviceName,
+    /// What its label says it is.
+    pub medium: Medium,
+    /// On which devices such a label counts.
+    pub trusted: Trusted,
+}
+
+impl Candidate {
+    /// Whoever runs the hypervisor put it there.
+    #[must_use]
+    pub fn is_optical(&self) -> bool {
+        is_optical_name(self.device.as_str())
+    }
+
+    /// What is on it has to say whose it is.
+    #[must_use]
+    pub fn has_to_match(&self) -> bool {
+        self.trusted == Trusted::Matching && !self.is_optical()
+    }
+}
+
+/// What a look at all devices found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Look {
+    /// The best of them.
+    pub best: Option<Candidate>,
+    /// An optical drive is not ready, or could not be read: it may hold a better one.
+    pub fault: Option<Error>,
 }
 
 /// Devices that hold no medium, or take seconds to say so.
@@ -78,52 +101,66 @@ const OTHERS: [&str; 9] = ["loop", "ram", "zram", "dm-", "md", "nbd", "fd", "mtd
 
 type Names = heapless::Vec<DeviceName, { limits::BLOCK_DEVICES }>;
 
-/// Reads the labels of all devices that may have one. The best counts: a config drive before a NoCloud medium, an
-/// optical drive before a disk, then the kernel's order of names.
+/// Reads the labels of all devices that may have one, but for those that were `tried`. The best counts: a config drive
+/// before a NoCloud medium, an optical drive before a disk, then the kernel's order of names.
 ///
 /// # Errors
 /// `Os` when sysfs cannot be listed.
 #[inline(never)]
-pub fn look(host: &mut dyn Dir, disks: &mut dyn Disks, media: &Media) -> Result<Look> {
-    let trusted = media.config_drive.max(media.nocloud);
-    if trusted == Trusted::Nowhere {
-        return Ok(Look::Nothing);
+pub fn look(host: &mut dyn Dir, disks: &mut dyn Disks, media: &Media, tried: &[DeviceName]) -> Result<Look> {
+    let mut look = Look::default();
+    let most = media.config_drive.max(media.nocloud);
+    if most == Trusted::Nowhere {
+        return Ok(look);
     }
-    let names = names(host, trusted)?;
-    let (mut best, mut fault) = (None, None);
-    for name in &names {
-        let is_optical = is_optical(name);
-        match read_label(disks, name, is_optical) {
+    let mut last = None;
+    loop {
+        let names = next_names(host, most > Trusted::Optical, last.as_ref())?;
+        for device in names.iter().filter(|name| !tried.contains(name)) {
+            look.at(disks, media, device);
+        }
+        match names.last() {
+            Some(name) if names.is_full() => last = Some(name.clone()),
+            _ => return Ok(look),
+        }
+    }
+}
+
+impl Look {
+    fn at(&mut self, disks: &mut dyn Disks, media: &Media, device: &DeviceName) {
+        let is_optical = is_optical_name(device.as_str());
+        match read_label(disks, device, is_optical) {
             Ok(Some(medium)) => {
-                let is_allowed = match medium.trusted(media) {
-                    Trusted::Nowhere => false,
-                    Trusted::Optical => is_optical,
-                    Trusted::Anywhere => true,
-                };
-                if is_allowed && best.as_ref().is_none_or(|(_, other)| medium < *other) {
-                    best = Some((name.clone(), medium));
+                let trusted = medium.trusted(media);
+                let is_allowed = trusted > Trusted::Optical || is_optical && trusted == Trusted::Optical;
+                if is_allowed && self.best.as_ref().is_none_or(|best| medium < best.medium) {
+                    self.best = Some(Candidate { device: device.clone(), medium, trusted });
                 }
             }
             Ok(None) => {}
-            Err(error) => fault = fault.or(Some(error)),
+            Err(error) => self.fault = self.fault.or(Some(error)),
         }
     }
-    Ok(match (best, fault) {
-        (Some((name, medium)), _) => Look::Found(name, medium),
-        (None, Some(error)) => Look::NotYet(error),
-        (None, None) => Look::Nothing,
-    })
 }
 
-/// Devices worth reading, the optical ones first.
-fn names(host: &mut dyn Dir, trusted: Trusted) -> Result<Names> {
+/// The next devices worth reading after `last`, as many as are held at once, the optical ones first.
+#[inline(never)]
+fn next_names(host: &mut dyn Dir, wants_disks: bool, last: Option<&DeviceName>) -> Result<Names> {
     let mut names = Names::new();
     let listed = host.list("sys/class/block", &mut |name, _| {
-        let is_one = is_optical_name(name)
-            || trusted == Trusted::Anywhere && !OTHERS.iter().any(|other| name.starts_with(other));
-        if let (true, Ok(name)) = (is_one, DeviceName::parse(name)) {
-            // More than that are a storage server's, and not the medium of this machine.
-            let _ = names.push(name);
+        let is_one =
+            is_optical_name(name) || wants_disks && !OTHERS.iter().any(|other| name.starts_with(other));
+        let Some(name) = DeviceName::parse(name).ok().filter(|_| is_one) else { return true };
+        if last.is_some_and(|last| order(&name) <= order(last)) {
+            return true;
+        }
+        if let Err(name) = names.push(name) {
+            // One that comes later waits for the next turn.
+            if let Some(latest) = names.iter_mut().max_by(|a, b| order(a).cmp(&order(b)))
+                && order(&name) < order(latest)
+            {
+                *latest = name;
+            }
         }
         true
     });
@@ -133,11 +170,7 @@ fn names(host: &mut dyn Dir, trusted: Trusted) -> Result<Names> {
 }
 
 fn order(name: &DeviceName) -> (bool, usize, &str) {
-    (!is_optical(name), name.as_str().len(), name.as_str())
-}
-
-fn is_optical(name: &DeviceName) -> bool {
-    is_optical_name(name.as_str())
+    (!is_optical_name(name.as_str()), name.as_str().len(), name.as_str())
 }
 
 fn is_optical_name(name: &str) -> bool {
@@ -175,7 +208,51 @@ fn read_label(disks: &mut dyn Disks, name: &DeviceName, is_optical: bool) -> Res
 pub fn open(device: &mut dyn ReadAt) -> Result<Option<Volume>> {
     match Volume::open(device, &mut [0; SCRATCH_BYTES]) {
         Ok(volume) => Ok(Some(volume)),
-        Err(error) if error == NO_FILE_SYSTEM => Ok(None),
+        Err(error) if error == NONE_OF_ALL => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Look, look};
+    use crate::format::media::image;
+    use crate::machine::{Expected, Media, Trusted};
+    use crate::sys::DriveStatus;
+    use crate::sys::fake::{FakeDisk, World};
+
+    const ANYWHERE: Media =
+        Media { config_drive: Trusted::Anywhere, nocloud: Trusted::Nowhere, expected: Expected::Surely };
+
+    fn put(world: &mut World, device: &str, medium: &str, status: Option<DriveStatus>) {
+        let bytes = if medium.is_empty() { std::vec![0; 4096] } else { image(medium) };
+        world.disks.disks.insert(device.into(), FakeDisk { status, ..FakeDisk::new(bytes) });
+        world.host.put_symlink(&std::format!("sys/class/block/{device}"), "../x");
+    }
+
+    fn looked(world: &mut World) -> Look {
+        look(&mut world.host, &mut world.disks, &ANYWHERE, &[]).unwrap()
+    }
+
+    #[test]
+    fn no_number_of_disks_hides_the_drive() {
+        let mut world = World::new();
+        for n in 0..200 {
+            put(&mut world, &std::format!("sd{n:03}"), "", None);
+        }
+        put(&mut world, "sdzzz1", "config-drive-fat", None);
+        assert_eq!(looked(&mut world).best.unwrap().device.as_str(), "sdzzz1");
+        assert_eq!(world.disks.opened.len(), 201);
+        put(&mut world, "sr0", "config-drive-iso", Some(DriveStatus::DiscOk));
+        assert_eq!(looked(&mut world).best.unwrap().device.as_str(), "sr0");
+    }
+
+    #[test]
+    fn what_has_no_file_system_is_no_fault_but_a_drive_that_is_not_ready_is() {
+        let mut world = World::new();
+        put(&mut world, "sr0", "", Some(DriveStatus::DiscOk));
+        assert_eq!(looked(&mut world), Look::default());
+        put(&mut world, "sr0", "", Some(DriveStatus::NotReady));
+        assert!(looked(&mut world).fault.is_some());
     }
 }

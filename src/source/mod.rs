@@ -17,26 +17,43 @@ use crate::facts::{Fact, Facts, PreProvisioning, Provenance, SshKey, SshKeys};
 use crate::format::openstack::MetaData;
 use crate::format::sha512_crypt::{RANDOM, salt, sha512_crypt};
 
-/// Metadata of a medium: its id is the machine's; of the rest, what nobody better said. The password is hashed with a
-/// salt made of `random`, and overwritten; returns true where there is one and no salt for it.
+/// Metadata of a medium: its id is the machine's; of the rest, what nobody better said. A password counts where no key
+/// was given: nova puts one on every drive, and cloud-init takes none. It is hashed with a salt made of `random`, and
+/// overwritten.
 #[inline(never)]
 fn merge_meta_data(
     meta: &mut MetaData,
     facts: &mut Facts,
     from: Provenance,
     random: Option<[u8; RANDOM]>,
-) -> Result<bool> {
+) -> Result<AdminPass> {
+    let counts = !meta.password.is_empty() && !meta.has_any_key();
     prefer(&mut facts.instance_id, meta.id.take(), from);
     prefer(&mut facts.hostname, meta.hostname.take(), from);
     add_keys(facts, &meta.keys, from)?;
-    let has_password = !meta.password.is_empty();
-    if let (true, Some(random)) = (has_password, random) {
-        let hash = sha512_crypt(meta.password.expose(), &salt(random), None);
-        meta.password.wipe();
-        prefer(&mut facts.password, Some(hash?), from);
-    }
+    let hash =
+        random.filter(|_| counts).map(|random| sha512_crypt(meta.password.expose(), &salt(random), None));
     meta.password.wipe();
-    Ok(has_password && random.is_none())
+    let hash = hash.transpose()?;
+    let outcome = match hash {
+        _ if !counts => AdminPass::Nothing,
+        Some(_) => AdminPass::Kept,
+        None => AdminPass::NoEntropy,
+    };
+    prefer(&mut facts.password, hash, from);
+    Ok(outcome)
+}
+
+/// What became of a medium's admin_pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AdminPass {
+    /// There is none, or a key takes its place.
+    #[default]
+    Nothing,
+    /// It is the password of the image's default account.
+    Kept,
+    /// There was no randomness for a salt.
+    NoEntropy,
 }
 
 /// Keys of several documents of one medium: all of them count (cloud-init, config/cc_ssh.py).

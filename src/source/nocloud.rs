@@ -5,7 +5,7 @@
 
 use super::instance::InstanceReader;
 use super::prefer;
-use super::tree::{Tree, stream};
+use super::tree::Tree;
 use crate::error::{Error, Result};
 use crate::facts::{Facts, Provenance};
 use crate::format::cloud_config::Entries;
@@ -44,18 +44,18 @@ pub fn read(
     if reader.meta.names_seed {
         reader.note(Err(SEED_FROM))?;
     }
-    let limit = (too_many!("bytes of user data"), limits::USER_DATA);
     let [vendor_data, ..] = seed::VENDOR_DATA;
     for (name, entry) in [
         ("user-data", seed::USER_DATA),
         ("vendor-data", vendor_data),
         ("network-config", seed::NETWORK_CONFIG),
     ] {
-        let length = stream(tree, name, limit, window, &mut |bytes| entries.put(entry, bytes))?;
+        let full = too_many!("bytes of user-data, vendor-data or network-config");
+        let length = reader.keep(tree, name, (full, entry), window, entries)?;
         match name {
             "user-data" => reader.learned.user_data_bytes = length,
             "vendor-data" => reader.learned.vendor_texts = u32::from(length.is_some_and(|bytes| bytes > 0)),
-            _ => {}
+            _ => reader.learned.has_network_config = length.is_some_and(|bytes| bytes > 0),
         }
     }
     Ok(())

@@ -331,7 +331,7 @@ fn recorded_detections() {
         {
             let trusted =
                 if *medium == Medium::NoCloud { machine.media.nocloud } else { machine.media.config_drive };
-            if trusted != Trusted::Anywhere {
+            if trusted < Trusted::Matching {
                 return Answer::Differs(
                     "recognised, but a label on a disk counts only where firmware or command line say so",
                 );
@@ -357,6 +357,77 @@ fn a_megabyte_of_vendor_data_is_streamed() {
         assert_eq!(read.kept.text(&format!("files/{n}/content")).unwrap().len(), 5_300);
     }
     assert!(read.faults.is_empty() && read.kept.text("files/200/path").is_none());
+}
+
+/// A drive with these documents beside its metadata.
+fn drive(meta_data: &Value, more: &[(&str, String)]) -> FakeDir {
+    let mut dir = FakeDir::default();
+    dir.put("openstack/latest/meta_data.json", meta_data.to_string());
+    for (name, text) in more {
+        dir.put(&format!("openstack/latest/{name}"), text);
+    }
+    dir
+}
+
+#[test]
+fn of_two_mappings_the_first_counts() {
+    let first = json!({"hostname": "vm1", "fqdn": "vm1.example.com", "users": ["default", {"name": "a"}],
+        "write_files": [{"path": "/a", "content": "A"}], "ntp": {"servers": ["n1"]}, "nameservers": ["10.0.0.1"]});
+    let second = json!({"hostname": "vm2", "fqdn": "vm2.example.com", "users": [{"name": "b"}],
+        "write_files": [{"path": "/b", "content": "B"}], "ntp": {"enabled": false}});
+    let wrapped = json!({"cloud-init": second});
+    let id = json!({"uuid": "i-1"});
+    let alone =
+        read(&mut drive(&id, &[("vendor_data.json", first.to_string())]), Medium::ConfigDrive).unwrap();
+    for second in [second, wrapped] {
+        let more = [("vendor_data.json", first.to_string()), ("vendor_data2.json", second.to_string())];
+        let both = read(&mut drive(&id, &more), Medium::ConfigDrive).unwrap();
+        assert_eq!(both.kept.0, alone.kept.0);
+        assert_eq!(both.faults, [unsupported!("vendor data", "a second mapping")]);
+    }
+}
+
+#[test]
+fn admin_pass_counts_only_where_there_is_no_key() {
+    for (keys, has_password) in [
+        (json!({"a": "ssh-rsa AAAA"}), false),
+        (json!({"a": "no key that can be used"}), false),
+        (json!({}), true),
+    ] {
+        let document = json!({"uuid": "i-1", "admin_pass": "canary", "public_keys": keys});
+        let read = read(&mut drive(&document, &[]), Medium::ConfigDrive).unwrap();
+        assert_eq!(read.facts.password.is_some(), has_password, "{keys}");
+    }
+}
+
+#[test]
+fn a_document_that_is_too_large_costs_itself_alone() {
+    let large = || "x".repeat(usize::try_from(crate::limits::USER_DATA).unwrap() + 1);
+    let document = json!({"uuid": "i-1", "public_keys": "ssh-rsa AAAA"});
+    let mut dir = drive(&document, &[("user_data", large())]);
+    let got = read(&mut dir, Medium::ConfigDrive).unwrap();
+    assert_eq!((got.keys().len(), got.faults.len(), got.kept.text("user-data")), (1, 1, None));
+    let mut dir = FakeDir::default();
+    dir.put("meta-data", "instance-id: i-1\n").put("user-data", "x").put("network-config", large());
+    let got = read(&mut dir, Medium::NoCloud).unwrap();
+    assert_eq!((got.id(), got.faults.len(), got.kept.0.len()), ("i-1", 1, 1));
+}
+
+#[test]
+fn a_file_whose_path_is_too_long_leaves_nothing() {
+    let file = json!({"path": "x".repeat(crate::limits::PATH), "content_path": "/content/0"});
+    let document = json!({"uuid": "i-1", "files": [file]});
+    let mut dir = drive(&document, &[]);
+    dir.put("openstack/content/0", "content");
+    let got = read(&mut dir, Medium::ConfigDrive).unwrap();
+    assert_eq!((got.faults.len(), got.kept.0.len()), (1, 0));
+}
+
+#[test]
+fn vendor_host_names_are_made_fit_as_metadatas() {
+    let more = [("vendor_data.json", json!({"hostname": "web_01"}).to_string())];
+    let got = read(&mut drive(&json!({"uuid": "i-1"}), &more), Medium::ConfigDrive).unwrap();
+    assert_eq!(got.kept.text("hostname").unwrap(), "web-01");
 }
 
 #[test]

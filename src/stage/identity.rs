@@ -11,8 +11,10 @@ use crate::machine::{self, Machine, Platform};
 use crate::seed;
 use crate::sys::{Dir, Kernel, Owner};
 
-/// Below /run/preroot: platform and id, as this boot's medium said them.
+/// Below /run/preroot: platform and id, as this boot's medium said them, and [`DISK`].
 const FILE: &str = "identity";
+/// The medium was no optical drive.
+const DISK: &str = "disk";
 
 /// Looks at the machine, and at what was learnt of it.
 #[inline(never)]
@@ -21,9 +23,14 @@ pub(super) fn observe(kernel: &mut Kernel<'_>) -> Machine {
     if machine.platform == Some(Platform::Azure) {
         return machine;
     }
-    if let Some((platform, id)) = read(kernel.run) {
+    let said = read(kernel.run);
+    let system_id = machine.system_id.clone();
+    if let Some(Said { platform, id, is_disk }) = said
+        && !(is_disk
+            && system_id.as_ref().is_some_and(|own| !own.is_same_vm(&id) && is_provisioned(kernel.root, own)))
+    {
         (machine.platform, machine.vm_id) = (Some(platform), Some(id));
-    } else if let Some(id) = machine.system_id.clone()
+    } else if let Some(id) = system_id
         && let Some(platform) = known_platform(kernel.root, &id)
     {
         machine.platform = machine.platform.or(Some(platform));
@@ -44,9 +51,14 @@ pub(super) fn id_of(machine: &Machine) -> Result<InstanceId> {
     }
 }
 
+/// True when everything was applied for the machine of this id. Against that a disk that somebody attached has no say.
+fn is_provisioned(root: &mut dyn Dir, id: &InstanceId) -> bool {
+    [seed::PROVISIONED, seed::PROVISIONED_HERE].iter().any(|mark| seed::is_marked(root, mark, id))
+}
+
 /// Whose machine this is, where the root was this one's before, or is about to be.
 fn known_platform(root: &mut dyn Dir, id: &InstanceId) -> Option<Platform> {
-    if [seed::PROVISIONED, seed::PROVISIONED_HERE].iter().any(|mark| seed::is_marked(root, mark, id)) {
+    if is_provisioned(root, id) {
         return Some(Platform::OpenStack);
     }
     let pending = seed::pending(id).ok()?;
@@ -56,21 +68,32 @@ fn known_platform(root: &mut dyn Dir, id: &InstanceId) -> Option<Platform> {
     (platform != Platform::Azure).then_some(platform)
 }
 
-fn read(run: &mut dyn Dir) -> Option<(Platform, InstanceId)> {
+/// What a medium said in this boot.
+struct Said {
+    platform: Platform,
+    id: InstanceId,
+    /// It was no optical drive.
+    is_disk: bool,
+}
+
+fn read(run: &mut dyn Dir) -> Option<Said> {
     let mut buf = [0; 128];
     let length = run.read(FILE, &mut buf).ok()?;
     let text = core::str::from_utf8(buf.get(..length)?).ok()?;
     let (platform, id) = split_once(text.trim_ascii(), " ")?;
-    Some((Platform::of_word(platform)?, InstanceId::parse(id).ok()?))
+    let (id, device) = split_once(id, " ").unwrap_or((id, ""));
+    let (platform, id) = (Platform::of_word(platform)?, InstanceId::parse(id).ok()?);
+    Some(Said { platform, id, is_disk: device == DISK })
 }
 
 /// Keeps what the medium said for the stages that come.
 ///
 /// # Errors
 /// `Os`.
-pub(super) fn keep(run: &mut dyn Dir, platform: Platform, id: &InstanceId) -> Result<()> {
+pub(super) fn keep(run: &mut dyn Dir, platform: Platform, id: &InstanceId, is_disk: bool) -> Result<()> {
     let _ = run.remove(FILE);
-    let line = join(&[platform.word(), " ", id.as_str(), "\n"])?;
+    let [blank, device] = if is_disk { [" ", DISK] } else { [""; 2] };
+    let line = join(&[platform.word(), " ", id.as_str(), blank, device, "\n"])?;
     run.create_unsynced(FILE, Owner::root(0o644), line.as_bytes())
 }
 
@@ -97,9 +120,11 @@ mod tests {
         let id = InstanceId::parse(UUID).unwrap();
         seed::mark(&mut world.root, seed::PROVISIONED, &id).unwrap();
         let machine = observe(&mut world.kernel());
-        assert_eq!((machine.platform, machine.vm_id), (Some(Platform::OpenStack), Some(id)));
+        assert_eq!((machine.platform, machine.vm_id), (Some(Platform::OpenStack), Some(id.clone())));
         let other = InstanceId::parse("iid-1").unwrap();
-        keep(&mut world.run, Platform::NoCloud, &other).unwrap();
+        keep(&mut world.run, Platform::NoCloud, &other, true).unwrap();
+        assert_eq!(observe(&mut world.kernel()).vm_id, Some(id), "a disk has no say against the root's mark");
+        keep(&mut world.run, Platform::NoCloud, &other, false).unwrap();
         let machine = observe(&mut world.kernel());
         assert_eq!((machine.platform, machine.vm_id), (Some(Platform::NoCloud), Some(other)));
     }
@@ -118,7 +143,7 @@ mod tests {
         let mut world = World::new();
         world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
         world.host.put("sys/class/dmi/id/product_uuid", std::format!("{UUID}\n")).put_dir("sys/firmware/efi");
-        keep(&mut world.run, Platform::NoCloud, &InstanceId::parse("iid-1").unwrap()).unwrap();
+        keep(&mut world.run, Platform::NoCloud, &InstanceId::parse("iid-1").unwrap(), false).unwrap();
         let machine = observe(&mut world.kernel());
         assert_eq!((machine.platform, machine.vm_id.unwrap().as_str()), (Some(Platform::Azure), UUID));
     }

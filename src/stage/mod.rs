@@ -28,6 +28,7 @@ use crate::cli::{Command, Usage, Verb};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::limits;
+use crate::machine::Expected;
 use crate::sys::linux::{self, Ended, Linux, Scratch};
 use crate::sys::{Dir, Kernel, Owner};
 use core::fmt::Write;
@@ -189,11 +190,12 @@ fn on_our_platform(kernel: &mut Kernel<'_>) -> Result<()> {
     }
 }
 
-/// On a machine about which nobody said anything, the one look at its optical drives may have come before they did.
+/// Where nobody is sure of a medium, fetch's short look may have come before its drive did.
 fn persist_seed(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -> Result<()> {
-    let is_early = persist::join_unknown(kernel);
+    let is_early = persist::join_unsure(kernel, &mut scratch.bytes);
     if is_early && !command.dry_run {
-        let machine = identity::observe(kernel);
+        let mut machine = identity::observe(kernel);
+        machine.media.expected = Expected::No;
         // What it would say was said.
         let _ = fetch::from_label(kernel, scratch, &machine);
     }

@@ -12,7 +12,7 @@ use crate::event::{Level, Value};
 use crate::facts::InstanceId;
 use crate::format::text::{PathText, join};
 use crate::limits;
-use crate::machine::Platform;
+use crate::machine::{Machine, Platform};
 use crate::seed;
 use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
@@ -45,24 +45,24 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
     if machine.platform.is_none() {
         return Err(not_applicable!("not a platform of ours"));
     }
-    if machine.vm_id.is_none() && machine.platform != Some(Platform::Azure) {
-        // Only the medium says who this is.
+    if kernel.run.remove(GROW_LATER).is_ok() {
+        // Said there already; the seed matters more than the size.
+        let _ = grow::after_mount(kernel, bytes, root_path, false);
+    }
+    if is_for_a_medium_to_say(&machine) {
+        is_ours(kernel, bytes, machine.platform)?;
         join_fetch(kernel);
         machine = identity::observe(kernel);
         if machine.vm_id.is_none() {
             return Err(not_applicable!("no seed to persist"));
         }
     }
-    if kernel.run.remove(GROW_LATER).is_ok() {
-        // Said there already; the seed matters more than the size.
-        let _ = grow::after_mount(kernel, bytes, root_path, false);
-    }
     let id = identity::id_of(&machine)?;
     if [seed::PROVISIONED, seed::PROVISIONED_HERE].iter().any(|mark| seed::is_marked(kernel.root, mark, &id))
     {
         return stop_fetch(kernel, &id, root_path);
     }
-    let is_ours = is_ours(kernel, bytes, machine.platform == Some(Platform::Azure))?;
+    let is_ours = is_ours(kernel, bytes, machine.platform)?;
     if is_ours {
         // A fetch that found nothing may tell the platform so now.
         let _ = kernel.run.create_unsynced(FIRST_BOOT, Owner::root(0o644), b"");
@@ -81,9 +81,18 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
     copy(kernel, root_path, &id, is_ours)
 }
 
-/// Waits for the fetch of a machine about which nobody said anything: it looks once. True when it found nothing.
-pub(super) fn join_unknown(kernel: &mut Kernel<'_>) -> bool {
-    if identity::observe(kernel).platform.is_some() || kernel.run.stat(FETCH_BEGUN).is_err() {
+/// True where only the medium says who this is.
+fn is_for_a_medium_to_say(machine: &Machine) -> bool {
+    machine.vm_id.is_none() && machine.platform != Some(Platform::Azure)
+}
+
+/// Waits for the fetch of a machine about which nobody is sure: it looks for a moment. True when it found nothing.
+pub(super) fn join_unsure(kernel: &mut Kernel<'_>, bytes: &mut [u8]) -> bool {
+    let machine = identity::observe(kernel);
+    if !is_for_a_medium_to_say(&machine)
+        || kernel.run.stat(FETCH_BEGUN).is_err()
+        || machine.platform.is_some() && is_ours(kernel, bytes, machine.platform).is_err()
+    {
         return false;
     }
     join_fetch(kernel);
@@ -92,13 +101,13 @@ pub(super) fn join_unknown(kernel: &mut Kernel<'_>) -> bool {
 
 /// Who provisions, as the mounted root says it. Where that is another agent, nobody waits for fetch.
 #[inline(never)]
-fn is_ours(kernel: &mut Kernel<'_>, bytes: &mut [u8], is_azure: bool) -> Result<bool> {
+fn is_ours(kernel: &mut Kernel<'_>, bytes: &mut [u8], platform: Option<Platform>) -> Result<bool> {
     let config = config::load(kernel.root, bytes, &mut |_, _| {});
     let why = match config.agent() {
         "waagent" | "cloud-init" => {
             not_applicable!("preroot.conf names another agent (Provisioning.Agent)")
         }
-        "auto" if is_azure && is_cloud_inits(kernel, bytes) => {
+        "auto" if is_cloud_inits(kernel, bytes, platform) => {
             not_applicable!("cloud-init is enabled and provisions")
         }
         _ => return Ok(config::is_ours(kernel.root, &config)),
@@ -111,11 +120,17 @@ fn is_ours(kernel: &mut Kernel<'_>, bytes: &mut [u8], is_azure: bool) -> Result<
 const CLOUD_INITS: [&str; 4] = ["cloud-init=", "ds=", "ci.", "cc:"];
 const DROP_INS: &str = "etc/cloud/cloud.cfg.d";
 
-/// True when an enabled cloud-init runs in this boot: its generator (ds-identify) knows Azure by the tag that we
-/// know it by, unless the command line or its own configuration tell it another thing. Then it knows only later, and
-/// apply asks again.
+/// True when an enabled cloud-init runs in this boot, or has nothing to do that we would: its generator (ds-identify)
+/// knows Azure by the tag that we know it by, and labelled media by their labels, unless the command line or its own
+/// configuration tell it another thing. Then it knows only later, and apply asks again.
 #[inline(never)]
-fn is_cloud_inits(kernel: &mut Kernel<'_>, bytes: &mut [u8]) -> bool {
+fn is_cloud_inits(kernel: &mut Kernel<'_>, bytes: &mut [u8], platform: Option<Platform>) -> bool {
+    let source = match platform {
+        Some(Platform::Azure) => "Azure",
+        Some(Platform::OpenStack | Platform::Tencent) => "ConfigDrive",
+        Some(Platform::NoCloud) => "NoCloud",
+        None => return false,
+    };
     if !config::has_cloud_init(kernel.root) || kernel.root.stat("etc/cloud/ds-identify.cfg").is_ok() {
         return false;
     }
@@ -125,22 +140,22 @@ fn is_cloud_inits(kernel: &mut Kernel<'_>, bytes: &mut [u8]) -> bool {
     if words.any(|word| CLOUD_INITS.iter().any(|start| word.starts_with(start))) {
         return false;
     }
-    let mut is_sure = looks_here(kernel.root, "etc/cloud/cloud.cfg", bytes);
+    let mut is_sure = looks_here(kernel.root, "etc/cloud/cloud.cfg", source, bytes);
     let mut last = PathText::new();
     while let Some(name) = next_name(kernel.root, DROP_INS, &last) {
         let path = join(&[DROP_INS, "/", &name]);
-        is_sure &= !name.ends_with(".cfg") || path.is_ok_and(|path| looks_here(kernel.root, &path, bytes));
+        is_sure &=
+            !name.ends_with(".cfg") || path.is_ok_and(|path| looks_here(kernel.root, &path, source, bytes));
         last = name;
     }
     is_sure
 }
 
 /// False when this file names the platforms cloud-init shall look for, and, on one line, not this one.
-fn looks_here(root: &mut dyn Dir, path: &str, bytes: &mut [u8]) -> bool {
+fn looks_here(root: &mut dyn Dir, path: &str, source: &str, bytes: &mut [u8]) -> bool {
     let mut is_sure = true;
     let read = each_line(root, path, bytes, b'\n', &mut |_, line| {
-        is_sure &= !line.trim_ascii_start().starts_with("datasource_list")
-            || line.as_bytes().windows(5).any(|word| word == b"Azure");
+        is_sure &= !line.trim_ascii_start().starts_with("datasource_list") || line.contains(source);
         Ok(())
     });
     is_sure && read.map_or_else(|error| error.is_not_found(), |()| true)
@@ -376,6 +391,30 @@ mod tests {
                 agent == "preroot",
                 "{agent}"
             );
+        }
+    }
+
+    #[test]
+    fn without_a_config_drive_nobody_waits() {
+        use crate::stage::persist::{FETCH_BEGUN, FETCH_ENDED, GROW_LATER, join_unsure};
+        let cloud_init = "etc/systemd/system/cloud-init.target.wants/cloud-init-local.service";
+        for (has_cloud_init, has_ended) in [(true, false), (false, true)] {
+            let mut world = World::new();
+            world.host.put("sys/class/dmi/id/product_name", "OpenStack Nova\n").put("proc/cmdline", "ro\n");
+            world.host.put("sys/class/dmi/id/product_uuid", std::format!("{ID}\n"));
+            world.run.put(FETCH_BEGUN, "").put(GROW_LATER, "");
+            if has_cloud_init {
+                world.root.put(cloud_init, "").put("etc/cloud/cloud.cfg", "");
+            }
+            if has_ended {
+                world.run.put(FETCH_ENDED, "");
+            }
+            // Only where we provision is another look worth it.
+            assert_eq!(join_unsure(&mut world.kernel(), &mut [0; 256]), has_ended);
+            let outcome = run(&mut world.kernel(), &mut [0; 256], "/sysroot");
+            assert!(outcome.is_err_and(|error| error.is(Kind::NotApplicable)));
+            assert!(world.clock.sleeps.is_empty() && world.run.text(GROW_LATER).is_none());
+            assert_eq!(world.run.text(crate::sys::CANCEL).is_some(), has_cloud_init);
         }
     }
 

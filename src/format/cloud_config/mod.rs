@@ -14,10 +14,10 @@ mod rows;
 
 use super::hosts;
 use super::json::{DEPTH, Event};
+use super::openstack::hostname_of;
 use super::sha512_crypt::RANDOM;
 use super::text::{digits, join};
 use crate::error::{Error, Result};
-use crate::facts::Hostname;
 use crate::limits;
 use accounts::Accounts;
 use rows::{Act, KEY, LEFT, Place, Row, find};
@@ -248,8 +248,9 @@ impl State {
         if host.is_empty() {
             return Ok(());
         }
-        match Hostname::parse(host) {
-            Ok(name) => entries.put("hostname", name.as_str().as_bytes())?,
+        match hostname_of(host) {
+            Ok(Some(name)) => entries.put("hostname", name.as_str().as_bytes())?,
+            Ok(None) => {}
             Err(error) => self.learned.refuse(error),
         }
         if fqdn != host {

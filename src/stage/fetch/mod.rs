@@ -10,7 +10,7 @@ use crate::cli::{Command, Verb};
 use crate::error::Result;
 use crate::facts::InstanceId;
 use crate::limits;
-use crate::machine::Platform;
+use crate::machine::{self, Platform};
 use crate::sys::linux::{self, LinuxDir, Scratch};
 use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
@@ -30,7 +30,7 @@ pub(super) fn run_both(command: &Command) -> u8 {
     }
     let offline = Command { verb: Verb::FetchOffline, ..*command };
     let mut code = supervise(&offline, limits::MEDIUM_MS + limits::SLACK_MS);
-    if code != NOT_APPLICABLE && !is_told_to_stop(command) && !has_identity(command) {
+    if code != NOT_APPLICABLE && !is_told_to_stop(command) && is_on_azure() {
         let online = Command { verb: Verb::FetchOnline, ..*command };
         code = supervise(&online, limits::ONLINE_MS + limits::SLACK_MS);
     }
@@ -50,9 +50,9 @@ fn is_told_to_stop(command: &Command) -> bool {
     LinuxDir::open(command.run).is_ok_and(|mut run| run.stat(CANCEL).is_ok())
 }
 
-/// A labelled medium said it all: there is nothing to ask.
-fn has_identity(command: &Command) -> bool {
-    LinuxDir::open(command.run).is_ok_and(|mut run| identity::is_kept(&mut run))
+/// Elsewhere the medium says it all, and one that cannot be read leaves nobody to ask: its exit code stays.
+fn is_on_azure() -> bool {
+    LinuxDir::open("/").is_ok_and(|mut host| machine::is_azure(&mut host))
 }
 
 /// The media of whatever platform this is.

@@ -7,9 +7,11 @@ use crate::facts::{Facts, Provenance};
 use crate::format::ReadAt;
 use crate::format::cloud_config::Entries;
 use crate::format::sha512_crypt::RANDOM;
-use crate::format::text::{PathText, join};
+use crate::format::text::{PathText, join, split_once};
 use crate::format::volume::Volume;
 use crate::limits;
+use crate::seed;
+use crate::source::AdminPass;
 use crate::source::azure_ovf::OvfReader;
 use crate::source::cloud_config::Said;
 use crate::source::instance::{InstanceReader, Learned};
@@ -156,7 +158,7 @@ struct Reader<'r, 's> {
 impl Reader<'_, '_> {
     #[inline(never)]
     fn volume(&mut self, device: &mut dyn ReadAt) -> Result<Option<Learned>> {
-        let volume: Volume = labelled::open(device)?.ok_or(crate::format::volume::NO_FILE_SYSTEM)?;
+        let volume: Volume = labelled::open(device)?.ok_or(crate::format::volume::NONE_OF_ALL)?;
         self.shown.label.clear();
         let label = if volume.label().is_empty() { volume.boot_label() } else { volume.label() };
         let _ = label.chars().try_for_each(|c| self.shown.label.push(c));
@@ -274,8 +276,7 @@ fn print(out: &mut dyn Write, facts: &Facts, shown: &Shown<'_>, learned: Option<
             true => write!(value, "<redacted, {} bytes>", entry.length_bytes)?,
             false => print_plain(entry.text.trim_end(), &mut value)?,
         }
-        let is_mediums = ["user-data", "network-config"].contains(&&*entry.name);
-        let from = if is_mediums { shown.from } else { Provenance::VendorData };
+        let from = if is_of_medium(&entry.name) { shown.from } else { Provenance::VendorData };
         row(out, &entry.name, Some((&value, from)))?;
     }
     if shown.more > 0 {
@@ -286,7 +287,25 @@ fn print(out: &mut dyn Write, facts: &Facts, shown: &Shown<'_>, learned: Option<
     for error in learned.faults.iter().chain(&mapping.fault) {
         fault(out, *error)?;
     }
+    for (count, text) in [
+        (learned.refused_keys, "keys are no OpenSSH keys"),
+        (learned.lost_keys, "keys are too long, or too many"),
+        (u32::from(learned.admin_pass == AdminPass::NoEntropy), "password: no randomness for a salt"),
+        (learned.vendor_texts, "texts of vendor data: not acted upon"),
+        (mapping.refused, "values of vendor data cannot be used"),
+    ] {
+        if count > 0 {
+            writeln!(out, "{:<16} {count} {text}", "left out")?;
+        }
+    }
     mapping.left().try_for_each(|name| writeln!(out, "{:<16} {name}: not acted upon", "left out"))
+}
+
+/// What metadata brings along; its files are counted from the end.
+fn is_of_medium(entry: &str) -> bool {
+    let number = entry.strip_prefix("files/").and_then(|rest| split_once(rest, "/")?.0.parse::<usize>().ok());
+    [seed::USER_DATA, seed::NETWORK_CONFIG].contains(&entry)
+        || number.is_some_and(|n| n >= limits::FILES.saturating_sub(limits::INJECTED_FILES))
 }
 
 fn fault(out: &mut dyn Write, error: Error) -> fmt::Result {
@@ -324,6 +343,20 @@ mod tests {
             assert!(!out.contains("#!/bin/bash") && !out.contains("root:$6$"), "{out}");
         }
         assert!(world.run.dump().is_empty(), "nothing is kept");
+    }
+
+    #[test]
+    fn what_is_left_out_is_shown_and_who_said_what() {
+        let mut world = World::new();
+        let meta =
+            r#"{"uuid":"i-1","public_keys":"no key","files":[{"path":"/a","content_path":"/content/0"}]}"#;
+        world.host.put("a/openstack/latest/meta_data.json", meta).put("a/openstack/content/0", "x");
+        world.host.put("a/openstack/latest/vendor_data.json", r##"["#!/bin/sh"]"##);
+        let (out, _) = shown(&mut world, "/a");
+        assert!(out.contains("left out         1 keys are no OpenSSH keys\n"), "{out}");
+        assert!(out.contains("left out         1 texts of vendor data"), "{out}");
+        let row = out.lines().find(|line| line.starts_with("files/255/path")).unwrap();
+        assert!(row.ends_with(" config-drive"), "{out}");
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub struct FakeDisk {
     pub fail_at: Option<usize>,
     /// Partitions told to the kernel.
     pub partitions: BTreeMap<u32, KernelPartition>,
+    /// The byte of a broken sector.
+    pub broken_at: Option<u64>,
     /// Mounted, or held in another way.
     pub in_use: bool,
     /// The vendor's part of an NVMe namespace's identify data; `None`: it is no NVMe.
@@ -114,6 +116,9 @@ impl ReadAt for FakeDisk {
     }
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let start = usize::try_from(offset).unwrap();
+        if self.broken_at.is_some_and(|at| (offset..offset.saturating_add(buf.len() as u64)).contains(&at)) {
+            return Err(os!("read disk", Errno::IO));
+        }
         let from = self.bytes.get(start..).and_then(|b| b.get(..buf.len()));
         buf.copy_from_slice(from.ok_or(os!("read disk", Errno::IO))?);
         Ok(())

@@ -4,6 +4,8 @@ use super::{Console, LinuxClock, LinuxDir, LinuxDisks, LinuxLinks, LinuxSystem, 
 use crate::error::Result;
 use crate::format::cmdline::Options;
 use crate::format::text::join;
+use crate::format::text::lossy;
+use crate::limits;
 use crate::sys::{CANCEL, Dir, Kernel};
 
 /// Our own directory where `--run` does not name another.
@@ -77,8 +79,7 @@ impl Linux {
 
 /// The console must know them before anything else is observed.
 fn options(host: &mut LinuxDir) -> Options {
-    let mut buf = [0; 4096];
+    let mut buf = [0; limits::COMMAND_LINE];
     let length = host.read("proc/cmdline", &mut buf).unwrap_or_default();
-    let text = buf.get(..length).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default();
-    Options::parse(text)
+    Options::parse(lossy(buf.get_mut(..length).unwrap_or_default()))
 }
