@@ -1,7 +1,7 @@
 #!/bin/bash
 # What does preroot cost, in one table? `make bench`: sizes, stages, leases, boots; numbers, no verdicts.
 #
-# usage: run.sh [size|stages|grow|lease|boot...]     all of them without words
+# usage: run.sh [size|stages|grow|lease|media|boot...]     all of them without words
 #   QUICK=1            smallest counts      BOOTS=5  RUNS=21      counts of boots and of DHCP runs
 #   ONLY_INITRD=dracut one initrd tool only
 # Writes bench/results/<date>-<processor>.txt; single parts are only printed. Needs root; nothing can leave the machine.
@@ -52,6 +52,7 @@ table() {
     line 'lease, ms from start to ACK: preroot' "$(field lease 'preroot' 4)"
     line '                             udhcpc' "$(field lease udhcpc 2)"
     line '                             dhclient' "$(field lease dhclient 2)"
+    line 'media reader, ratio to udf.ko mount and read' "$(awk '/^ratio/ { print $NF }' "$PARTS/media" 2>/dev/null)"
     [ -s "$PARTS/boot" ] || return 0
     for tool in ${ONLY_INITRD:-dracut initramfs-tools}; do
         rows=$(awk -v tool="$tool:" -F' *[|] *' '/medians of/ { at = index($0, ", " substr(tool, 1, length(tool) - 1) ":") }
@@ -69,6 +70,7 @@ everything() {
     part stages "The initrd's stages and the two that follow, in the appliance (guest's time under $ACCEL)"
     part grow "A partition grows: preroot beside growpart and resize2fs (this machine's own time)"
     part lease "A lease, on a veth in a namespace (this machine's own time)"
+    part media "The media reader beside the kernel's (guest's time under $ACCEL)"
     part boot "A first boot: no provisioner, preroot, cloud-init"
     heading 'In short'
     table

@@ -2,6 +2,7 @@
 
 use super::Volume;
 use crate::error::{Errno, Kind, Result};
+use crate::format::ReadAt;
 use crate::format::media::{DOCUMENT, Strict, image};
 use crate::format::volume::tree::{find, in_turn};
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
@@ -129,6 +130,82 @@ fn the_extended_attribute_record_is_skipped() {
     image[at + 1] = 1;
     image[at + 2] -= 1;
     assert_eq!(read(&image, "ovf-env.xml").as_deref(), Ok(DOCUMENT));
+}
+
+/// A directory record of a file.
+fn section(name: &[u8], start: u32, size: u32, flags: u8) -> Vec<u8> {
+    let mut raw = vec![0; (33 + name.len()).next_multiple_of(2)];
+    raw[0] = raw.len() as u8;
+    raw[2..6].copy_from_slice(&start.to_le_bytes());
+    raw[10..14].copy_from_slice(&size.to_le_bytes());
+    (raw[25], raw[32]) = (flags, name.len() as u8);
+    raw[33..33 + name.len()].copy_from_slice(name);
+    raw
+}
+
+#[test]
+fn a_file_of_several_sections_is_one_file() {
+    let mut image = image("iso-relaxed");
+    let at = record(&image, b"ovf-env.xml");
+    let start = u32::from_le_bytes(image[at + 2..at + 6].try_into().unwrap());
+    // Two sections in one sector, the last in the next: writers do that at a sector's end.
+    let directory = image.len();
+    image.resize(directory + 4096, 0);
+    let dots =
+        [section(&[0], directory as u32 / 2048, 4096, 2), section(&[1], directory as u32 / 2048, 4096, 2)];
+    let parts = [section(b"big", start, 2048, 0x80), section(b"big", start, 2048, 0x80)];
+    let before = [dots.concat(), parts.concat()].concat();
+    image[directory..directory + before.len()].copy_from_slice(&before);
+    let rest = [section(b"big", start + 1, 100, 0), section(b"other", start, 1, 0)].concat();
+    image[directory + 2048..directory + 2048 + rest.len()].copy_from_slice(&rest);
+    let root = 16 * 2048 + 156;
+    image[root + 2..root + 6].copy_from_slice(&(directory as u32 / 2048).to_le_bytes());
+    image[root + 10..root + 14].copy_from_slice(&4096_u32.to_le_bytes());
+    let expected = [&DOCUMENT[..2048], &DOCUMENT[..2048], &DOCUMENT[2048..2148]].concat();
+    assert!(read(&image, "big").as_deref() == Ok(&expected[..]));
+    assert_eq!(read(&image, "other").as_deref(), Ok(&DOCUMENT[..1]));
+    // A last section that never comes is no file.
+    image[directory + 2048 + 25] = 0x80;
+    image[directory + 2048 + 36 + 25] = 0x80;
+    assert!(read(&image, "big").is_err());
+}
+
+#[test]
+fn what_zisofs_compressed_is_named() {
+    let mut image = image("iso-rock-ridge");
+    let at = image.windows(11).position(|window| window == b"ovf-env.xml").unwrap();
+    // The time stamps come after the name.
+    let entry = at + image[at..].windows(2).position(|window| window == b"TF").unwrap();
+    image[entry..entry + 2].copy_from_slice(b"ZF");
+    let error = read(&image, "ovf-env.xml").unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (Kind::Unsupported, "file compressed with zisofs"));
+}
+
+#[test]
+fn the_last_session_is_the_one_that_is_read() {
+    struct Sessions<'i>(Strict<'i>);
+    impl ReadAt for Sessions<'_> {
+        fn size_bytes(&self) -> u64 {
+            self.0.size_bytes()
+        }
+        fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
+            self.0.read_at(offset, buf)
+        }
+        fn session_bytes(&self) -> u64 {
+            64 * 2048
+        }
+    }
+    let mut image = image("iso-relaxed");
+    image.resize(4 << 20, 0);
+    image.copy_within(16 * 2048..18 * 2048, 80 * 2048);
+    image[16 * 2048..17 * 2048].fill(0);
+    let mut device = Sessions(Strict::new(&image));
+    let mut scratch = [0; 4096];
+    assert_eq!(Volume::is_recognised(&mut device), Ok(true));
+    let volume = Volume::open(&mut device, &mut scratch).unwrap();
+    let found = in_turn(volume.trees(), &mut |tree| find(tree, &mut device, "ovf-env.xml", &mut scratch));
+    assert_eq!(found.map(|file| file.size_bytes()), Ok(DOCUMENT.len() as u64));
+    assert_eq!(Volume::is_recognised(&mut Strict::new(&image)), Ok(false));
 }
 
 fn survive(image: &[u8]) {

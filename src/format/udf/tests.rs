@@ -130,6 +130,21 @@ fn a_write_once_disc_is_read_through_its_table() {
     let last = without.len() - 2048;
     without[last] ^= 1;
     assert_eq!(broken(read(&without, "x")), "descriptor tag checksum or CRC");
+    let planted = Planted::new(image, false);
+    // The table moves the root to block 7; it is in the last block, behind the entry and the table's own header.
+    let vat = planted.image.len() - 2048;
+    let fixed = if planted.image[vat] == 10 { 216 } else { 176 };
+    let header = usize::from(planted.image[vat + fixed]);
+    let mut planted = planted;
+    planted.forge(vat, fixed + header + 4 * planted.root as usize, &7_u32.to_le_bytes());
+    let planted = planted.with_virtual_root("f", &DOCUMENT[..1000], 7);
+    assert_eq!(read(&planted.image, "f").as_deref(), Ok(&DOCUMENT[..1000]));
+    let mut device = Strict::new(&planted.image);
+    let volume = Volume::open(&mut device, &mut [0; 4096]).unwrap();
+    for block in [2, 1000, u32::MAX] {
+        let at = super::partition::Location { map: 1, block };
+        assert!(volume.byte_of(&mut device, at).is_err(), "{block}");
+    }
 }
 
 #[test]

@@ -28,6 +28,19 @@ const DRIVE_STATUS: u32 = 0x5326;
 const LOCK_DOOR: u32 = 0x5329;
 const EJECT: u32 = 0x5309;
 const CURRENT_SLOT: usize = i32::MAX as usize;
+/// CDROMMULTISESSION, CDROM_LBA, and the sectors it counts.
+const MULTI_SESSION: u32 = 0x5310;
+const BY_BLOCK: u8 = 1;
+const CD_SECTOR: u64 = 2048;
+
+/// `struct cdrom_multisession`.
+#[repr(C)]
+#[derive(Default)]
+struct SessionRaw {
+    block: i32,
+    is_valid: u8,
+    format: u8,
+}
 
 /// BLKPG_ADD_PARTITION, BLKPG_RESIZE_PARTITION (include/uapi/linux/blkpg.h).
 const ADD_PARTITION: i32 = 1;
@@ -85,6 +98,7 @@ struct Device {
     file: OwnedFd,
     size_bytes: u64,
     sector_bytes: u32,
+    session_bytes: u64,
 }
 
 /// What a path of a person's names, symbolic links followed.
@@ -219,13 +233,14 @@ impl Device {
             Err(Code::NOTTY) => {
                 let stat = rustix::fs::fstat(&file).map_err(|code| refused(os!("size of image"), code))?;
                 let size_bytes = u64::try_from(stat.st_size).unwrap_or_default();
-                return Ok(Self { file, size_bytes, sector_bytes: 512 });
+                return Ok(Self { file, size_bytes, sector_bytes: 512, session_bytes: 0 });
             }
             size => size,
         };
         let size_bytes = size.map_err(|code| refused(os!("size of block device"), code))?;
         let sector_bytes = sector.map_err(|code| refused(os!("sector size of block device"), code))?;
-        Ok(Self { file, size_bytes, sector_bytes })
+        let session_bytes = if name.starts_with("sr") { last_session(&file) } else { 0 };
+        Ok(Self { file, size_bytes, sector_bytes, session_bytes })
     }
 }
 
@@ -248,6 +263,10 @@ impl ReadAt for Device {
             }
         }
         Ok(())
+    }
+
+    fn session_bytes(&self) -> u64 {
+        self.session_bytes
     }
 }
 
@@ -320,6 +339,17 @@ fn identify(name: &str, data: &mut [u8; IDENTIFY_BYTES]) -> Result<()> {
         )
     };
     told.map_err(|code| os!(WHAT, errno(code)))
+}
+
+/// First byte of a disc's last session; 0 where the drive knows of one only, as isofs takes it.
+fn last_session(file: &OwnedFd) -> u64 {
+    let mut session = SessionRaw { format: BY_BLOCK, ..SessionRaw::default() };
+    // SAFETY: CDROMMULTISESSION reads and writes a `struct cdrom_multisession`.
+    let told = unsafe {
+        rustix::ioctl::ioctl(file, rustix::ioctl::Updater::<{ MULTI_SESSION }, SessionRaw>::new(&mut session))
+    };
+    let is_known = told.is_ok() && session.is_valid != 0;
+    u64::try_from(session.block).ok().filter(|_| is_known).unwrap_or(0).saturating_mul(CD_SECTOR)
 }
 
 fn drive_status(file: &OwnedFd) -> Result<DriveStatus> {

@@ -76,6 +76,20 @@ impl Planted {
         self
     }
 
+    /// Puts `content` at `name` on a write-once disc, whose root is at block `real` of the partition: the file's
+    /// entry is in no table, its bytes are read through none.
+    pub(crate) fn with_virtual_root(mut self, name: &str, content: &[u8], real: u32) -> Self {
+        let (entry, directory) = (5, 6);
+        let names = [self.identifier("", 0x0A, entry), self.identifier(name, 0, entry)].concat();
+        self.write(directory, &names);
+        let length = names.len() as u32;
+        self.entry(real, 4, 1, u64::from(length), &long(length, directory));
+        let (at, virtual_block) = (self.at(real), self.root.to_le_bytes());
+        self.forge(at, 12, &virtual_block);
+        self.entry(entry, 5, 3, content.len() as u64, content);
+        self
+    }
+
     /// Byte offset of a block of the partition.
     pub(crate) fn at(&self, block: u32) -> usize {
         (self.partition.start_block + block) as usize * self.block
