@@ -205,6 +205,33 @@ fn iso_and_fat_are_read_as_they_were_written() {
 /// A file of mkudffs's own, which the kernel hides.
 const NOT_ALLOCATED: &str = "Non-Allocatable Space";
 
+/// A few of the volumes of tests/vm/udf.sh, kept; the number is in the name.
+#[test]
+fn udf_of_a_kernel_that_was_kept_is_read() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/udf");
+    let work = tree::Directory::new("media-udf");
+    let mut files = 0;
+    for entry in std::fs::read_dir(kept).unwrap().map(|entry| entry.unwrap().path()) {
+        let Some(n) = entry.file_name().unwrap().to_str().unwrap().strip_suffix(".zst") else { continue };
+        let image = work.path().join(n);
+        let unpacked =
+            Command::new("zstd").args(["-q", "-d", "--sparse", "-o"]).arg(&image).arg(&entry).status();
+        if !unpacked.is_ok_and(|status| status.success()) {
+            println!("skipped: {} (no zstd)", entry.display());
+            continue;
+        }
+        let volume = udf::Volume::numbered(n.parse().unwrap());
+        files += compare(
+            Image::open(&image, 0, 0),
+            &volume.tree(),
+            &["lost+found", NOT_ALLOCATED],
+            &volume.name(),
+        );
+        std::fs::remove_file(image).unwrap();
+    }
+    println!("{files} files on kept UDF volumes equal");
+}
+
 /// First half of tests/vm/udf.sh.
 #[test]
 #[ignore = "a part of tests/vm/udf.sh"]

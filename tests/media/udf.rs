@@ -43,6 +43,8 @@ impl Volume {
             Some(_) => (random.pick(&[KINDS[0], KINDS[1], KINDS[3], KINDS[4]]), random.pick(&BLOCKS)),
         };
         let allocation = random.pick(&["inicb", "short", "long"]);
+        // mkudffs writes the VAT into its entry or not at all.
+        let allocation = if matches!(kind.0, "cdr" | "dvdr" | "bdr") { "inicb" } else { allocation };
         let revision = random.pick(kind.1);
         Self { seed: n as u64, block, kind: kind.0, revision, allocation, start_block: 0 }
     }
