@@ -5,6 +5,7 @@ use super::{PathText, Root, State, exists, ignore_missing, join, named, read};
 use crate::error::Result;
 use crate::facts::Facts;
 use crate::seed;
+use crate::sys::{Dir, FileType};
 
 const LINK: &str = "etc/localtime";
 /// Beside it: a link is made, then renamed.
@@ -31,10 +32,19 @@ fn zone<'b>(root: &mut Root<'_>, buf: &'b mut [u8; 256]) -> Result<Option<&'b st
     if is_zone(text) { Ok(Some(text)) } else { Err(malformed!("time zone", "no name of a time zone", 0)) }
 }
 
+/// The image has it; `Europe` is a directory of zones, and `UTC` may be a link to another name.
+fn is_known(dir: &mut dyn Dir, zone: &str) -> Result<bool> {
+    match dir.stat(&join(&[ZONES, zone])?) {
+        Ok(stat) => Ok(stat.file_type != FileType::Directory),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
     let mut buf = [0; 256];
     let Some(zone) = zone(root, &mut buf)? else { return Ok(State::Satisfied) };
-    if !exists(root.dir, &join(&[ZONES, zone])?)? {
+    if !is_known(root.dir, zone)? {
         return Ok(State::Foreign { why: "this image does not know that time zone" });
     }
     let mut link = [0; 256];

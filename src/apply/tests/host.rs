@@ -224,6 +224,13 @@ fn a_locale_is_set_where_the_image_reads_it() {
 }
 
 #[test]
+fn a_directory_of_zones_is_no_zone() {
+    let mut image = asked(&[("timezone", "Asia")]);
+    image.root.put("usr/share/zoneinfo/Asia/Shanghai", "TZif");
+    assert!(matches!(image.check("timezone").unwrap(), State::Foreign { .. }));
+}
+
+#[test]
 fn every_power_cut_in_every_one_of_them_converges() {
     let prepared = || {
         let mut image =
