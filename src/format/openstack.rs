@@ -206,10 +206,9 @@ impl Visit for MetaData {
         match place {
             "files/#" => {
                 let file = core::mem::take(&mut self.file);
-                if !file.path.is_empty() && !file.content.is_empty() {
-                    if self.files.push(file).is_err() {
-                        self.note(too_many!("injected files", limits::INJECTED_FILES));
-                    }
+                let is_whole = !file.path.is_empty() && !file.content.is_empty();
+                if is_whole && self.files.push(file).is_err() {
+                    self.note(too_many!("injected files", limits::INJECTED_FILES));
                 }
             }
             "keys/#" => {
