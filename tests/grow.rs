@@ -287,3 +287,50 @@ fn a_mounted_root_grows_and_its_ext4_after_it() {
     drop(mounted);
     run("e2fsck", &["-fn", &format!("{}p1", disk.device)]);
 }
+
+/// On the whole device: what matters here is what the kernel makes of our ioctls.
+fn grows_while_mounted(name: &str) {
+    let maker = format!("mkfs.{name}");
+    if missing().is_some() || !Path::new("/usr/sbin").join(&maker).exists() {
+        eprintln!("skipped: no root, loop devices or {maker}");
+        return;
+    }
+    let directory = std::env::temp_dir().join(format!("preroot-{name}-{}", std::process::id()));
+    let bench = Bench { directory, label: name.to_owned(), sector: 512 };
+    fs::create_dir_all(&bench.directory).unwrap();
+    fs::File::create(bench.image()).unwrap().set_len(400 * MIB).unwrap();
+    run(&maker, &["-q", &bench.image()]);
+    bench.enlarge(900 * MIB);
+    let disk = bench.attach();
+    let point = bench.path("root");
+    fs::create_dir_all(&point).unwrap();
+    if !Command::new("mount").args(["-t", name, &disk.device, &point]).status().unwrap().success() {
+        eprintln!("skipped: this kernel has no {name}");
+        return;
+    }
+    let mounted = Mounted(point.clone());
+    let mut linux = Linux::open(&point, &bench.path("run"), false).unwrap();
+    assert!(!filesystem::is_full(&mut linux.kernel(), &point));
+    let grown = filesystem::grow(&mut linux.kernel(), &point);
+    let expected = FileSystemGrowth::Grown { from_bytes: 400 * MIB, to_bytes: 900 * MIB, unused_bytes: 0 };
+    assert_eq!(grown, Ok(expected));
+    assert_eq!(filesystem::grow(&mut linux.kernel(), &point), Ok(FileSystemGrowth::Full));
+    let size = run("df", &["--output=size", "-B1", &point]);
+    let size: u64 = size.lines().last().unwrap().trim().parse().unwrap();
+    assert!(size > 800 * MIB, "{size}");
+    drop(linux);
+    drop(mounted);
+    let checker: &[&str] =
+        if name == "xfs" { &["xfs_repair", "-n"] } else { &["btrfs", "check", "--readonly"] };
+    run(checker[0], &[&checker[1..], &[&disk.device]].concat());
+}
+
+#[test]
+fn a_mounted_xfs_grows_to_its_device() {
+    grows_while_mounted("xfs");
+}
+
+#[test]
+fn a_mounted_btrfs_grows_to_its_device() {
+    grows_while_mounted("btrfs");
+}
