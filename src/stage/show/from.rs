@@ -3,7 +3,7 @@
 
 use super::{count, print_facts, row};
 use crate::error::{Errno, Error, Result};
-use crate::facts::{Facts, Provenance};
+use crate::facts::{DeviceName, Facts, Provenance};
 use crate::format::ReadAt;
 use crate::format::cloud_config::Entries;
 use crate::format::sha512_crypt::RANDOM;
@@ -52,7 +52,7 @@ pub(in crate::stage) fn run(
     let learned = match device_of(kernel.host, &path)? {
         Place::Device(name) => {
             let mut learned = Ok(None);
-            kernel.disks.open_read(&name, &mut |device| {
+            kernel.disks.open_read(name.as_str(), &mut |device| {
                 learned = reader.volume(device);
                 Ok(())
             })?;
@@ -87,7 +87,7 @@ fn absolute(host: &mut dyn Dir, path: &str) -> Result<PathText> {
 /// What a path stands for.
 enum Place {
     /// A device by its kernel name.
-    Device(PathText),
+    Device(DeviceName),
     Directory,
     /// Its size in bytes.
     File(u64),
@@ -115,8 +115,8 @@ fn device_of(host: &mut dyn Dir, path: &str) -> Result<Place> {
     }
 }
 
-fn last_of(path: &str) -> Result<PathText> {
-    join(&[path.rsplit('/').next().unwrap_or_default()])
+fn last_of(path: &str) -> Result<DeviceName> {
+    DeviceName::parse(path.rsplit('/').next().unwrap_or_default())
 }
 
 /// XML, not an image: the first byte that is no blank is a `<`.
