@@ -44,7 +44,9 @@ pub fn give_way(old: &[u8], plan: &Plan<'_>, out: &mut Out<'_>) -> Result<()> {
             is_aside = first == b"iface" && rest().next().is_some_and(is_ours);
         }
         is_read |= first.starts_with(b"source") && bare(line).windows(12).any(|part| part == b"interfaces.d");
-        let names_ours = is_up && rest().any(is_ours);
+        // Who is allowed to come by udev may: udev has asked for it by what the image said before apply, in this boot,
+        // and a card that is not up and not allowed then is a failed unit (Debian's ifup@).
+        let names_ours = is_up && first != b"allow-hotplug" && rest().any(is_ours);
         if first.is_empty() || !(is_aside || names_ours) {
             out.put(line)?;
             continue;
@@ -100,7 +102,7 @@ mod tests {
         let new = given(old);
         assert_eq!(
             new,
-            "# x\nsource /etc/network/interfaces.d/*\nauto lo\niface lo inet loopback\n\n#preroot# allow-hotplug eth0\n#preroot# iface eth0 inet dhcp\n  # why\n#preroot#   mtu 1400\n\n#preroot# iface eth0 inet6 auto\n#preroot# auto eth1 eth0\nauto eth1\niface eth1 inet manual\n  up true eth0\n"
+            "# x\nsource /etc/network/interfaces.d/*\nauto lo\niface lo inet loopback\n\nallow-hotplug eth0\n#preroot# iface eth0 inet dhcp\n  # why\n#preroot#   mtu 1400\n\n#preroot# iface eth0 inet6 auto\n#preroot# auto eth1 eth0\nauto eth1\niface eth1 inet manual\n  up true eth0\n"
         );
         assert_eq!(given(&new), new, "once more changes nothing");
         let back = written(|out| take_back(new.as_bytes(), out).unwrap());
