@@ -48,7 +48,8 @@ make_initrd() {
     local command
     case $INITRD in
         dracut)
-            command="dracut --quiet --force --no-hostonly /tmp/initrd.img $release"
+            # no driver for any medium of ours
+            command="dracut --quiet --force --no-hostonly --omit-drivers 'udf isofs vfat msdos fat' /tmp/initrd.img $release"
             [ "${INIT:-systemd}" = systemd ] || command+=" --omit 'systemd systemd-initrd dracut-systemd'" ;;
         initramfs-tools) command="mkinitramfs -o /tmp/initrd.img $release" ;;
     esac
@@ -115,7 +116,7 @@ install_cloud-init() {
         printf 'ssh_deletekeys: false\nssh_genkeytypes: []\n' >>"$1/etc/cloud/cloud.cfg.d/90-laboratory.cfg"
 }
 
-# settle_INIT TREE: the network, the laboratory's check, and a console of its own.
+# settle_SOFTWARE TREE: the network, the laboratory's check, and a console of its own.
 settle_systemd() {
     chroot "$1" systemctl enable --quiet systemd-networkd.service 2>/dev/null
     # networkd only: nothing else waits for, or configures, the network
@@ -125,6 +126,17 @@ settle_systemd() {
     ln -sf /usr/lib/systemd/system/multi-user.target "$1/etc/systemd/system/default.target"
     # the console is the laboratory's: no login prompt between its lines
     chroot "$1" systemctl mask --quiet serial-getty@ttyS0.service apt-daily.timer apt-daily-upgrade.timer systemd-timesyncd.service 2>/dev/null || true
+}
+settle_timesyncd() {
+    settle_systemd "$1"
+    chroot "$1" systemctl unmask --quiet systemd-timesyncd.service
+    chroot "$1" systemctl enable --quiet systemd-timesyncd.service
+}
+settle_ifupdown() { # as Debian's cloud images have it
+    settle_systemd "$1"
+    chroot "$1" systemctl disable --quiet systemd-networkd.service systemd-networkd.socket
+    rm -f "$1"/etc/systemd/network/*
+    printf 'auto lo\niface lo inet loopback\n\nallow-hotplug eth0\niface eth0 inet dhcp\n\nsource /etc/network/interfaces.d/*\n' >"$1/etc/network/interfaces"
 }
 settle_openrc() {
     printf 'auto lo eth0\niface lo inet loopback\niface eth0 inet dhcp\n' >"$1/etc/network/interfaces"
@@ -150,7 +162,10 @@ build() {
     else
         echo OS.RootDeviceScsiTimeout=240 >"$work/etc/preroot.conf"
     fi
-    "settle_$([ "$WITH" = openrc ] && echo openrc || echo systemd)" "$work"
+    case $WITH in
+        openrc | timesyncd | ifupdown) "settle_$WITH" "$work" ;;
+        *) settle_systemd "$work" ;;
+    esac
 
     say "building the initrd with $INITRD for $release"
     make_initrd "$work" "$image.part/initrd.img"

@@ -18,7 +18,10 @@ case $WITH in
     waagent) tool=$tool,waagent,fdisk,parted ;;
     openrc) packages=openrc,sysvinit-core,ifupdown,isc-dhcp-client,${packages#systemd,systemd-sysv,} ;;
     selinux) tool=$tool,selinux-policy-default,policycoreutils,selinux-utils,attr ;;
-    *) die "WITH is cloud-init, waagent, openrc or selinux, not '$WITH'" ;;
+    # who is told of a network and of time servers: networkd and timesyncd, or ifupdown (a DHCP client of its own) and chrony
+    timesyncd) tool=$tool,systemd-timesyncd ;;
+    ifupdown) tool=$tool,ifupdown,isc-dhcp-client,chrony ;;
+    *) die "WITH is cloud-init, waagent, openrc, selinux, timesyncd or ifupdown, not '$WITH'" ;;
 esac
 variant=${WITH:+-$WITH}
 recipe="$SUITE $packages,$tool 1"

@@ -5,7 +5,8 @@
 #   SUITE    bookworm | trixie                         INITRD   dracut | initramfs-tools
 #   ACCEL    QEMU's accelerator (default tcg)
 #   PROVISIONER  who provisions the image: preroot | none | cloud-init (Debian's package)       (default preroot)
-#   WITH     what else Debian's packages bring into the root: cloud-init | waagent | openrc (no systemd) | selinux
+#   WITH     what else Debian's packages bring into the root: cloud-init | waagent | openrc (no systemd) | selinux |
+#            timesyncd | ifupdown (instead of networkd, and with chrony)
 
 REPO=${REPO:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 VM_DIR=${VM_DIR:-$REPO/.vm}

@@ -125,3 +125,118 @@ hostile_disk() {
     done
 }
 scenario hostile-disk fast hostile_disk
+
+# --- config drives and real images ------------------------------------------------------------------------
+
+# on_link PROGRAM...: on the other side of the machine's only link.
+on_link() { ip netns exec "$NAMESPACE-cloud" "$@"; }
+# Whoever comes by the static address, first with the key, then with the password; and what passes on the link.
+visitors() {
+    rm -f "$LAB"/by-* "$LAB/link.pcap" "$LAB/known_hosts"
+    on_link ip address add 10.0.0.1/20 dev cloud0
+    # not by the function: killing a shell would not end what it waits for
+    ip netns exec "$NAMESPACE-cloud" tcpdump -Z root -i tap0 -U -w "$LAB/link.pcap" 2>/dev/null &
+    companions+=($!)
+    visit >/dev/null 2>&1 &
+    companions+=($!)
+}
+come() { on_link "$@" -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile="$LAB/known_hosts" -o ConnectTimeout=20 "$VM_LOGIN@10.0.1.17" 'id -un; hostname'; }
+visit() {
+    local key=(ssh -F /dev/null -i "$LAB/key" -o IdentitiesOnly=yes -o PreferredAuthentications=publickey)
+    for _ in $(seq 200); do
+        ! come "${key[@]}" >"$LAB/by-key" 2>"$LAB/by-key.err" || break
+        sleep 1
+    done
+    SSHPASS=$VM_PASSWORD come sshpass -e ssh -F /dev/null -o PubkeyAuthentication=no -o PreferredAuthentications=password >"$LAB/by-password" 2>"$LAB/by-password.err"
+    on_link "${key[@]}" -o UserKnownHostsFile="$LAB/known_hosts" "$VM_LOGIN@10.0.1.17" 'touch /tmp/vm-visited'
+}
+seen() { tcpdump -n -r "$LAB/link.pcap" "$@" 2>/dev/null | wc -l; }
+visitors_were_let_in() {
+    local by
+    for by in key password; do
+        [ "$(paste -sd ' ' "$LAB/by-$by")" = "$VM_LOGIN $VM_HOST" ] || problem "no login by $by: $(tail -n 1 "$LAB/by-$by.err")"
+    done
+    [ "$(seen 'src host 10.0.1.17 and tcp src port 22')" -gt 10 ] || problem 'the link was not listened to'
+    [ "$(seen 'udp port 67 or 68 or 546 or 547')" -eq 0 ] || problem "DHCP: $(tcpdump -n -r "$LAB/link.pcap" 'udp port 67 or 68 or 546 or 547' 2>/dev/null | head -n 1)"
+    [ "$(seen 'host 169.254.169.254 or 168.63.129.16')" -eq 0 ] || problem 'Azure was looked for'
+    [ "$(seen 'dst host 183.60.83.19 and udp dst port 53')" -gt 0 ] || problem 'the name server was not asked'
+}
+# no_driver MODULE...: the initrd has none of them.
+no_driver() {
+    local module
+    { zstd -dcf "$image/initrd.img" 2>/dev/null || gzip -dcf "$image/initrd.img"; } | cpio -t --quiet >"$LAB/initrd.list" 2>/dev/null
+    grep -q '/virtio_blk[.]ko' "$LAB/initrd.list" || problem 'the initrd could not be listed'
+    for module; do ! grep -q "/${module}[.]ko" "$LAB/initrd.list" || problem "the initrd has $module"; done
+}
+# Fractions of a second where the machine is idle, even emulated. (Where there is no drive fetch looks out for one
+# while the root is waited for; persist ends that.)
+preroot_waited_for_nothing() {
+    local stage ms
+    for stage in $([ -z "$medium$data" ] || [ "$medium$data" = none ] || echo fetch) persist; do
+        ms=$(sed -n "s/^.*VM-status *$stage  *[a-z-]* in \([0-9]*\) ms$/\1/p" "$console" | tail -n 1)
+        printf '        %-8s %4s ms\n' "$stage" "${ms:-0}"
+        [ "${ms:-99999}" -le "$PERSIST_MS" ] || problem "$stage took ${ms:-no} ms"
+    done
+    console_lacks 'preroot [a-z-]*: .*wait'
+}
+# real_drive MEDIUM DISK SOFTWARE LOGIN CONF: two boots of a real image, the second without the drive.
+real_drive() {
+    local name=real-config-drive-$3 digest
+    require tcpdump=tcpdump sshpass=sshpass openssl=openssl
+    elsewhere tencent "$1"
+    real
+    tool=dracut with=$3 meanwhile=visitors deadline=600 VM_LOGIN=$4
+    append="$append vm.visited vm.show=/etc/yum.repos.d/CentOS-Base.repo,/etc/apt/sources.list.d/mirrors.list,/etc/injected,/etc/hosts,$5"
+    export VM_LOGIN VM_HASH
+    [ -z "$2" ] || { data=$LAB/data.img; "$REPO/tests/vm/drive.sh" "$2" "$data"; }
+    own_disk
+    no_driver udf isofs vfat msdos fat
+    plant /etc/preroot.conf 644 <<<"Provisioning.DefaultUser=$4"
+    [ "$4" != root ] || plant /etc/ssh/sshd_config.d/10-laboratory.conf 644 <<<'PermitRootLogin yes'
+    boot "$name-1"
+    console_says 'preroot fetch: .*config drive'
+    console_says 'VM-status reported: provisioned; this platform wants no report'
+    real_drive_is_complete "$5"
+    root_grown 8000000000
+    digest=$(value etc-digest)
+    medium=none data=''
+    boot "$name"
+    real_drive_is_complete "$5"
+    expect etc-digest "$digest"
+    console_says 'this VM is provisioned already'
+    unset VM_LOGIN VM_HASH
+}
+real_drive_is_complete() { # NTP's file
+    expect hostname "$VM_HOST"
+    expect hostname-file "$VM_HOST"
+    expect resolves 127.0.1.1
+    expect show-hosts "0644 root:root .*[|]127.0.1.1 $VM_HOST ${VM_HOST}[|].*"
+    expect addresses '10.0.1.17/20 '
+    expect route 'default via 10.0.0.1 dev eth0 .*'
+    expect mtu 1442
+    expect resolver '183.60.83.19 .*'
+    expect time-servers 'time1.example.com( .*)?' # chrony has the image's own beside it
+    expect "show-${1##*/}" '0644 root:root .*time1.example.com.*'
+    expect show-CentOS-Base.repo '0644 root:root \[os\][|]name=os[|]baseurl=http://mirrors.example.com/[|]'
+    expect show-mirrors.list '0640 root:adm deb http://mirrors.example.com/debian bookworm main[|]'
+    expect show-injected '0660 root:root injected[|]'
+    expect sshd-password yes
+    expect host-keys '[1-9]'
+    expect failed-units ' *'
+    expect seed ''
+    expect state '.*provisioned.*'
+    expect canaries searched
+    expect hash-at ''
+    no_canary
+    console_lacks 'preroot [a-z-]*: .*(DHCP|lease)'
+    visitors_were_let_in
+    preroot_waited_for_nothing
+}
+# The password as a hash, for an account that the image only names; and in clear text, for root.
+real_config_drive_iso() {
+    VM_HASH=$(openssl passwd -6 "$VM_PASSWORD")
+    real_drive config-drive '' timesyncd debian /etc/systemd/timesyncd.conf.d/preroot.conf
+}
+real_config_drive_fat() { real_drive none config-drive-fat ifupdown root /etc/chrony/conf.d/preroot.conf; }
+scenario real-config-drive-iso full real_config_drive_iso
+scenario real-config-drive-fat full real_config_drive_fat
