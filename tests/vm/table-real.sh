@@ -134,7 +134,7 @@ nobody_waited() {
     ms=$(sed -n 's/^.*VM-status *persist .* in \([0-9]*\) ms$/\1/p' "$console" | tail -n 1)
     [ "${ms:-9999}" -le 500 ] || problem "persist took ${ms:-no} ms"
 }
-beside() { real; tool=initramfs-tools with=$1 deadline=600; own_disk; }
+beside() { real; tool=initramfs-tools with=$1 deadline=900; own_disk; }
 
 # cloud-init provisions, on both boots, and preroot says so; then preroot.conf names preroot, and cloud-init stays out.
 real_beside_cloud_init() {
