@@ -1,10 +1,10 @@
-//! Do the programs that read our files of a network take them? Debian's netplan, ifquery, nmcli and systemd-networkd, each
-//! where it is installed, or unpacked below `NETWORK_SOFTWARE` (dpkg -x); what is not there is said.
+//! Do the programs that read our files of a network take them? Debian's netplan, ifquery, nmcli and systemd-networkd,
+//! ifupdown-ng's ifquery and busybox' ifup, each where it is installed, or unpacked below `NETWORK_SOFTWARE` (dpkg -x); what is not there is said.
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use preroot::error::Result;
 use preroot::facts::network::{LinkName, MacAddr, Network};
-use preroot::format::network::{Plan, ifupdown, netplan, network_manager, networkd};
+use preroot::format::network::{Plan, ifupdown, interfaces, netplan, network_manager, networkd};
 use preroot::format::network_data::NetworkDataReader;
 use preroot::format::text::Out;
 use std::path::{Path, PathBuf};
@@ -99,7 +99,12 @@ fn netplan_takes_it() {
     let file = root.join("etc/netplan/90-preroot.yaml");
     std::fs::write(&file, text(|out| netplan::put(&plan, out))).unwrap();
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let others = root.join("etc/netplan/90-default.yaml");
+    std::fs::write(&others, text(|out| interfaces::set_netplan_aside(WILDCARDS.as_bytes(), &plan, out)))
+        .unwrap();
+    for file in [file, others] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
     let paths = ["/usr/libexec/netplan/generate", "/usr/lib/netplan/generate", "/lib/netplan/generate"];
     let Some(mut generate) = program(&paths) else { return };
     generate.arg("--root-dir").arg(&root);
@@ -117,7 +122,31 @@ fn netplan_takes_it() {
     let vlan =
         std::fs::read_to_string(root.join("run/systemd/network/10-netplan-bond0.101.network")).unwrap();
     assert!(vlan.contains("GatewayOnLink=true"), "{vlan}");
+    // This boot's name of a card that shall have another, and nothing before what is said of it.
+    let card = std::fs::read_to_string(root.join("run/systemd/network/10-netplan-eth3.network")).unwrap();
+    assert!(!card.contains("lan3"), "{card}");
+    let made = std::fs::read_dir(root.join("run/systemd/network")).unwrap();
+    let names: Vec<_> = made.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(
+        names.iter().any(|name| name.contains("eth1")) && !names.iter().any(|name| name.contains("all-")),
+        "{names:?}"
+    );
 }
+
+/// As in Debian's cloud images: its pattern would match every card, in a file that sorts before ours.
+const WILDCARDS: &str = "network:
+    version: 2
+    ethernets:
+        all-en:
+            match:
+                name: en*
+            dhcp4: true
+            dhcp6: true
+        all-eth:
+            match:
+                name: eth*
+            dhcp4: true
+";
 
 #[test]
 fn ifupdown_takes_it() {
@@ -141,6 +170,73 @@ fn ifupdown_takes_it() {
         query.arg("-i").arg(&file).arg(name);
         let said = output(query);
         assert!(said.contains(line), "{said}");
+    }
+}
+
+/// The image's file, made to read ours: `interfaces`, and `interfaces.d/50-preroot` that it is to read.
+fn interfaces_in(root: &Path, plan: &Plan<'_>) -> PathBuf {
+    let directory = root.join("interfaces.d");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("50-preroot"), text(|out| ifupdown::put(plan, out))).unwrap();
+    let old = b"auto lo\niface lo inet loopback\n\nauto eth1\niface eth1 inet dhcp\n";
+    let new = text(|out| interfaces::give_way(old, plan, out));
+    let file = root.join("interfaces");
+    std::fs::write(&file, new.replace("/etc/network/interfaces.d", directory.to_str().unwrap())).unwrap();
+    file
+}
+
+/// busybox' ifup says what it would run; at a line that it does not know it runs nothing, not even for `lo`.
+#[test]
+fn busybox_takes_it() {
+    let (network, root) = (network(), directory("busybox"));
+    let mut plan = plan(&network);
+    plan.is_busybox = true;
+    let file = interfaces_in(&root, &plan);
+    let Some(mut ifup) = program(&["/bin/busybox"]) else { return };
+    ifup.args(["ifup", "-n", "-a", "-i"]).arg(&file);
+    let tried = ifup.output().unwrap();
+    if [&b"unknown address type"[..], b"applet not found"]
+        .iter()
+        .any(|why| tried.stderr.windows(why.len()).any(|part| part == *why))
+    {
+        return println!("network software: this busybox has no ifup for IPv4");
+    }
+    let said = output(ifup);
+    for line in [
+        "ip link set lo up",
+        "ip addr add 10.0.1.17/20 dev eth1",
+        "ip addr add 10.0.1.18/32 dev eth1",
+        "ip addr add 2001:db8::3257:9652/64 dev eth1",
+        "ip route add default via 10.0.0.1 dev eth1",
+        "udhcpc -R -n -p /var/run/udhcpc.eth4.pid -i eth4",
+        "ip link set dev eth5 up",
+        "addr 02:00:00:00:00:72",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(!said.contains("udhcpc.eth1"), "{said}");
+}
+
+#[test]
+fn ifupdown_ng_takes_it() {
+    use std::os::unix::process::CommandExt as _;
+    let (network, root) = (network(), directory("ifupdown-ng"));
+    let file = interfaces_in(&root, &plan(&network));
+    for (name, lines) in [
+        ("lo", &["use loopback"][..]),
+        (
+            "eth1",
+            &["address 10.0.1.17/20", "address 10.0.1.18/32", "address 2001:db8::3257:9652/64", "mtu 1450"],
+        ),
+        ("eth4", &["use dhcp"]),
+        ("bond0.101", &["address 198.51.100.7/32", "hwaddress 02:00:00:00:00:72"]),
+    ] {
+        let Some(mut query) = program(&["/sbin/ifupdown"]) else { return };
+        query.arg0("ifquery").arg("-i").arg(&file).arg(name);
+        let said = output(query);
+        for line in lines {
+            assert!(said.contains(line), "{line}: {said}");
+        }
     }
 }
 
@@ -180,7 +276,7 @@ fn networkd_takes_it() {
     for at in network.positions() {
         let label = plan.label(at);
         let put = |suffix: &str, text: String| {
-            std::fs::write(root.join(format!("10-preroot-{label}{suffix}")), text).unwrap()
+            std::fs::write(root.join(format!("05-preroot-{label}{suffix}")), text).unwrap()
         };
         if networkd::has_netdev(&plan, at) {
             put(".netdev", text(|out| networkd::put_netdev(&plan, at, out)));

@@ -148,7 +148,7 @@ pub const TABLE: &[Group] = &[
         why: "this VM's network, as preroot wrote it",
         when: always,
         action: Action::Remove,
-        paths: "etc/ systemd/network/10-preroot-* NetworkManager/system-connections/preroot-*.nmconnection \
+        paths: "etc/ systemd/network/05-preroot-* NetworkManager/system-connections/preroot-*.nmconnection \
                 network/interfaces.d/50-preroot netplan/90-preroot.yaml",
     },
     Group {
@@ -162,7 +162,7 @@ pub const TABLE: &[Group] = &[
         why: "what stood aside for this VM's network",
         when: always,
         action: Action::Edit(edits::interfaces),
-        paths: "etc/network/interfaces",
+        paths: "etc/ network/interfaces network/interfaces.d/* netplan/*.yaml",
     },
     Group {
         why: "the machine's id: systemd makes one for an empty file",

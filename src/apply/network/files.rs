@@ -4,7 +4,7 @@ use super::Software;
 use crate::apply::Object;
 use crate::error::Result;
 use crate::facts::network::LinkAt;
-use crate::format::network::{Plan, ifupdown, netplan, network_manager, networkd};
+use crate::format::network::{Plan, ifupdown, interfaces, netplan, network_manager, networkd};
 use crate::format::text::{Out, PathText, join};
 
 /// Files of one kind: one for each link that has it, or one in all.
@@ -29,12 +29,13 @@ impl Files {
     }
 }
 
-/// What others than root may see is told by `ip` to anybody; NetworkManager reads no file that they may.
+/// Files of systemd's sort before those that cloud-init left (10-cloud-init-*) and netplan makes: the first that matches
+/// counts. What others than root may see is told by `ip` to anybody; NetworkManager reads no file that they may.
 pub(super) const FILES: &[Files] = &[
     Files {
-        readers: &[Software::Networkd, Software::NetworkManager],
+        readers: &[Software::Networkd, Software::NetworkManager, Software::Netplan],
         directory: SYSTEMD,
-        prefix: "10-preroot-",
+        prefix: "05-preroot-",
         suffix: ".link",
         mode: 0o644,
         object: object!(SYSTEMD),
@@ -45,7 +46,7 @@ pub(super) const FILES: &[Files] = &[
     Files {
         readers: &[Software::Networkd],
         directory: SYSTEMD,
-        prefix: "10-preroot-",
+        prefix: "05-preroot-",
         suffix: ".netdev",
         mode: 0o644,
         object: object!(SYSTEMD),
@@ -56,7 +57,7 @@ pub(super) const FILES: &[Files] = &[
     Files {
         readers: &[Software::Networkd],
         directory: SYSTEMD,
-        prefix: "10-preroot-",
+        prefix: "05-preroot-",
         suffix: ".network",
         mode: 0o644,
         object: object!(SYSTEMD),
@@ -98,6 +99,41 @@ pub(super) const FILES: &[Files] = &[
         is_one: true,
     },
 ];
+
+/// Files of the image's own, which may say something of the same links, and what they say besides.
+pub(super) struct Others {
+    /// Who reads them.
+    pub(super) reader: Software,
+    pub(super) directory: &'static str,
+    pub(super) suffix: &'static str,
+    /// None of them.
+    pub(super) ours: &'static str,
+    pub(super) object: &'static Object,
+    /// Writes one of them so that it says nothing of our links.
+    pub(super) give_way: GiveWay,
+}
+
+pub(super) type GiveWay = fn(&[u8], &Plan<'_>, &mut Out<'_>) -> Result<()>;
+
+pub(super) const OTHERS: &[Others] = &[
+    Others {
+        reader: Software::Ifupdown,
+        directory: INTERFACES_D,
+        suffix: "",
+        ours: "50-preroot",
+        object: object!(INTERFACES_D),
+        give_way: interfaces::set_aside,
+    },
+    Others {
+        reader: Software::Netplan,
+        directory: NETPLAN,
+        suffix: ".yaml",
+        ours: "90-preroot.yaml",
+        object: object!(NETPLAN),
+        give_way: interfaces::set_netplan_aside,
+    },
+];
+
 const SYSTEMD: &str = "etc/systemd/network/";
 const KEYFILES: &str = "etc/NetworkManager/system-connections/";
 const INTERFACES_D: &str = "etc/network/interfaces.d/";

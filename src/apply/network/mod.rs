@@ -2,20 +2,21 @@
 //! can tell what that is: the files are looked for that its packages and its maker left.
 //!
 //! This module runs before network-pre.target, so whatever reads the files reads these. netplan's generator ran before
-//! it; netplan is told to look again.
+//! it; netplan is told to look again. What the image's own files say of the same links is set aside meanwhile.
 
 mod cards;
 mod files;
 
 use super::replace::{self, Ownership, Target};
-use super::{PathText, Root, State, exists, join, named, next_name, read};
+use super::{Object, PathText, Root, State, exists, join, named, next_name, read};
 use crate::error::{Errno, Result};
 use crate::facts::Facts;
 use crate::facts::network::{MacAddr, Network};
-use crate::format::network::{Plan, interfaces, put_resolv_conf, switch};
+use crate::format::network::{OURS, Plan, interfaces, put_resolv_conf, switch};
 use crate::format::text::{Out, lines};
+use crate::limits;
 use crate::sys::{Dir, FileType, Owner};
-use files::{FILES, Files};
+use files::{FILES, Files, GiveWay, OTHERS};
 
 /// What brings interfaces up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,14 +66,17 @@ const TRACES: &[Trace] = &[
         software: Software::Ifupdown,
         word: "ifupdown",
         // Red Hat's scripts have an ifup too, and no such directory.
-        paths: &["usr/sbin/ifup", "sbin/ifup", "usr/bin/ifup", "bin/ifup"],
+        paths: IFUP,
         also: "etc/network",
     },
 ];
+const IFUP: &[&str] = &["usr/sbin/ifup", "sbin/ifup", "usr/bin/ifup", "bin/ifup"];
+const BUSYBOX: &[&str] = &["bin/busybox", "usr/bin/busybox"];
 const NETPLAN: &[&str] = &["usr/sbin/netplan", "sbin/netplan"];
 const INTERFACES: &str = "etc/network/interfaces";
 const RESOLV_CONF: &str = "etc/resolv.conf";
 const RESOLVCONF: &[&str] = &["/sbin/resolvconf", "/usr/sbin/resolvconf", "/usr/bin/resolvconf"];
+const TAKE_BACK: GiveWay = |old, _, out| interfaces::take_back(old, out);
 const CLOUD_CFG: &str = "etc/cloud/cloud.cfg";
 const CLOUD_CFG_D: &str = "etc/cloud/cloud.cfg.d";
 
@@ -155,7 +159,8 @@ fn settle(facts: &Facts, root: &mut Root<'_>, acts: bool) -> Result<bool> {
     let network = &facts.network;
     let software = if network.is_empty() { None } else { choose(root)? };
     let host = &mut *root.host;
-    let plan = Plan::new(network, &mut |mac| cards::find(host, mac));
+    let mut plan = Plan::new(network, &mut |mac| cards::find(host, mac));
+    plan.is_busybox = software == Some(Software::Ifupdown) && is_busybox(root.dir);
     let mut differs = false;
     for files in FILES {
         let is_used = software.is_some_and(|software| files.readers.contains(&software));
@@ -173,12 +178,20 @@ fn settle(facts: &Facts, root: &mut Root<'_>, acts: bool) -> Result<bool> {
         differs |= drop_others(root.dir, files, &plan, is_used, acts)?;
     }
     differs |= make_way(root, &plan, software, acts)?;
-    if matches!(software, Some(Software::Networkd | Software::Ifupdown)) && needs_resolv_conf(root, network)?
-    {
-        let target = Target::root(RESOLV_CONF, object!(RESOLV_CONF), 0o644);
-        differs |= put(root, target, acts, &mut |out| put_resolv_conf(network, out))?;
-    }
+    differs |= settle_resolv_conf(root, network, software, acts)?;
     Ok(differs)
+}
+
+/// True where the image's ifup is busybox: a link to it, or the same file under another name.
+fn is_busybox(dir: &mut dyn Dir) -> bool {
+    let Some((path, stat)) = IFUP.iter().find_map(|path| Some((path, dir.stat(path).ok()?))) else {
+        return false;
+    };
+    let mut buf = [0; limits::PATH];
+    let target = dir.read_link(path, &mut buf).ok().and_then(|n| buf.get(..n)).unwrap_or_default();
+    let is_it = |path: &&str| dir.stat(path).is_ok_and(|other| other == stat);
+    target.windows(7).any(|part| part == b"busybox")
+        || stat.file_type == FileType::File && BUSYBOX.iter().any(is_it)
 }
 
 /// Writes a file, or only looks whether it is as it shall be.
@@ -227,40 +240,76 @@ fn drop_others(dir: &mut dyn Dir, files: &Files, plan: &Plan<'_>, is_used: bool,
     Ok(differs)
 }
 
-/// /etc/network/interfaces says nothing of our interfaces and reads our file; or says again what it said.
+/// The image's own files say nothing of our interfaces, and /etc/network/interfaces reads our file; or each says again
+/// what it said.
 fn make_way(root: &mut Root<'_>, plan: &Plan<'_>, software: Option<Software>, acts: bool) -> Result<bool> {
-    let is_ours = software == Some(Software::Ifupdown);
-    if !is_ours && !exists(root.dir, INTERFACES)? {
-        return Ok(false);
+    let give_way = |reader, way| if software == Some(reader) { way } else { TAKE_BACK };
+    let mut differs = false;
+    if software == Some(Software::Ifupdown) || exists(root.dir, INTERFACES)? {
+        let way = give_way(Software::Ifupdown, interfaces::give_way);
+        differs |= rewrite(root, plan, INTERFACES, object!(INTERFACES), way, acts)?;
     }
-    let old = read(root.dir, INTERFACES, object!(INTERFACES), root.buffers.old)?;
-    let mut out = Out::new(object!(INTERFACES).full, root.buffers.new);
-    if is_ours {
-        interfaces::give_way(old, plan, &mut out)?
-    } else {
-        interfaces::take_back(old, &mut out)?
-    };
+    for others in OTHERS {
+        let mut last = PathText::new();
+        while let Some(name) = next_name(root.dir, others.directory, &last) {
+            let path = join(&[others.directory, &name])?;
+            let is_file = root.dir.stat(&path).is_ok_and(|stat| stat.file_type == FileType::File);
+            if is_file && name.as_str() != others.ours && name.ends_with(others.suffix) {
+                let way = give_way(others.reader, others.give_way);
+                differs |= rewrite(root, plan, &path, others.object, way, acts)?;
+            }
+            last = name;
+        }
+    }
+    Ok(differs)
+}
+
+fn rewrite(
+    root: &mut Root<'_>,
+    plan: &Plan<'_>,
+    path: &str,
+    object: &'static Object,
+    way: GiveWay,
+    acts: bool,
+) -> Result<bool> {
+    let old = read(root.dir, path, object, root.buffers.old)?;
+    let mut out = Out::new(object.full, root.buffers.new);
+    way(old, plan, &mut out)?;
     if old == out.as_bytes() {
         return Ok(false);
     }
     if acts {
-        let target = Target::root(INTERFACES, object!(INTERFACES), 0o644);
+        let target = Target::root(path, object, 0o644);
         replace::write(root.dir, target, out.as_bytes(), &mut |_, _| Ok(()))?;
     }
     Ok(true)
 }
 
-/// True where nobody writes it: it names no server, is no link to somebody's, and there is no resolvconf. ifupdown and
-/// networkd tell servers to others only.
-fn needs_resolv_conf(root: &mut Root<'_>, network: &Network) -> Result<bool> {
-    if network.dns.is_empty() || root.program(RESOLVCONF).is_some() {
+/// Ours where nobody else writes it: it names no server, is no link to somebody's, and there is no resolvconf; ifupdown
+/// and networkd tell servers to others only. Ours that nobody wants any more goes.
+fn settle_resolv_conf(
+    root: &mut Root<'_>,
+    network: &Network,
+    software: Option<Software>,
+    acts: bool,
+) -> Result<bool> {
+    if root.dir.stat(RESOLV_CONF).is_ok_and(|stat| stat.file_type != FileType::File) {
         return Ok(false);
     }
-    let is_link = root.dir.stat(RESOLV_CONF).is_ok_and(|stat| stat.file_type != FileType::File);
-    let text =
-        if is_link { &[] } else { read(root.dir, RESOLV_CONF, object!(RESOLV_CONF), root.buffers.old)? };
+    let has_resolvconf = root.program(RESOLVCONF).is_some();
+    let text = read(root.dir, RESOLV_CONF, object!(RESOLV_CONF), root.buffers.old)?;
+    let is_ours = text.starts_with(OURS);
     let has_server = lines(text).any(|line| line.starts_with(b"nameserver"));
-    Ok(!is_link && !has_server)
+    let is_silent = matches!(software, Some(Software::Networkd | Software::Ifupdown));
+    if is_silent && !network.dns.is_empty() && !has_resolvconf && (is_ours || !has_server) {
+        let target = Target::root(RESOLV_CONF, object!(RESOLV_CONF), 0o644);
+        return put(root, target, acts, &mut |out| put_resolv_conf(network, out));
+    }
+    if is_ours && acts {
+        let gone = root.dir.remove(RESOLV_CONF).and_then(|()| root.dir.sync_dir("etc"));
+        gone.map_err(named(object!(RESOLV_CONF)))?;
+    }
+    Ok(is_ours)
 }
 
 #[cfg(test)]

@@ -83,11 +83,11 @@ fn each_image_gets_the_files_that_it_reads() {
         networkd.apply(),
         [
             "etc/resolv.conf",
-            "etc/systemd/network/10-preroot-eth0.7.netdev",
-            "etc/systemd/network/10-preroot-eth0.7.network",
-            "etc/systemd/network/10-preroot-eth0.link",
-            "etc/systemd/network/10-preroot-eth0.network",
-            "etc/systemd/network/10-preroot-fa163e000002.network"
+            "etc/systemd/network/05-preroot-eth0.7.netdev",
+            "etc/systemd/network/05-preroot-eth0.7.network",
+            "etc/systemd/network/05-preroot-eth0.link",
+            "etc/systemd/network/05-preroot-eth0.network",
+            "etc/systemd/network/05-preroot-fa163e000002.network"
         ]
     );
     assert!(networkd.root.text("etc/resolv.conf").unwrap().ends_with("nameserver 10.0.0.53\n"));
@@ -98,7 +98,7 @@ fn each_image_gets_the_files_that_it_reads() {
             "etc/NetworkManager/system-connections/preroot-eth0.7.nmconnection",
             "etc/NetworkManager/system-connections/preroot-eth0.nmconnection",
             "etc/NetworkManager/system-connections/preroot-fa163e000002.nmconnection",
-            "etc/systemd/network/10-preroot-eth0.link"
+            "etc/systemd/network/05-preroot-eth0.link"
         ]
     );
     let keyfile = "etc/NetworkManager/system-connections/preroot-eth0.nmconnection";
@@ -108,17 +108,91 @@ fn each_image_gets_the_files_that_it_reads() {
     assert_eq!(ifupdown.apply(), ["etc/network/interfaces.d/50-preroot"]);
     assert_eq!(
         ifupdown.root.text("etc/network/interfaces").unwrap(),
-        "#preroot# auto eth0\n#preroot# iface eth0 inet dhcp\nsource /etc/network/interfaces.d/*\n"
+        "#preroot# auto eth0\n#preroot# iface eth0 inet dhcp\n#preroot+\nsource-directory /etc/network/interfaces.d\n"
     );
     let text = ifupdown.root.text("etc/network/interfaces.d/50-preroot").unwrap();
     assert!(text.contains("iface eth0 inet static") && !text.contains("wan0") && !text.contains("inet dhcp"));
 }
 
 #[test]
+fn busybox_is_known_by_its_link_or_its_twin() {
+    let text = |world: &mut World| {
+        world.apply();
+        world.root.text("etc/network/interfaces.d/50-preroot").unwrap()
+    };
+    let asks = "subnet slaac";
+    let mut link = World::new(&["etc/network/interfaces"], "");
+    link.root.put_symlink("sbin/ifup", "/bin/busybox");
+    let mut twin = World::new(&["etc/network/interfaces", "bin/busybox", "sbin/ifup"], "");
+    let mut other = World::new(&["etc/network/interfaces", "bin/busybox"], "");
+    other.root.put("sbin/ifup", "another");
+    for (world, is_busybox) in [(&mut link, true), (&mut twin, true), (&mut other, false)] {
+        crate::format::network::seed::parse(
+            &std::format!("type physical\nname eth9\n{asks}"),
+            3,
+            &mut world.facts.network,
+        )
+        .unwrap();
+        assert_eq!(text(world).contains("iface eth9 inet6 manual"), is_busybox);
+    }
+}
+
+#[test]
+fn other_files_of_the_same_links_are_set_aside_and_come_back() {
+    let baked = "auto eth0\niface eth0 inet dhcp\n";
+    let mut ifupdown = World::new(&["usr/sbin/ifup", "etc/network/interfaces"], "");
+    ifupdown
+        .root
+        .put("etc/network/interfaces.d/50-cloud-init", baked)
+        .put("etc/network/interfaces.d/lo", "auto lo\n");
+    ifupdown.apply();
+    assert_eq!(
+        ifupdown.root.text("etc/network/interfaces.d/50-cloud-init").unwrap(),
+        "#preroot# auto eth0\n#preroot# iface eth0 inet dhcp\n"
+    );
+    ifupdown.facts.network.clear();
+    ifupdown.apply();
+    assert_eq!(ifupdown.root.text("etc/network/interfaces.d/50-cloud-init").unwrap(), baked);
+    // As in Debian's cloud images.
+    let debian = "network:\n    version: 2\n    ethernets:\n        all-en:\n            match:\n                name: en*\n            dhcp4: true\n";
+    let mut netplan = World::new(&["usr/sbin/netplan", NETWORKD], "");
+    netplan.system.programs.insert("/usr/sbin/netplan".into(), 0);
+    netplan.root.put("etc/netplan/90-default.yaml", debian).put("etc/netplan/README", debian);
+    netplan.apply();
+    let aside = netplan.root.text("etc/netplan/90-default.yaml").unwrap();
+    assert_eq!(
+        aside.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>(),
+        ["network:", "    version: 2"]
+    );
+    assert_eq!(netplan.root.text("etc/netplan/README").unwrap(), debian);
+    netplan.facts.network.clear();
+    netplan.apply();
+    assert_eq!(netplan.root.text("etc/netplan/90-default.yaml").unwrap(), debian);
+}
+
+#[test]
+fn resolv_conf_of_ours_follows_and_goes() {
+    let mut world = World::new(&[NETWORKD, "etc/resolv.conf"], "");
+    world.apply();
+    world.facts.network.dns.clear();
+    world.facts.network.add_dns(0, "10.0.0.54".parse().unwrap()).unwrap();
+    world.apply();
+    assert!(world.root.text("etc/resolv.conf").unwrap().ends_with(".\nnameserver 10.0.0.54\n"));
+    world.facts.network.dns.clear();
+    world.apply();
+    assert!(world.root.text("etc/resolv.conf").is_none());
+    let mut others = World::new(&[NETWORKD], "");
+    others.root.put("etc/resolv.conf", "nameserver 192.0.2.1\n");
+    others.apply();
+    assert_eq!(others.root.text("etc/resolv.conf").unwrap(), "nameserver 192.0.2.1\n");
+}
+
+#[test]
 fn netplan_looks_again_and_may_refuse() {
     let mut world = World::new(&["usr/sbin/netplan", NETWORKD, "etc/systemd/x"], "");
     world.system.programs.insert("/usr/sbin/netplan".into(), 0);
-    assert_eq!(world.apply(), ["etc/netplan/90-preroot.yaml"]);
+    assert_eq!(world.apply(), ["etc/netplan/90-preroot.yaml", "etc/systemd/network/05-preroot-eth0.link"]);
+    assert!(!world.root.text("etc/netplan/90-preroot.yaml").unwrap().contains("set-name"));
     assert_eq!(world.root.owner("etc/netplan/90-preroot.yaml").unwrap().mode, 0o600);
     world.system.programs.insert("/usr/sbin/netplan".into(), 1);
     assert!(world.run(apply).is_err());
@@ -149,19 +223,16 @@ fn files_of_another_vm_go_and_the_images_come_back() {
     world.root.put("etc/network/interfaces", "auto eth0\niface eth0 inet dhcp\n");
     world.apply();
     world.config = Config::new(false);
-    assert!(world.apply().contains(&"etc/systemd/network/10-preroot-eth0.network".into()));
+    assert!(world.apply().contains(&"etc/systemd/network/05-preroot-eth0.network".into()));
     world
         .root
-        .put("etc/systemd/network/10-preroot-gone.network", "")
+        .put("etc/systemd/network/05-preroot-gone.network", "")
         .put("etc/systemd/network/10-mine.network", "");
     let left = world.apply();
     assert!(!left.iter().any(|path| path.contains("interfaces.d") || path.contains("gone")));
     world.facts.network.clear();
-    assert_eq!(world.apply(), ["etc/resolv.conf"]);
-    assert_eq!(
-        world.root.text("etc/network/interfaces").unwrap(),
-        "auto eth0\niface eth0 inet dhcp\nsource /etc/network/interfaces.d/*\n"
-    );
+    assert!(world.apply().is_empty());
+    assert_eq!(world.root.text("etc/network/interfaces").unwrap(), "auto eth0\niface eth0 inet dhcp\n");
     assert!(world.root.text("etc/systemd/network/10-mine.network").is_some());
 }
 

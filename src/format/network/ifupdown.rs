@@ -1,9 +1,11 @@
-//! A network as ifupdown has it: interfaces(5), one file for all links. busybox' and Alpine's ifupdown read the same.
+//! A network as ifupdown has it: interfaces(5), one file for all links. Debian's ifupdown and ifupdown-ng take the same
+//! words; busybox (1.35, networking/ifupdown.c) ends at the first stanza that it does not know, and has words of its own.
 
 use super::{OURS, Plan, put_address, put_list, put_mac, put_pair, put_prefix};
 use crate::error::Result;
-use crate::facts::network::{LinkAt, LinkKind, Route, Subnet};
+use crate::facts::network::{LinkAt, LinkKind, Prefix, Route, Subnet};
 use crate::format::text::Out;
+use core::net::IpAddr;
 
 const INDENT: &str = "    ";
 
@@ -68,6 +70,10 @@ fn put_stanza(
     out: &mut Out<'_>,
 ) -> Result<()> {
     let how = match subnet {
+        // busybox knows neither `inet6 auto` nor `inet6 dhcp`; the kernel hears routers by itself.
+        subnet if plan.is_busybox && subnet.is_v6() && !matches!(subnet, Subnet::Static(_)) => {
+            " inet6 manual"
+        }
         Subnet::Static(prefix) if prefix.address.is_ipv4() => " inet static",
         Subnet::Static(_) => " inet6 static",
         Subnet::Dhcp4 => " inet dhcp",
@@ -78,10 +84,20 @@ fn put_stanza(
     put_pair(out, "iface ", name, how, "")?;
     if let Subnet::Static(prefix) = subnet {
         out.put(b"    address ")?;
-        put_prefix(out, prefix)?;
+        if plan.is_busybox {
+            put_address(out, prefix.address)?;
+            out.put(b"\n    netmask ")?;
+            put_netmask(out, prefix)?;
+        } else {
+            put_prefix(out, prefix)?;
+        }
         out.put(b"\n")?;
     }
-    if subnet == Subnet::Stateless {
+    // To busybox `manual` is nothing at all.
+    if plan.is_busybox && how.ends_with("manual") {
+        out.put_all(&[b"    up ip link set dev ", name.as_bytes(), b" up || true\n"])?;
+    }
+    if subnet == Subnet::Stateless && !plan.is_busybox {
         out.put(b"    dhcp 1\n")?;
     }
     // `auto` hears routers anyway, and does not know the word.
@@ -90,6 +106,15 @@ fn put_stanza(
         put_pair(out, INDENT, "accept-ra", " ", if accept_ra { "1" } else { "0" })?;
     }
     if is_first { put_link(plan, at, out) } else { Ok(()) }
+}
+
+/// Dotted for IPv4, a number for IPv6: busybox wants it apart and so, ifupdown-ng loses it where it stands apart.
+fn put_netmask(out: &mut Out<'_>, prefix: Prefix) -> Result<()> {
+    if prefix.address.is_ipv6() {
+        return out.put_number(prefix.length.into());
+    }
+    let hosts = u32::MAX.checked_shr(prefix.length.into()).unwrap_or(0);
+    put_address(out, IpAddr::V4((!hosts).into()))
 }
 
 /// What is said of the link once.
@@ -101,7 +126,8 @@ fn put_link(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
         out.put(b"\n")?;
     }
     if let Some(mac) = plan.given_mac(at) {
-        out.put(b"    hwaddress ")?;
+        // busybox drops the first of two words, ifupdown-ng takes one only.
+        out.put(if plan.is_busybox { b"    hwaddress ether " } else { b"    hwaddress " })?;
         put_mac(out, mac)?;
         out.put(b"\n")?;
     }

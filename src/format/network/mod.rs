@@ -32,6 +32,8 @@ pub struct Plan<'n> {
     pub names: Names,
     /// A bit for each card that is not there.
     pub missing: u32,
+    /// True where busybox is the image's ifup.
+    pub is_busybox: bool,
 }
 
 impl<'n> Plan<'n> {
@@ -39,7 +41,7 @@ impl<'n> Plan<'n> {
     /// `PARENT.ID` as cloud-init and ifupdown do, or `vlanID` where that is longer than the kernel takes.
     #[inline(never)]
     pub fn new(network: &'n Network, find: &mut dyn FnMut(MacAddr) -> Option<LinkName>) -> Self {
-        let mut plan = Self { network, names: Names::new(), missing: 0 };
+        let mut plan = Self { network, names: Names::new(), missing: 0, is_busybox: false };
         for at in network.positions() {
             let Some(link) = network.link(at) else { break };
             let mac = link.mac.filter(|_| link.kind == LinkKind::Physical);
@@ -102,10 +104,15 @@ impl<'n> Plan<'n> {
         self.network.link(at).filter(|link| link.kind != LinkKind::Physical).and_then(|link| link.mac)
     }
 
-    /// True when another link has, or gets, the address of this one: a bond its first member's, a VLAN its parent's.
+    /// True when another link has, or gets, the address of this card: a bond takes its first member's, a VLAN its
+    /// parent's.
     #[must_use]
-    pub fn is_mac_shared(&self, mac: MacAddr) -> bool {
-        self.network.links.iter().filter(|link| link.mac == Some(mac)).count() > 1
+    pub fn is_mac_shared(&self, at: LinkAt) -> bool {
+        let Some(card) = self.network.link(at) else { return false };
+        let has_it = |link: &&crate::facts::network::Link| link.mac == card.mac;
+        card.bond.is_some()
+            || self.vlans_of(at).next().is_some()
+            || self.network.links.iter().filter(has_it).count() > 1
     }
 
     /// VLANs on this link.

@@ -3,12 +3,13 @@
 
 use super::{OURS, Plan, mode_word, put_address, put_list, put_mac, put_pair, put_prefix};
 use crate::error::Result;
-use crate::facts::network::{LinkAt, LinkKind, LinkName, Subnet};
+use crate::facts::network::{LinkAt, LinkKind, Subnet};
 use crate::format::text::Out;
 
 const SECTIONS: [&str; 3] = ["ethernets", "bonds", "vlans"];
 
-/// All links.
+/// All links. Without `set-name`: netplan would have networkd look for the new name only, which the card has after the next
+/// boot; the name is in our `.link` file.
 ///
 /// # Errors
 /// `TooMany`.
@@ -49,9 +50,6 @@ fn put_one(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
         out.put(b"      match:\n        macaddress: \"")?;
         put_mac(out, mac)?;
         out.put(b"\"\n")?;
-        if let Some(name) = link.name.as_ref().map(LinkName::as_str) {
-            put_pair(out, "      ", "set-name: \"", name, "\"")?;
-        }
         if plan.is_missing(at) {
             out.put(b"      optional: true\n")?;
         }

@@ -22,8 +22,8 @@ pub fn put(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
         LinkKind::Vlan { .. } => "vlan",
     };
     put_pair(out, "\n", "type", "=", kind)?;
-    // Above what the image has for any card.
-    out.put(b"autoconnect-priority=120\n")?;
+    // Above what the image has for any card, and what cloud-init left: 120.
+    out.put(b"autoconnect-priority=130\n")?;
     if let (None, Some(name)) = (plan.card_mac(at), plan.name(at)) {
         put_pair(out, "", "interface-name", "=", name)?;
     }
@@ -113,12 +113,15 @@ fn put_family(plan: &Plan<'_>, at: LinkAt, is_v6: bool, out: &mut Out<'_>) -> Re
         true if plan.has(at, &[Subnet::Stateful]) => (true, "dhcp"),
         true => (asks_v6(plan, at), "auto"),
     };
+    let has_servers = plan.network.dns_of(at).any(|address| address.is_ipv6() == is_v6);
     let method = match (asks, is_static) {
         (true, _) => method,
         (false, true) => "manual",
         // Link-local addresses, and what routers say of their own accord, as elsewhere.
-        (false, false) if is_v6 && has_other && !has_routes => return Ok(()),
-        (false, false) if has_routes => "auto",
+        (false, false) if is_v6 && has_other && !has_routes && !has_servers => return Ok(()),
+        // NetworkManager takes no servers with "disabled"; those of IPv4 without an address of its own cannot be
+        // reached, and asking for one would be more than was asked.
+        (false, false) if has_routes || is_v6 && has_other && has_servers => "auto",
         (false, false) => "disabled",
     };
     put_pair(out, "\n", if is_v6 { "[ipv6]\nmethod" } else { "[ipv4]\nmethod" }, "=", method)?;

@@ -21,7 +21,7 @@ fn shares_with_card(plan: &Plan<'_>, at: LinkAt, mac: crate::facts::network::Mac
     plan.network.positions().any(|other| other != at && plan.card_mac(other) == Some(mac))
 }
 
-/// The `.link` file. A bond or VLAN that has the card's address is none of `Type=ether` to udev; before systemd 243
+/// The `.link` file. A bond or VLAN takes the card's address, and is none of `Type=ether` to udev; before systemd 243
 /// nothing is, and the card keeps its name.
 ///
 /// # Errors
@@ -31,8 +31,7 @@ pub fn put_link(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     out.put(OURS)?;
     out.put(b"[Match]\nMACAddress=")?;
     put_mac(out, mac)?;
-    out.put(if plan.is_mac_shared(mac) { b"\nType=ether\n" } else { b"\n" })?;
-    put_pair(out, "\n[Link]\n", "Name", "=", asked(plan, at).unwrap_or_default())
+    put_pair(out, "\nType=ether\n\n[Link]\n", "Name", "=", asked(plan, at).unwrap_or_default())
 }
 
 /// True when the link is to be made.
@@ -93,12 +92,10 @@ fn put_mac_line(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     out.put(b"\n")
 }
 
-/// True when anything can be said about the link: it can be found. A card that is not there and has no name cannot be
-/// told from what has its address too.
+/// True when anything can be said about the link: it can be found.
 #[must_use]
 pub fn has_network(plan: &Plan<'_>, at: LinkAt) -> bool {
-    let by_mac = plan.card_mac(at).is_some_and(|mac| !plan.is_mac_shared(mac));
-    by_mac || plan.name(at).is_some()
+    !plan.label(at).is_empty()
 }
 
 /// The `.network` file.
@@ -144,8 +141,9 @@ fn put_match(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
         put_mac(out, mac)?;
         out.put(b"\n")?;
     }
-    if mac.is_none_or(|mac| plan.is_mac_shared(mac)) {
-        let name = plan.name(at).unwrap_or_default();
+    if mac.is_none_or(|_| plan.is_mac_shared(at)) {
+        // A card that is not there and has no name; before systemd 243 this finds nothing.
+        let Some(name) = plan.name(at) else { return out.put(b"Type=ether\n") };
         out.put_all(&[b"Name=", name.as_bytes()])?;
         // The name of the next boot.
         if let Some(asked) = asked(plan, at).filter(|asked| *asked != name) {

@@ -48,7 +48,7 @@ fn sorted(list: impl Iterator<Item = String>) -> Vec<String> {
 fn networkd_meaning(files: &Files) -> Value {
     let mut all = Map::new();
     for (path, text) in files {
-        let name = path.rsplit('/').next().unwrap().replace("10-cloud-init-", "").replace("10-preroot-", "");
+        let name = path.rsplit('/').next().unwrap().replace("10-cloud-init-", "").replace("05-preroot-", "");
         let sections = ini(text).into_iter().map(|(section, pairs)| {
             let has_mac = pairs.iter().any(|(key, _)| key == "MACAddress");
             let pairs = pairs.iter().filter(|(key, _)| !(section == "Match" && has_mac && key == "Name"));
@@ -91,6 +91,8 @@ fn network_manager_meaning(files: &Files) -> Value {
                     let everything = if section == "ipv6" { "::/0" } else { "0.0.0.0/0" };
                     let parts: Vec<_> = value.split(',').collect();
                     match (key, parts.as_slice()) {
+                        // Ours is above the reference's 120 on purpose: its files may be in the image.
+                        ("autoconnect-priority", _) => vec![],
                         ("mode", _) => vec![format!("mode={}", mode_word(&value))],
                         ("gateway", _) => vec![format!("route={everything},{value}")],
                         ("route", [to, via, metric]) if *to == everything => {
@@ -216,11 +218,10 @@ fn yaml_scalar(text: &str) -> Value {
 fn netplan_meaning(files: &Files) -> Value {
     let mut value = yaml(files.iter().find(|(path, _)| path.ends_with(".yaml")).unwrap().1)["network"].take();
     for (section, links) in value.as_object_mut().unwrap() {
-        for (name, link) in links.as_object_mut().into_iter().flatten() {
+        for (_, link) in links.as_object_mut().into_iter().flatten() {
             let Some(link) = link.as_object_mut() else { continue };
-            if link.get("set-name") == Some(&json!(name)) {
-                link.remove("set-name");
-            }
+            // Ours says it in a `.link` file.
+            link.remove("set-name");
             if let Some(names) = link.get_mut("nameservers").and_then(Value::as_object_mut) {
                 names.retain(|_, list| list.as_array().is_some_and(|list| !list.is_empty()));
             }
@@ -424,6 +425,49 @@ fn cloud_inits_own_configurations_mean_the_same() {
         unsupported.len()
     );
     assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// What the document's reader makes of this, in one file of each software.
+fn file_of(document: &str, known: &[(&str, &str)], renderer: &str, name: &str) -> String {
+    let (network, _) = read(document);
+    let find = |mac: MacAddr| {
+        let name = known.iter().find(|(text, _)| MacAddr::parse(text) == Ok(mac))?.1;
+        LinkName::parse(name).ok()
+    };
+    let plan = Plan::new(&network, &mut { find });
+    rendered(&plan, renderer).remove(name).unwrap()
+}
+
+/// A VLAN without an address of its own takes the card's, and so would match the card's file.
+#[test]
+fn what_stands_on_a_card_is_not_taken_for_it() {
+    let document = r#"{"links":[{"id":"a","type":"phy","ethernet_mac_address":"fa:16:3e:00:00:01","name":"wan0"},
+        {"id":"v","type":"vlan","vlan_link":"a","vlan_id":7},
+        {"id":"b","type":"phy","ethernet_mac_address":"fa:16:3e:00:00:02"},
+        {"id":"c","type":"phy","ethernet_mac_address":"fa:16:3e:00:00:03"},
+        {"id":"bond0","type":"bond","bond_links":["b"],"bond_mode":"active-backup"}],"networks":[{"link":"a","type":"ipv4_dhcp"}]}"#;
+    let known = [("fa:16:3e:00:00:01", "eth0")];
+    let matched = |name| ini(&file_of(document, &known, "networkd", name)).remove(0).1;
+    let pair = |key: &str, value: &str| (String::from(key), String::from(value));
+    assert_eq!(matched("eth0.network"), [pair("MACAddress", "fa:16:3e:00:00:01"), pair("Name", "eth0 wan0")]);
+    // Not there, without a name, and in a bond.
+    assert_eq!(
+        matched("fa163e000002.network"),
+        [pair("MACAddress", "fa:16:3e:00:00:02"), pair("Type", "ether")]
+    );
+    assert_eq!(matched("fa163e000003.network"), [pair("MACAddress", "fa:16:3e:00:00:03")]);
+    let (network, _) = read(document);
+    let plan = Plan::new(&network, &mut |_| None);
+    assert!(text(&|out| networkd::put_link(&plan, 0, out)).contains("\nType=ether\n"));
+}
+
+#[test]
+fn network_manager_is_told_the_servers_of_a_family_without_addresses() {
+    let document = r#"{"links":[{"id":"a","type":"phy","ethernet_mac_address":"fa:16:3e:00:00:01"}],
+        "networks":[{"link":"a","type":"ipv4","ip_address":"10.0.0.2","netmask":"24"}],
+        "services":[{"type":"dns","address":"2001:db8::53"}]}"#;
+    let keyfile = file_of(document, &[("fa:16:3e:00:00:01", "eth0")], "network_manager", "eth0.nmconnection");
+    assert!(keyfile.ends_with("[ipv6]\nmethod=auto\nmay-fail=true\ndns=2001:db8::53;\n"), "{keyfile}");
 }
 
 fn address() -> impl Strategy<Value = core::net::IpAddr> {
