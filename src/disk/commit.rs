@@ -96,8 +96,15 @@ fn slot_of(sector: &[u8], end: &RecordEnd) -> Option<Slot> {
     let blocks =
         end.last.checked_sub(end.first)?.checked_add(1).and_then(|blocks| u32::try_from(blocks).ok())?;
     let first = end.first.checked_sub(end.base)?;
-    let is_it = |record: &mbr::Record| record.is_used() && u64::from(record.first) == first;
-    let (number, record) = (0..).zip(mbr::records(sector)?).find(|(_, record)| is_it(record))?;
+    // A partition counts from its own sector and a link from the extended partition: both can say the same number.
+    let is_it = |record: &mbr::Record| {
+        record.is_used() && record.is_extended() == end.is_extended && u64::from(record.first) == first
+    };
+    let mut all = (0..).zip(mbr::records(sector)?).filter(|(_, record)| is_it(record));
+    let (number, record) = all.next()?;
+    if all.next().is_some() {
+        return None;
+    }
     Some(Slot { number, larger: (record.blocks < blocks).then_some(blocks) })
 }
 

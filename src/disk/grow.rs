@@ -47,6 +47,8 @@ pub struct RecordEnd {
     pub first: u64,
     /// Its last block tomorrow.
     pub last: u64,
+    /// It is the extended partition, or a link inside of it.
+    pub is_extended: bool,
 }
 
 /// What will be done to one partition, as plain data.
@@ -222,14 +224,15 @@ fn record_ends(
     last: u64,
 ) -> [Option<RecordEnd>; 3] {
     let at = record_lba(entry);
-    let own = Some(RecordEnd { at, base: at, first: entry.first_lba(), last });
+    let own =
+        Some(RecordEnd { at, base: at, first: entry.first_lba(), last, is_extended: is_extended(entry) });
     let entries = || table.header.entries(array);
     let Some(outer) = entries().find(is_extended).filter(|_| at != 0) else { return [own, None, None] };
     let base = outer.first_lba();
-    let extended = RecordEnd { at: 0, base: 0, first: base, last };
+    let extended = RecordEnd { at: 0, base: 0, first: base, last, is_extended: true };
     let before = entries().find(|other| other.number.checked_add(1) == Some(entry.number));
     let before = before.as_ref().map(record_lba).filter(|lba| *lba != 0).unwrap_or(base);
-    let link = RecordEnd { at: before, base, first: at, last };
+    let link = RecordEnd { at: before, base, first: at, last, is_extended: true };
     [(outer.last_lba() < last).then_some(extended), (at != base).then_some(link), own]
 }
 

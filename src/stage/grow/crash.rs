@@ -119,6 +119,9 @@ fn cases() -> Vec<(Layout, u64)> {
             l.parts = &[(2, 100, 2047), (5, 101, 300), (6, 301, 500), (7, 501, 2047)];
             l.root = 7;
         }),
+        mbr("MBR, chain out of order, link and neighbour of equal numbers", &|l| {
+            l.parts = &[(2, 100, 2047), (5, 701, 800), (6, 102, 500)];
+        }),
         mbr("MBR, logical with room behind inside", &|l| {
             l.parts = &[(2, 100, 2047), (5, 101, 300), (6, 301, 500)];
         }),
@@ -278,6 +281,13 @@ fn check_root(disk: &SparseDisk, layout: &Layout, ends: [u64; 2]) -> Source {
     assert_eq!(table.disk.offset(root.first_lba()), from << 20);
     assert!(ends.contains(&root.last_lba()), "{}: {}", layout.name, root.last_lba());
     assert_eq!(table.header.entries(space.array).count(), layout.parts.len());
+    for (number, from, to) in layout.parts {
+        if *number != layout.root && layout.kind != Format::Mbr(*number) {
+            let other = table.header.entry(space.array, *number).unwrap();
+            let place = (table.disk.offset(other.first_lba()), table.disk.offset(other.last_lba() + 1));
+            assert_eq!(place, (from << 20, to << 20), "{}: neighbour {number}", layout.name);
+        }
+    }
     table.source
 }
 
