@@ -12,10 +12,10 @@
 //! record of the partition          | flush
 //! ```
 //! A primary that was torn in the second step is invalid; the backup is whole then, and the next boot's `grow`
-//! restores the primary from it ([`restore`]). Every run ends in the bytes of an uncut run.
+//! restores the primary from it ([`restore`]), as [`write`] does before anything else. Every run ends in the bytes of an uncut run.
 
 use super::grow::{Growth, RecordEnd};
-use super::table::{Space, Table, WINDOW, padded};
+use super::table::{Source, Space, Table, WINDOW, padded};
 use crate::error::{Error, Result};
 use crate::format::gpt::{GptHeader, PRIMARY_LBA};
 use crate::format::mbr;
@@ -31,6 +31,9 @@ pub fn write(disk: &mut dyn Block, table: &Table, growth: &Growth, space: &mut S
     check_unchanged(disk, table, space)?;
     if table.is_mbr {
         return if growth.needs_table() { write_records(disk, growth, space.window) } else { Ok(()) };
+    }
+    if table.source == Source::Backup {
+        write_restored(disk, table, space)?;
     }
     if growth.repairs_backup {
         write_backup(disk, table, &table.header, space)?;
@@ -58,6 +61,10 @@ pub fn write(disk: &mut dyn Block, table: &Table, growth: &Growth, space: &mut S
 /// As [`write`].
 pub fn restore(disk: &mut dyn Block, table: &Table, space: &mut Space<'_>) -> Result<()> {
     check_unchanged(disk, table, space)?;
+    write_restored(disk, table, space)
+}
+
+fn write_restored(disk: &mut dyn Block, table: &Table, space: &mut Space<'_>) -> Result<()> {
     disk.write_at(
         table.disk.offset(table.header.entries_lba),
         padded(space.array, &table.header, table.disk)?,
