@@ -79,6 +79,8 @@ pub struct Growth {
     pub repairs_backup: bool,
     /// New size in the protective MBR, if it must change.
     pub mbr_blocks: Option<u32>,
+    /// An extended partition: the kernel's own for it is a token of two sectors that keeps its size.
+    pub is_token: bool,
     /// The kernel knows the partition and must be told of its new size.
     pub needs_kernel_resize: bool,
 }
@@ -173,6 +175,7 @@ pub fn plan(
         is_cut: table.is_mbr && next.is_none() && disk.blocks > MBR_LIMIT,
         repairs_backup: false,
         mbr_blocks: None,
+        is_token: table.is_mbr && is_extended(&entry),
         needs_kernel_resize: false,
     };
     growth.mbr_blocks = stale_mbr(table, &growth);
@@ -180,8 +183,7 @@ pub fn plan(
     if table.is_mbr && growth.needs_table() {
         growth.records = record_ends(table, array, &entry, new_last_lba);
     }
-    // The kernel's own partition for an extended one is a token of two sectors.
-    let kernel = kernel.filter(|_| !(table.is_mbr && is_extended(&entry)));
+    let kernel = kernel.filter(|_| !growth.is_token);
     growth.needs_kernel_resize =
         kernel.map(|kernel| is_behind(kernel, &growth)).transpose()?.unwrap_or_default();
     Ok(growth)

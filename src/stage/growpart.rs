@@ -102,7 +102,8 @@ fn grow(
         return Ok(0);
     }
     kernel.disks.open_write(name, &mut |disk| commit::write(disk, &table, &growth, space))?;
-    if target.is_device && asked.update && sysfs::partition(kernel.host, name, asked.number)?.is_some() {
+    let is_told = target.is_device && asked.update && !growth.is_token;
+    if is_told && sysfs::partition(kernel.host, name, asked.number)?.is_some() {
         kernel.disks.resize_partition(name, growth.kernel_partition())?;
     }
     say_change("CHANGED", &growth, out);
