@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::gpt::PartitionEntryView;
 use crate::format::root_arg::{DeviceName, RootArg};
-use crate::format::superblock::{BTRFS_BYTES, BTRFS_OFFSET, Contents, START_BYTES, Superblock};
+use crate::format::superblock::{self, BTRFS_BYTES, BTRFS_OFFSET, Contents, START_BYTES, Superblock};
 use crate::sys::{DeviceNumber, Dir, Disks};
 
 /// A partition of a disk. The kernel may not have it (when only the backup of the table is whole).
@@ -341,6 +341,22 @@ pub fn read_contents<'w>(device: &mut dyn ReadAt, offset: u64, window: &'w mut [
     }
     read_part(device, offset.saturating_add(BTRFS_OFFSET), btrfs)?;
     Ok(Contents::parse(start, btrfs))
+}
+
+/// True when the `bytes` bytes at `offset` are a member of an md array that says so at its end.
+///
+/// # Errors
+/// `Os`.
+pub fn ends_as_md(device: &mut dyn ReadAt, offset: u64, bytes: u64, window: &mut [u8]) -> Result<bool> {
+    let limit = window.len();
+    let sector = window.get_mut(..4096).ok_or(too_many!("window", limit))?;
+    for place in superblock::md_places(bytes).into_iter().flatten() {
+        read_part(device, offset.saturating_add(place), sector)?;
+        if superblock::is_md(sector) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn read_part(device: &mut dyn ReadAt, at: u64, buf: &mut [u8]) -> Result<()> {

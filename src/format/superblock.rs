@@ -71,7 +71,7 @@ pub enum Contents<'a> {
         /// Its size as it knows it (`device_size_xl` of struct pv_header).
         bytes: u64,
     },
-    /// A member of an md array (superblock 1.1 or 1.2, which lie at the start).
+    /// A member of an md array (superblock 1.1 or 1.2, which lie at the start; for the others see [`md_places`]).
     Raid,
     /// Anything else.
     Unknown,
@@ -88,8 +88,7 @@ impl<'a> Contents<'a> {
         if let Some(bytes) = lvm(start) {
             return Self::Lvm { bytes };
         }
-        let is_md = |at| le32(start, at) == Some(0xA92B_4EFC);
-        if is_md(0) || is_md(4096) {
+        if is_md(start) || start.get(4096..).is_some_and(is_md) {
             return Self::Raid;
         }
         let found = ext4(start).or_else(|| xfs(start)).or_else(|| self::btrfs(btrfs));
@@ -104,6 +103,24 @@ impl<'a> Contents<'a> {
             _ => None,
         }
     }
+}
+
+/// True where a superblock of md begins.
+#[must_use]
+pub fn is_md(raw: &[u8]) -> bool {
+    le32(raw, 0) == Some(0xA92B_4EFC)
+}
+
+/// Where a member of `bytes` bytes has a superblock of md that lies at its end: 0.90 (`MD_NEW_SIZE_SECTORS`) and 1.0
+/// (`super_1_load` in drivers/md/md.c). What such a member holds shows at its start as if it were no member.
+#[must_use]
+pub fn md_places(bytes: u64) -> [Option<u64>; 2] {
+    const RESERVED: u64 = 64 << 10;
+    let rounded = |bytes: u64, unit: u64| bytes & !unit.saturating_sub(1);
+    [
+        rounded(bytes, RESERVED).checked_sub(RESERVED),
+        rounded(bytes, 512).checked_sub(16 * 512).map(|at| rounded(at, 4096)),
+    ]
 }
 
 /// The label is in one of the first four sectors; behind it a UUID of 32 bytes, and the size.

@@ -238,7 +238,7 @@ fn grow_partition(
     let seen = sysfs::partition(kernel.host, &root.disk, root.number)?;
     if table.backup_is_damaged {
         let values = [Value::Name(&root.disk)];
-        kernel.say(Level::Warning, "{}: the backup of the partition table is damaged: made anew", &values);
+        kernel.say(Level::Warning, "{}: the backup of the partition table is damaged", &values);
     }
     let growth = plan(&table, space.array, root.number, seen, Rules::ROOT)?;
     let is_lost = seen.is_none();
@@ -260,6 +260,9 @@ fn grow_partition(
         return Ok(Outcome::Planned);
     }
     carry_out(kernel, root, &table, &growth, space, is_lost)?;
+    if table.backup_is_damaged {
+        kernel.say(Level::Info, "{}: backup of the partition table made anew", &[Value::Name(&root.disk)]);
+    }
     Ok(if growth.needs_table() { Outcome::Grown } else { Outcome::Repaired })
 }
 
@@ -276,7 +279,11 @@ fn examine(kernel: &mut Kernel<'_>, root: &RootDisk, space: &mut Space<'_>) -> R
         let entry =
             entry.ok_or(malformed!("partition table", "no such partition", u64::from(root.number)))?;
         let offset = table.disk.offset(entry.first_lba());
+        // Its size today: with another end it would no longer be found.
+        let bytes = table.disk.offset(entry.blocks().unwrap_or_default());
+        let is_member = root::ends_as_md(device, offset, bytes, space.window)?;
         let rule = match root::read_contents(device, offset, space.window)? {
+            _ if is_member => unsupported!(rule WHAT, "part of a RAID array (md)"),
             Contents::FileSystem(found) if found.devices > 1 => {
                 unsupported!(rule WHAT, "part of a btrfs on several devices")
             }

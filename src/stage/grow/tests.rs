@@ -333,6 +333,77 @@ fn a_disk_that_changes_under_us_is_left_alone() {
     assert!(disk.journal.is_empty());
 }
 
+/// Else the new header would vouch for entries of which a part is what a cut left.
+#[test]
+fn whoever_writes_a_table_restores_its_torn_primary_first() {
+    use crate::disk::table::{self, Source, Space};
+    use crate::disk::{commit, grow};
+    for torn in [512, 1024 + 128 * 100] {
+        let mut disk = AZURE.image();
+        disk.put(torn, &[9; 16]);
+        let mut disk = disk.enlarged(8 * GIB);
+        // Where the backup is found: the header that is whole says, or the disk was not enlarged.
+        if torn == 512 {
+            disk = disk.enlarged(2 * GIB);
+        }
+        let mut buffers = scratch();
+        let mut space = Space::new(&mut buffers).unwrap();
+        let table = table::read(&mut disk.clone(), disk.size.block, &mut space).unwrap();
+        let rules = grow::Rules { alignment: 0, least_bytes: 0, ..grow::Rules::ROOT };
+        let growth = grow::plan(&table, space.array, 1, None, rules).unwrap();
+        assert!(table.source == Source::Backup && growth.needs_table());
+        commit::write(&mut disk, &table, &growth, &mut space).unwrap();
+        let now = table::read(&mut disk, table.disk.block, &mut space).unwrap();
+        let root = now.header.entry(space.array, 1).unwrap();
+        assert_eq!((now.source, root.last_lba()), (Source::Primary, growth.new_last_lba), "torn at {torn}");
+        assert!(!now.backup_is_damaged);
+    }
+}
+
+/// md 0.90 and 1.0 lie at the end of a member: the file system in it shows at the start.
+#[test]
+fn the_end_of_a_member_of_an_array_is_looked_at() {
+    let bytes = 1919 << 20;
+    for (size, at) in [(bytes, bytes - (64 << 10)), (bytes, bytes - (8 << 10)), (bytes, bytes)] {
+        let mut disk = enlarged();
+        disk.put((128 << 20) + at, &0xA92B_4EFC_u32.to_le_bytes());
+        let mut machine = Machine::boot(disk, "/dev/sda1");
+        let expected = if at == size { Outcome::Grown } else { Outcome::LeftAlone };
+        assert_eq!(machine.before_mount(false), Ok(expected), "{at}: {}", machine.log());
+        assert_eq!(machine.log().contains("part of a RAID array (md)"), at != size);
+        assert_eq!(machine.drive.disk.journal.is_empty(), at != size);
+    }
+}
+
+#[test]
+fn a_damaged_backup_is_made_anew_before_that_is_said() {
+    let mut disk = AZURE.image();
+    disk.put((2 << 30) - 512, &[0; 512]);
+    for dry_run in [true, false] {
+        let mut machine = Machine::boot(disk.clone(), "/dev/sda1");
+        machine.before_mount(dry_run).unwrap();
+        let log = machine.log();
+        assert!(log.contains("the backup of the partition table is damaged"), "{log}");
+        assert_eq!(log.contains("backup of the partition table made anew"), !dry_run, "{log}");
+    }
+}
+
+/// BLKPG_RESIZE_PARTITION of the two sectors the kernel has for it is EBUSY.
+#[test]
+fn the_kernel_is_not_told_of_an_extended_partition() {
+    use crate::disk::grow;
+    use crate::disk::table::{self, Space};
+    let mut disk = LOGICAL.image().enlarged(8 * GIB);
+    let mut buffers = scratch();
+    let mut space = Space::new(&mut buffers).unwrap();
+    let block = disk.size.block;
+    let table = table::read(&mut disk, block, &mut space).unwrap();
+    for entry in table.header.entries(space.array) {
+        let growth = grow::plan(&table, space.array, entry.number, None, grow::Rules::ROOT).unwrap();
+        assert_eq!(growth.is_token, entry.number == 2);
+    }
+}
+
 #[test]
 fn too_little_scratch_is_an_error() {
     let mut machine = Machine::boot(enlarged(), "/dev/sda1");
