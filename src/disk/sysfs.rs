@@ -105,6 +105,22 @@ pub fn only(host: &mut dyn Dir, name: &str, entry: &str) -> Option<DeviceName> {
     found.1.filter(|_| found.0 == 1)
 }
 
+/// Bytes of all devices that are made of this one.
+///
+/// # Errors
+/// `Os`, `Malformed`, `TooMany` where there are more than a few.
+pub fn held_bytes(host: &mut dyn Dir, name: &str) -> Result<u64> {
+    let mut holders = heapless::Vec::<DeviceName, 16>::new();
+    let mut listed = Ok(());
+    host.list(&join(&[CLASS, name, "/holders"])?, &mut |holder, _| {
+        let full = too_many!("holders of a block device", holders.capacity());
+        listed = device_name(holder).and_then(|holder| holders.push(holder).map_err(|_| full));
+        listed.is_ok()
+    })?;
+    listed?;
+    holders.iter().try_fold(0_u64, |sum, holder| Ok(sum.saturating_add(size_bytes(host, holder)?)))
+}
+
 /// True when the kernel has any partition of a disk.
 pub fn has_partitions(host: &mut dyn Dir, disk: &str) -> bool {
     partitions(host, disk).is_ok_and(|count| count > 0)

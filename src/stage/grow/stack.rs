@@ -19,8 +19,9 @@ use crate::sys::Kernel;
 type Layers = heapless::Vec<(DeviceName, Stack), 4>;
 /// An extent of LVM: less cannot be used.
 const EXTENT_BYTES: u64 = 4 << 20;
-/// A LUKS header takes up to 16 MiB; less than this more than the mapping has is not worth a program.
-const LUKS_BYTES: u64 = 64 << 20;
+/// A LUKS header takes up to 16 MiB, the metadata of LVM and an extent that does not fit a few; less than this more than
+/// the mappings have is not worth a program.
+const SLACK_BYTES: u64 = 64 << 20;
 
 /// Grows what the root at `path` is stacked on, where that is LVM or LUKS.
 ///
@@ -83,7 +84,8 @@ fn descend(kernel: &mut Kernel<'_>, device: &str, layers: &mut Layers) -> Result
     root::partition_below(kernel.host, &device, stack).map(Some)
 }
 
-/// `pvresize` and `lvextend`, where the physical volume does not know of its device's size.
+/// `pvresize`, where the physical volume does not know of its device's size; `lvextend`, then and where the logical volumes
+/// leave room in it, as after a cut between the two. Room in another physical volume of the group is somebody's.
 fn grow_volume(
     kernel: &mut Kernel<'_>,
     path: &str,
@@ -99,19 +101,23 @@ fn grow_volume(
         }
         Ok(())
     })?;
-    if device_bytes.saturating_sub(known_bytes) < EXTENT_BYTES {
+    let is_larger = device_bytes.saturating_sub(known_bytes) >= EXTENT_BYTES;
+    let room_bytes = device_bytes.saturating_sub(sysfs::held_bytes(kernel.host, below)?);
+    if !is_larger && room_bytes < SLACK_BYTES {
         return Ok(());
     }
     let below = join(&["/dev/", below])?;
     let volume = mapping(kernel, device)?;
-    run(kernel, path, &["pvresize", &below])?;
-    run(kernel, path, &["lvextend", "-l", "+100%FREE", &volume])
+    if is_larger {
+        run(kernel, path, &["pvresize", &below])?;
+    }
+    run(kernel, path, &["lvextend", "-l", "+100%FREE", &volume, &below])
 }
 
 /// `cryptsetup resize`, where the mapping is smaller than what it is on.
 fn grow_mapping(kernel: &mut Kernel<'_>, path: &str, below: &str, device: &str) -> Result<()> {
     let (lower, upper) = (sysfs::size_bytes(kernel.host, below)?, sysfs::size_bytes(kernel.host, device)?);
-    if lower.saturating_sub(upper) < LUKS_BYTES {
+    if lower.saturating_sub(upper) < SLACK_BYTES {
         return Ok(());
     }
     let name = mapping(kernel, device)?;
@@ -141,7 +147,7 @@ mod tests {
     use super::{Outcome, grow};
 
     /// dm-1, an LV, on dm-0, a LUKS mapping, on sda1.
-    fn machine(luks_sectors: u64) -> Machine {
+    fn machine(luks_sectors: u64, volume_sectors: u64) -> Machine {
         let mut disk = enlarged();
         disk.put(128 << 20, b"LUKS\xba\xbe");
         let mut machine = Machine::boot(disk, "/dev/mapper/vg-root");
@@ -161,7 +167,8 @@ mod tests {
                 );
         };
         put(0, "CRYPT-LUKS2-1-c", "c", "sda1", luks_sectors);
-        put(1, "LVM-2", "vg-root", "dm-0", luks_sectors);
+        put(1, "LVM-2", "vg-root", "dm-0", volume_sectors);
+        machine.world.host.put_dir("sys/devices/virtual/block/dm-0/holders/dm-1");
         machine.world.host.put_symlink("sys/dev/block/0:0", "../../devices/virtual/block/dm-1");
         for program in ["cryptsetup", "pvresize", "lvextend"] {
             machine.world.system.programs.insert(program.into(), 0);
@@ -169,23 +176,42 @@ mod tests {
         machine
     }
 
+    /// The physical volume is in the mapping, which this machine shows as nothing but a device.
+    fn put_physical_volume(machine: &mut Machine, bytes: u64) {
+        let mut raw = std::vec![0; 8192];
+        raw[512..520].copy_from_slice(b"LABELONE");
+        raw[532] = 32;
+        raw[536..544].copy_from_slice(b"LVM2 001");
+        raw[576..584].copy_from_slice(&bytes.to_le_bytes());
+        machine.drive.others.insert("dm-0".into(), raw);
+    }
+
     #[test]
     fn each_layer_grows_from_below_by_the_images_programs() {
-        let mut machine = machine(3_000_000);
-        // The physical volume is in the mapping, which this machine shows as nothing but a device.
-        machine.drive.others.insert("dm-0".into(), {
-            let mut bytes = std::vec![0; 8192];
-            bytes[512..520].copy_from_slice(b"LABELONE");
-            bytes[532] = 32;
-            bytes[536..544].copy_from_slice(b"LVM2 001");
-            bytes
-        });
+        let mut machine = machine(3_000_000, 2_000_000);
+        put_physical_volume(&mut machine, 0);
         let before = machine.drive.known[&1];
         assert_eq!(grow(&mut machine.kernel(), &mut scratch(), "/"), Ok(Outcome::Grown), "{}", machine.log());
         assert!(machine.drive.known[&1].length_bytes > before.length_bytes);
-        let expected =
-            ["cryptsetup resize c", "pvresize /dev/dm-0", "lvextend -l +100%FREE /dev/mapper/vg-root"];
+        let expected = [
+            "cryptsetup resize c",
+            "pvresize /dev/dm-0",
+            "lvextend -l +100%FREE /dev/mapper/vg-root /dev/dm-0",
+        ];
         assert_eq!(machine.world.system.runs, expected);
+    }
+
+    #[test]
+    fn a_cut_before_lvextend_is_made_up_for_and_a_full_volume_runs_no_program() {
+        let lvextend = "lvextend -l +100%FREE /dev/mapper/vg-root /dev/dm-0";
+        for (volume_sectors, expected) in [(2_000_000, &[lvextend][..]), (2_990_000, &[])] {
+            let mut machine = machine(3_000_000, volume_sectors);
+            put_physical_volume(&mut machine, 3_000_000 * 512);
+            grow(&mut machine.kernel(), &mut scratch(), "/").unwrap();
+            let runs = &mut machine.world.system.runs;
+            runs.retain(|line| !line.starts_with("cryptsetup"));
+            assert_eq!(runs, expected);
+        }
     }
 
     #[test]
