@@ -11,8 +11,8 @@ use preroot::format::volume::Kind;
 fuzz_target!(|data: &[u8]| {
     let mut image = medium::unfold(data);
     // Most of a medium is zeros, in which no descriptor begins.
-    let used = (0..image.len()).step_by(512).filter(|at| image[*at..].iter().take(512).any(|b| *b != 0));
-    let places: Vec<usize> = used.flat_map(|at| (at..at + 512).step_by(4)).collect();
+    let used = image.chunks(512).enumerate().filter(|(_, part)| **part != [0; 512][..part.len()]);
+    let places: Vec<usize> = used.flat_map(|(i, _)| (i * 512..(i + 1) * 512).step_by(4)).collect();
     let end = image.len().saturating_sub(40);
     for at in places.into_iter().filter(|at| *at < end) {
         let is_tag =
