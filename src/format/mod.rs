@@ -59,6 +59,9 @@ pub mod volume;
 #[path = "tests/cases.rs"]
 pub(crate) mod cases;
 #[cfg(test)]
+#[path = "tests/kept.rs"]
+pub(crate) mod kept;
+#[cfg(test)]
 #[path = "tests/media.rs"]
 pub(crate) mod media;
 

@@ -7,36 +7,18 @@ use super::{config_drive, nocloud};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::format::cases::{Answer, Case, run};
-use crate::format::cloud_config::Entries;
+use crate::format::kept::Kept;
 use crate::machine::{self, Platform, Trusted};
 use crate::sys::fake::{FakeDir, World};
 use serde_json::{Value, json};
 use std::boxed::Box;
-use std::collections::BTreeMap;
 use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, fs};
 
-#[derive(Default)]
-struct Kept(BTreeMap<String, Vec<u8>>);
-
 impl Kept {
     fn text(&self, name: &str) -> Option<String> {
-        self.0.get(name).map(|bytes| String::from_utf8(bytes.clone()).unwrap())
-    }
-}
-
-impl Entries for Kept {
-    fn put(&mut self, entry: &str, bytes: &[u8]) -> Result<()> {
-        self.0.entry(entry.into()).or_default().extend(bytes);
-        Ok(())
-    }
-    fn forget(&mut self, entry: &str) -> Result<()> {
-        self.0.remove(entry);
-        Ok(())
-    }
-    fn random(&mut self) -> Option<[u8; 12]> {
-        Some([7; 12])
+        self.entries.get(name).map(|bytes| String::from_utf8(bytes.clone()).unwrap())
     }
 }
 
@@ -382,7 +364,7 @@ fn of_two_mappings_the_first_counts() {
     for second in [second, wrapped] {
         let more = [("vendor_data.json", first.to_string()), ("vendor_data2.json", second.to_string())];
         let both = read(&mut drive(&id, &more), Medium::ConfigDrive).unwrap();
-        assert_eq!(both.kept.0, alone.kept.0);
+        assert_eq!(both.kept.entries, alone.kept.entries);
         assert_eq!(both.faults, [unsupported!("vendor data", "a second mapping")]);
     }
 }
@@ -410,7 +392,7 @@ fn a_document_that_is_too_large_costs_itself_alone() {
     let mut dir = FakeDir::default();
     dir.put("meta-data", "instance-id: i-1\n").put("user-data", "x").put("network-config", large());
     let got = read(&mut dir, Medium::NoCloud).unwrap();
-    assert_eq!((got.id(), got.faults.len(), got.kept.0.len()), ("i-1", 1, 1));
+    assert_eq!((got.id(), got.faults.len(), got.kept.entries.len()), ("i-1", 1, 1));
 }
 
 #[test]
@@ -420,7 +402,7 @@ fn a_file_whose_path_is_too_long_leaves_nothing() {
     let mut dir = drive(&document, &[]);
     dir.put("openstack/content/0", "content");
     let got = read(&mut dir, Medium::ConfigDrive).unwrap();
-    assert_eq!((got.faults.len(), got.kept.0.len()), (1, 0));
+    assert_eq!((got.faults.len(), got.kept.entries.len()), (1, 0));
 }
 
 #[test]

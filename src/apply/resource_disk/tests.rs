@@ -11,8 +11,11 @@ use crate::sys::fake::{FakeClock, FakeDir, FakeDisk, FakeDisks, FakeSystem, Unmo
 use crate::sys::{Block, DeviceNumber, Dir, Disks, DriveStatus, Ejected, KernelPartition, Owner};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::string::{String, ToString};
+use std::string::ToString;
 use std::vec::Vec;
+
+mod array;
+mod swap;
 
 const GEN2: &str = "f8b3781a-1e82-4818-a1c3-63d806ec15bb";
 const DATA: &str = "f8b3781b-1e82-4818-a1c3-63d806ec15bb";
@@ -551,146 +554,4 @@ fn without_its_mkfs_nothing_is_begun() {
     let before = vm.root.dump();
     assert!(vm.settle().unwrap_err().is(Kind::Unsupported));
     assert!(vm.root.dump() == before && vm.system.runs.is_empty());
-}
-
-#[test]
-fn a_swap_file_is_made_again_unless_it_is_right() {
-    let wrong: [(Owner, usize); 3] = [
-        (Owner::root(0o600), 4096),
-        (Owner::root(0o644), SWAP_BYTES as usize),
-        (Owner { mode: 0o600, uid: 1000, gid: 0 }, SWAP_BYTES as usize),
-    ];
-    for (owner, bytes) in wrong {
-        let mut vm = Vm::with("ntfs-fresh");
-        vm.settle().unwrap();
-        vm.root.put_owned("mnt/resource/swapfile", owner, std::vec![1; bytes]);
-        vm.reboot();
-        assert_eq!(vm.settle(), mounted());
-        assert_eq!(vm.ran("fallocate"), 1);
-        vm.is_complete();
-    }
-    // Never through a link, nor over a directory.
-    let mut vm = Vm::with("ntfs-fresh");
-    vm.settle().unwrap();
-    vm.root.remove("mnt/resource/swapfile").unwrap();
-    vm.root.put("etc/shadow", "root:*").put_symlink("mnt/resource/swapfile", "/etc/shadow");
-    vm.reboot();
-    assert!(vm.settle().unwrap_err().is(Kind::Unsupported));
-    assert!(vm.root.text("etc/shadow").unwrap() == "root:*" && vm.ran("mkswap") == 0);
-}
-
-#[test]
-fn swap_with_holes_is_written_out_and_a_full_disk_stays_usable() {
-    let mut vm = Vm::with("ntfs-fresh");
-    vm.shared.0.borrow_mut().has_holes = true;
-    assert_eq!(vm.settle(), formatted());
-    assert_eq!((vm.ran("fallocate"), vm.ran("mkswap"), vm.ran("swapon")), (1, 2, 2));
-    vm.is_complete();
-    // No fallocate at all.
-    let mut vm = Vm::with("ntfs-fresh");
-    vm.root.remove("usr/bin/fallocate").unwrap();
-    vm.shared.0.borrow_mut().has_holes = true;
-    assert_eq!(vm.settle(), formatted());
-    vm.is_complete();
-}
-
-#[test]
-fn swap_is_encrypted_with_a_key_that_nobody_keeps() {
-    let mut vm = Vm::with("ntfs-fresh");
-    vm.say("ResourceDisk.EnableSwapEncryption=y\n");
-    assert_eq!(vm.settle(), formatted());
-    let open = vm.system.runs.iter().find(|line| line.contains("cryptsetup")).unwrap();
-    assert_eq!(
-        open,
-        "/usr/sbin/cryptsetup open --type plain --cipher aes-xts-plain64 --key-size 512 --key-file /dev/urandom \
-         /mnt/resource/swapfile preroot-swap"
-    );
-    assert_eq!(vm.system.runs.last().unwrap(), "/usr/sbin/swapon /dev/mapper/preroot-swap");
-    assert_eq!(vm.ran("/usr/sbin/swapon /mnt"), 0);
-}
-
-#[test]
-fn btrfs_swap_is_not_copied_on_write() {
-    let mut vm = Vm::with("ntfs-fresh");
-    vm.say("ResourceDisk.Filesystem=btrfs\n");
-    vm.settle().unwrap();
-    let order: Vec<&String> =
-        vm.system.runs.iter().filter(|line| line.contains("chattr") || line.contains("fallocate")).collect();
-    assert!(order[0].contains("chattr +C /mnt/resource/swapfile") && order[1].contains("fallocate"));
-}
-
-fn is_joined(vm: &Vm) -> bool {
-    let create = "/usr/sbin/mdadm --create /dev/md127 --run --level=0 --chunk=512 --metadata=1.2 --name preroot-temp \
-                  --homehost=any --raid-devices=3 /dev/nvme0n1 /dev/nvme1n1 /dev/nvme2n1";
-    vm.system.runs.iter().any(|line| line == create)
-}
-
-#[test]
-fn several_local_disks_are_joined() {
-    let mut vm = Vm::with_local(3, true);
-    assert_eq!(vm.settle(), Ok(Outcome::Formatted("md127".try_into().unwrap())));
-    assert!(is_joined(&vm) && vm.ran("mkfs.ext4 -q -E nodiscard -F -L preroot-temp /dev/md127") == 1);
-    vm.root.put("mnt/resource/data", "kept");
-    // Assembled by the image, and by us where it does not.
-    for is_by_image in [true, false] {
-        vm.reboot();
-        if is_by_image {
-            let (machine, mut host) = (vm.shared.0.clone(), vm.host.clone());
-            assemble(&mut machine.borrow_mut(), &mut host, &["0n1", "1n1", "2n1"]);
-        }
-        assert_eq!(vm.settle(), Ok(Outcome::Mounted("md127".try_into().unwrap())));
-        assert_eq!((vm.ran("mkfs"), vm.ran("--assemble")), (0, usize::from(!is_by_image)));
-        assert_eq!(vm.root.text("mnt/resource/data").unwrap(), "kept");
-    }
-}
-
-#[test]
-fn without_mdadm_one_of_several_is_used_and_that_is_told() {
-    let mut vm = Vm::with_local(3, false);
-    assert_eq!(vm.settle(), Ok(Outcome::OneFormatted("nvme0n1".try_into().unwrap())));
-    vm.reboot();
-    assert_eq!(vm.settle(), Ok(Outcome::Mounted("nvme0n1".try_into().unwrap())));
-    let mut vm = Vm::with_local(1, true);
-    assert_eq!(vm.settle(), Ok(Outcome::Formatted("nvme0n1".try_into().unwrap())));
-    assert_eq!(vm.ran("mdadm"), 0);
-}
-
-#[test]
-fn an_array_that_a_power_cut_left_half_made_is_made_again() {
-    for program in ["mdadm", "mkfs", "mount"] {
-        for is_by_image in [true, false] {
-            let mut vm = Vm::with_local(3, true);
-            vm.shared.0.borrow_mut().cut_in = program;
-            vm.settle().unwrap_err();
-            vm.power_on(true);
-            if is_by_image && program != "mdadm" {
-                let (machine, mut host) = (vm.shared.0.clone(), vm.host.clone());
-                assemble(&mut machine.borrow_mut(), &mut host, &["0n1", "1n1", "2n1"]);
-            }
-            let outcome = vm.settle();
-            let is_it =
-                matches!(&outcome, Ok(Outcome::Formatted(md) | Outcome::Mounted(md)) if md == "md127");
-            assert!(is_it, "{program}, by the image {is_by_image}: {outcome:?}");
-            assert!(vm.shared.0.borrow().is_swapping && vm.root.stat(super::BEGUN).is_err());
-        }
-    }
-}
-
-#[test]
-fn an_array_of_others_stays() {
-    // Blank, and assembled by somebody a moment ago.
-    let mut vm = Vm::with_local(3, true);
-    vm.shared.0.borrow_mut().array = std::vec![0; 3 << 20];
-    let (machine, mut host) = (vm.shared.0.clone(), vm.host.clone());
-    assemble(&mut machine.borrow_mut(), &mut host, &["0n1", "1n1", "2n1"]);
-    assert!(is_left_alone(&vm.settle()));
-    assert!(vm.system.runs.is_empty());
-    // Of a local disk and one that is not.
-    let mut vm = Vm::with_local(3, true);
-    vm.host.put("sys/devices/pci0/nvme/nvme1/model", "MSFT NVMe Accelerator v1.0\n");
-    let (machine, mut host) = (vm.shared.0.clone(), vm.host.clone());
-    machine.borrow_mut().array = file_system("mkfs.ext4", "preroot-temp");
-    assemble(&mut machine.borrow_mut(), &mut host, &["0n1", "1n1"]);
-    assert_eq!(vm.settle(), Ok(Outcome::Formatted("nvme2n1".try_into().unwrap())));
-    assert_eq!(vm.ran("mdadm"), 0);
 }

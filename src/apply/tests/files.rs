@@ -1,52 +1,24 @@
 //! Files of `write_files` and name servers: as the seed asks, at every power cut, and never through a link of others.
 
 use super::super::State;
-use super::Image;
-use crate::error::{Kind, Result};
+use super::{Image, every_cut_converges};
+use crate::error::Kind;
 use crate::format::cases::{self, Answer};
-use crate::format::cloud_config::{Entries, Mapping};
-use crate::format::json::{Event, Sink, Tokenizer};
+use crate::format::cloud_config::Mapping;
+use crate::format::json::Tokenizer;
+use crate::format::kept::{Kept, Reader};
 use crate::sys::Owner;
 use serde_json::{Value, json};
 use std::boxed::Box;
-use std::collections::BTreeMap;
-use std::string::String;
 use std::vec::Vec;
-
-#[derive(Default)]
-struct Seed(BTreeMap<String, Vec<u8>>);
-
-impl Entries for Seed {
-    fn put(&mut self, entry: &str, bytes: &[u8]) -> Result<()> {
-        self.0.entry(entry.into()).or_default().extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn forget(&mut self, entry: &str) -> Result<()> {
-        self.0.remove(entry);
-        Ok(())
-    }
-
-    fn random(&mut self) -> Option<[u8; 12]> {
-        Some([7; 12])
-    }
-}
-
-struct Driver<'d>(&'d mut Mapping, &'d mut Seed);
-
-impl Sink for Driver<'_> {
-    fn event(&mut self, event: Event<'_>) -> Result<()> {
-        self.0.event(event, self.1)
-    }
-}
 
 /// An image whose seed is what this mapping asks for.
 fn asked(mapping: &Value) -> Image {
-    let (mut reader, mut seed) = (Box::new(Mapping::new()), Seed::default());
-    Tokenizer::new().push(mapping.to_string().as_bytes(), &mut Driver(&mut reader, &mut seed)).unwrap();
-    reader.finish(&mut seed).unwrap();
+    let (mut reader, mut kept) = (Box::new(Mapping::new()), Kept::default());
+    Tokenizer::new().push(mapping.to_string().as_bytes(), &mut Reader(&mut reader, &mut kept)).unwrap();
+    reader.finish(&mut kept).unwrap();
     let mut image = Image::debian();
-    for (entry, bytes) in seed.0 {
+    for (entry, bytes) in kept.entries {
         image.run.put(&std::format!("seed/{entry}"), bytes);
     }
     image
@@ -191,22 +163,9 @@ fn every_power_cut_converges_and_nothing_is_added_twice() {
         image.root.put("etc/motd", "hello\n");
         image
     };
-    for name in ["write_files", "resolv_conf"] {
-        let mut uncut = prepared();
-        let before = uncut.root.changes();
-        uncut.converge(name).unwrap();
-        assert!(name != "write_files" || uncut.text("etc/motd") == "hello\nmore\n");
-        for n in 1..=uncut.root.changes() - before {
-            for keep_names in [false, true] {
-                let mut image = prepared();
-                image.root.cut_power_at(n);
-                assert!(image.converge(name).is_err());
-                image.root.power_on(keep_names);
-                image.converge(name).unwrap();
-                assert_eq!(image.root.dump(), uncut.root.dump(), "{name} cut at {n}");
-            }
-        }
-    }
+    let (uncut, _) = every_cut_converges(&prepared, &["write_files"]);
+    assert_eq!(uncut.text("etc/motd"), "hello\nmore\n");
+    every_cut_converges(&prepared, &["resolv_conf"]);
 }
 
 #[test]

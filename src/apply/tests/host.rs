@@ -1,7 +1,7 @@
 //! Host name, /etc/hosts, time zone, locale and NTP: as the seed asks, where the image lets it.
 
 use super::super::State;
-use super::Image;
+use super::{Image, every_cut_converges};
 use crate::config;
 use crate::facts::{Fact, Hostname, Provenance};
 use crate::format::config::Config;
@@ -97,19 +97,7 @@ fn a_cut_while_renaming_is_no_persons_choice() {
             name(&mut image, "last");
             image
         };
-        let mut uncut = named();
-        let before = uncut.root.changes();
-        uncut.converge("hostname").unwrap();
-        for n in 1..=uncut.root.changes() - before {
-            for keep_names in [false, true] {
-                let mut image = named();
-                image.root.cut_power_at(n);
-                let _ = image.converge("hostname");
-                image.root.power_on(keep_names);
-                image.converge("hostname").unwrap();
-                assert_eq!(image.root.dump(), uncut.root.dump(), "cut at {n}");
-            }
-        }
+        every_cut_converges(&named, &["hostname"]);
     }
 }
 
@@ -249,19 +237,7 @@ fn every_power_cut_in_every_one_of_them_converges() {
         image
     };
     for name in ["ntp", "timezone", "locale", "hosts"] {
-        let mut uncut = prepared();
-        let before = uncut.root.changes();
-        uncut.converge(name).unwrap();
-        for n in 1..=uncut.root.changes() - before {
-            for keep_names in [false, true] {
-                let mut image = prepared();
-                image.root.cut_power_at(n);
-                assert!(image.converge(name).is_err());
-                image.root.power_on(keep_names);
-                image.converge(name).unwrap();
-                assert_eq!(image.root.dump(), uncut.root.dump(), "{name} cut at {n}");
-            }
-        }
+        every_cut_converges(&prepared, &[name]);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Does a mapping ask for what cloud-init would make of it, however its bytes come?
 
-use super::{Entries, Learned, Mapping, mode};
+use super::{Learned, Mapping, mode};
 use crate::error::Result;
 use crate::facts::UserName;
 use crate::format::cases::{self, Answer};
-use crate::format::json::{Event, Sink, Tokenizer};
+use crate::format::json::Tokenizer;
+use crate::format::kept::{Kept, Reader};
 use crate::format::person::Person;
 use crate::format::sha512_crypt::RANDOM;
 use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
@@ -16,44 +17,11 @@ use std::{boxed::Box, format, vec};
 
 type Texts = BTreeMap<String, String>;
 
-#[derive(Default)]
-struct Seed {
-    entries: BTreeMap<String, Vec<u8>>,
-    has_no_random: bool,
-}
-
-impl Entries for Seed {
-    fn put(&mut self, entry: &str, bytes: &[u8]) -> Result<()> {
-        self.entries.entry(entry.into()).or_default().extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn forget(&mut self, entry: &str) -> Result<()> {
-        self.entries.remove(entry);
-        Ok(())
-    }
-
-    fn random(&mut self) -> Option<[u8; RANDOM]> {
-        (!self.has_no_random).then_some([7; RANDOM])
-    }
-}
-
-struct Driver<'d> {
-    mapping: &'d mut Mapping,
-    seed: &'d mut Seed,
-}
-
-impl Sink for Driver<'_> {
-    fn event(&mut self, event: Event<'_>) -> Result<()> {
-        self.mapping.event(event, self.seed)
-    }
-}
-
 /// Reads a document in pieces of these lengths.
-fn read_into(seed: &mut Seed, document: &[u8], steps: &[usize]) -> (Result<()>, Learned) {
+fn read_into(seed: &mut Kept, document: &[u8], steps: &[usize]) -> (Result<()>, Learned) {
     let mut mapping = Box::new(Mapping::new());
     let mut tokenizer = Tokenizer::new();
-    let mut sink = Driver { mapping: &mut mapping, seed };
+    let mut sink = Reader(&mut mapping, seed);
     let (mut rest, mut outcome) = (document, Ok(()));
     for step in steps.iter().cycle() {
         let (piece, tail) = rest.split_at((*step).clamp(1, rest.len().max(1)).min(rest.len()));
@@ -69,7 +37,7 @@ fn read_into(seed: &mut Seed, document: &[u8], steps: &[usize]) -> (Result<()>, 
 }
 
 fn read(value: &Value) -> (Texts, Learned) {
-    let mut seed = Seed::default();
+    let mut seed = Kept::default();
     let (outcome, learned) = read_into(&mut seed, value.to_string().as_bytes(), &[usize::MAX]);
     outcome.unwrap();
     let texts = seed.entries.into_iter().map(|(entry, bytes)| (entry, String::from_utf8(bytes).unwrap()));
@@ -170,7 +138,7 @@ fn more_users_than_a_seed_holds_are_refused_not_written_over() {
 
 #[test]
 fn without_randomness_a_clear_password_is_left_out() {
-    let mut seed = Seed { has_no_random: true, ..Seed::default() };
+    let mut seed = Kept { has_no_random: true, ..Kept::default() };
     let document = json!({"password": "canary", "chpasswd": {"list": ["a:canary"]}}).to_string();
     let (_, learned) = read_into(&mut seed, document.as_bytes(), &[1]);
     assert!(seed.entries.is_empty() && learned.refused == 2);
@@ -249,7 +217,7 @@ fn a_megabyte_with_200_files_needs_no_more_memory_than_one() {
         .map(|n| json!({"path": format!("/etc/repos.d/{n}.repo"), "content": line, "permissions": 420}));
     let document = json!({"write_files": files.collect::<Vec<_>>()}).to_string();
     assert!(document.len() > 1024 * 1024);
-    let mut seed = Seed::default();
+    let mut seed = Kept::default();
     let (outcome, learned) = read_into(&mut seed, document.as_bytes(), &[4096]);
     outcome.unwrap();
     assert_eq!((learned.refused, seed.entries.len()), (0, 600));
@@ -283,13 +251,13 @@ fn files_that_cannot_be_had_are_counted_and_make_room() {
 
 #[test]
 fn what_was_put_can_be_taken_back() {
-    let mut seed = Seed::default();
+    let mut seed = Kept::default();
     let mut mapping = Box::new(Mapping::new());
     let document = json!({"hostname": "a", "ntp_servers": ["b"], "password": "x", "users": ["u"],
         "write_files": [{"path": "/a"}, {"path": "/b", "content": "c"}]})
     .to_string();
     let mut tokenizer = Tokenizer::new();
-    tokenizer.push(document.as_bytes(), &mut Driver { mapping: &mut mapping, seed: &mut seed }).unwrap();
+    tokenizer.push(document.as_bytes(), &mut Reader(&mut mapping, &mut seed)).unwrap();
     assert!(mapping.is_whole() && seed.entries.len() > 4);
     mapping.forget(&mut seed).unwrap();
     assert!(seed.entries.is_empty() && !mapping.is_whole());
@@ -305,7 +273,7 @@ proptest! {
         let document = json!({"hostname": host, "password": password, "chpasswd": {"list": names.join("\n"), "users": [{"name": "a", "password": password, "type": "text"}]},
             "write_files": [{"content": content, "path": "/x"}, {"path": content}], "users": names, odd: content,
             "ssh_authorized_keys": KEY, "timezone": content, "resolv_conf": {"options": {"a": password}}}).to_string();
-        let (mut whole, mut parts) = (Seed::default(), Seed::default());
+        let (mut whole, mut parts) = (Kept::default(), Kept::default());
         let first = read_into(&mut whole, document.as_bytes(), &[usize::MAX]);
         let second = read_into(&mut parts, document.as_bytes(), &steps);
         prop_assert_eq!(first, second);
@@ -320,7 +288,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in any::<Vec<u8>>(), text in "[\\[\\]{}\":, a-z0-9]{0,80}") {
-        let _ = read_into(&mut Seed::default(), &bytes, &[3]);
-        let _ = read_into(&mut Seed::default(), text.as_bytes(), &[3]);
+        let _ = read_into(&mut Kept::default(), &bytes, &[3]);
+        let _ = read_into(&mut Kept::default(), text.as_bytes(), &[3]);
     }
 }
