@@ -115,15 +115,8 @@ fn partition(root: &mut Root<'_>, line: &[u8], note: &str) -> Result<()> {
     let udevadm = &["/usr/bin/udevadm", "/bin/udevadm"];
     let _ = root.call_program(udevadm, &["settle", "--timeout=5"], object!(WHAT), FAILED);
     let until_us = root.clock.now_us().saturating_add(limits::TEMPORARY_DISK_MS * 1000);
-    wait(root, until_us, &mut |host| sysfs::partitions(host, &name) == Ok(disk.partitions()));
+    root.wait_until(until_us, &mut |host| sysfs::partitions(host, &name) == Ok(disk.partitions()));
     Ok(())
-}
-
-/// Waits until it is so, or until then.
-fn wait(root: &mut Root<'_>, until_us: u64, is_so: &mut dyn FnMut(&mut dyn Dir) -> bool) {
-    while !is_so(root.host) && root.clock.now_us() < until_us {
-        root.clock.sleep_ms(limits::POLL_MS);
-    }
 }
 
 /// Until when a device may come that udev or a driver has not made yet: the same for all entries.
@@ -138,7 +131,7 @@ fn make(root: &mut Root<'_>, line: &[u8], note: &str) -> Result<()> {
     let disk = device(root, entry.device)?;
     if let Place::Partition(number) = entry.place {
         let (name, until_us) = (name_of(&disk, number)?, coming_until_us(root));
-        wait(root, until_us, &mut |host| sysfs::exists(host, &name));
+        root.wait_until(until_us, &mut |host| sysfs::exists(host, &name));
     }
     let label = entry.label().unwrap_or_default();
     let is_ours = is_partitioned(root, &disk)?;
@@ -201,7 +194,7 @@ fn name_of(disk: &DeviceName, number: u32) -> Result<DeviceName> {
 #[inline(never)]
 fn device(root: &mut Root<'_>, name: &[u8]) -> Result<DeviceName> {
     let until_us = coming_until_us(root);
-    wait(root, until_us, &mut |host| find(host, name).is_ok());
+    root.wait_until(until_us, &mut |host| find(host, name).is_ok());
     find(root.host, name)
 }
 

@@ -155,6 +155,13 @@ impl Root<'_> {
         self.path == "/"
     }
 
+    /// Waits until it is so of the running system, until then by `clock`, or until the stage has to end.
+    fn wait_until(&mut self, until_us: u64, is_so: &mut dyn FnMut(&mut dyn Dir) -> bool) {
+        while !is_so(self.host) && self.clock.now_us() < until_us && !self.clock.is_cancelled() {
+            self.clock.sleep_ms(limits::POLL_MS);
+        }
+    }
+
     /// True when this root was another VM's before: the mark that ends apply names it (never this VM, or apply
     /// would not run). What that VM owned is not this one's: its customData, its host keys.
     fn was_another_vms(&mut self) -> Result<bool> {

@@ -30,11 +30,9 @@ const KNOWN: &[&str] = &[
     "write_files",
     "resolv_conf",
     "set_hostname",
-    "update_hostname",
     "update_etc_hosts",
     "users_groups",
     "set_passwords",
-    "ssh",
 ];
 
 /// Which modules an image lists.
@@ -119,8 +117,7 @@ pub fn read<'t>(text: &'t [u8], each: &mut dyn FnMut(u16, Item<'t>)) {
             }
             _ if depth == 0 => top(code, &mut say),
             Inside::DefaultUser(at) if depth > at => {
-                if let Some((key, value)) = split_once(code, ":").filter(|(key, _)| *key == "name") {
-                    let _ = key;
+                if let Some(("name", value)) = split_once(code, ":") {
                     say(Item::DefaultUser(unquoted(value)));
                 }
                 inside

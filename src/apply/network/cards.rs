@@ -38,12 +38,5 @@ fn look(host: &mut dyn Dir, name: &str, mac: MacAddr) -> Option<(bool, LinkName)
 /// Waits until all are there, as long as for the first card in the initrd: a driver may still be at it.
 pub(super) fn wait(network: &Network, root: &mut Root<'_>) {
     let until_us = root.clock.now_us().saturating_add(limits::NIC_MS.saturating_mul(1000));
-    loop {
-        let host = &mut *root.host;
-        let plan = Plan::new(network, &mut |mac| find(host, mac));
-        if plan.missing == 0 || root.clock.now_us() >= until_us || root.clock.is_cancelled() {
-            break;
-        }
-        root.clock.sleep_ms(limits::POLL_MS);
-    }
+    root.wait_until(until_us, &mut |host| Plan::new(network, &mut |mac| find(host, mac)).missing == 0);
 }

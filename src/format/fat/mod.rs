@@ -130,10 +130,6 @@ impl Tree for Volume {
         have.eq_ignore_ascii_case(wanted)
     }
 
-    fn stat(&self, _: &mut dyn ReadAt, node: Node, _: &mut [u8]) -> Result<Node> {
-        Ok(node)
-    }
-
     #[inline(never)]
     fn each(
         &self,

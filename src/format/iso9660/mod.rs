@@ -276,10 +276,6 @@ impl Tree for Hierarchy {
         have == wanted || self.names == Names::Plain && record::is_plain_name(have, wanted)
     }
 
-    fn stat(&self, _: &mut dyn ReadAt, node: Node, _: &mut [u8]) -> Result<Node> {
-        Ok(node)
-    }
-
     #[inline(never)]
     fn each(
         &self,
