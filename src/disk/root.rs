@@ -69,7 +69,7 @@ pub fn find(
         RootArg::Number { major, minor } => {
             let number = DeviceNumber { major: *major, minor: *minor };
             let device = sysfs::device_of(host, number)?;
-            device.map_or(Ok(Search::NotYet), |name| plain_partition(host, &name).map(Search::Found))
+            device.map_or(Ok(Search::NotYet), |name| of_device(host, &name).map(Search::Found))
         }
         RootArg::PartUuid { guid, offset } => {
             let shifted = |entry: &PartitionEntryView<'_>| {
@@ -88,7 +88,7 @@ pub fn find(
     }
 }
 
-/// The partition that the device of a mounted file system is, or that an open LUKS mapping is on: the next time it is
+/// The partition that the device of the root file system is, or that an open LUKS mapping is on: the next time it is
 /// opened it has all of it (cryptsetup, segments of dynamic size).
 ///
 /// # Errors
@@ -140,7 +140,7 @@ fn plain_partition(host: &mut dyn Dir, name: &str) -> Result<RootDisk> {
 
 fn by_name(host: &mut dyn Dir, disks: &mut dyn Disks, name: &str, space: &mut Space<'_>) -> Result<Search> {
     if sysfs::exists(host, name) {
-        return plain_partition(host, name).map(Search::Found);
+        return of_device(host, name).map(Search::Found);
     }
     // The kernel has no such partition; perhaps because a primary table was torn.
     let Some((disk, number)) =
@@ -257,7 +257,7 @@ fn by_contents(
                 continue;
             }
             match look_into(disks, name, 0, test, space.window) {
-                Ok(Look::Match) => matches.add(plain_partition(host, name)?),
+                Ok(Look::Match) => matches.add(of_device(host, name)?),
                 Ok(Look::Container(what)) => otherwise = Search::Inside(what),
                 Ok(Look::Other) if !is_partition => {
                     if let Some(found) = in_lost_partitions(host, disks, name, test, space)? {

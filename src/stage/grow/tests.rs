@@ -295,6 +295,27 @@ fn the_partition_of_an_open_luks_grows_and_that_of_anything_else_does_not() {
     assert_eq!(outcome, Ok(Outcome::LeftAlone));
 }
 
+/// Both initrds open it before `grow` comes: root=UUID= is found inside then, and nobody looks again after the mount.
+#[test]
+fn the_partition_of_an_open_luks_grows_before_the_mount_where_its_file_system_is_named() {
+    for wanted in ["LABEL=inside", "/dev/dm-0", "253:0"] {
+        let mut machine = with_mapping("CRYPT-LUKS2-0a1b-root");
+        let mut inside = std::vec![0; 128 << 10];
+        inside[1024 + 4..1024 + 6].copy_from_slice(&[0, 1]);
+        inside[1024 + 0x38..1024 + 0x3B].copy_from_slice(&[0x53, 0xEF, 1]);
+        inside[1024 + 0x78..1024 + 0x7E].copy_from_slice(b"inside");
+        machine.drive.others.insert("dm-0".into(), inside);
+        machine
+            .world
+            .host
+            .put("sys/devices/virtual/block/dm-0/size", "256\n")
+            .put_symlink("sys/dev/block/253:0", "../../devices/virtual/block/dm-0")
+            .put("proc/cmdline", std::format!("root={wanted}"));
+        assert_eq!(machine.before_mount(false), Ok(Outcome::Grown), "{wanted}: {}", machine.log());
+        assert_eq!(machine.drive.said, ["resize 1"]);
+    }
+}
+
 #[test]
 fn every_file_system_that_can_grow_later_has_its_partition_grown() {
     let raw: [(&str, u64, &[u8]); 2] = [("xfs", 0, b"XFSB\0\0\x10\0"), ("btrfs", 65536, b"")];
