@@ -3,136 +3,15 @@
 //! Tables that name each other by position, so that a document may come in any order and nothing is held twice. A
 //! value in here is safe in every file it is written to: no blank, no bracket, no newline.
 
+mod names;
+
+pub use names::{Domain, LinkName, MacAddr, Prefix};
+
 use crate::error::Result;
 use crate::limits;
 use core::net::IpAddr;
 
 const WHAT: &str = "network";
-
-/// An Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MacAddr(pub [u8; 6]);
-
-impl MacAddr {
-    /// Six bytes in two hexadecimal digits of any case, between colons or dashes.
-    ///
-    /// # Errors
-    /// `Malformed`.
-    pub fn parse(text: &str) -> Result<Self> {
-        let bad = malformed!(WHAT, "MAC address", 0);
-        let mut mac = [0; 6];
-        let mut parts = text.split([':', '-']);
-        for byte in &mut mac {
-            let part = parts.next().filter(|part| part.len() == 2 && !part.starts_with('+')).ok_or(bad)?;
-            *byte = u8::from_str_radix(part, 16).map_err(|_| bad)?;
-        }
-        if parts.next().is_some() { Err(bad) } else { Ok(Self(mac)) }
-    }
-}
-
-/// The name of an interface: at most 15 bytes (the kernel's `IFNAMSIZ`), and fewer characters than the kernel takes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LinkName(heapless::String<{ limits::LINK_NAME }>);
-
-impl LinkName {
-    /// Validates.
-    ///
-    /// # Errors
-    /// `Malformed`.
-    pub fn parse(text: &str) -> Result<Self> {
-        let bad = malformed!(WHAT, "name of an interface", 0);
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@".contains(&b);
-        if text.is_empty() || text.starts_with(['.', '-']) || !text.bytes().all(is_plain) {
-            return Err(bad);
-        }
-        heapless::String::try_from(text).map(Self).map_err(|_| bad)
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A domain to search names in: letters, digits, `.`, `_`, `-`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Domain(heapless::String<{ limits::DOMAIN }>);
-
-impl Domain {
-    /// Validates.
-    ///
-    /// # Errors
-    /// `Malformed`.
-    pub fn parse(text: &str) -> Result<Self> {
-        let bad = malformed!(WHAT, "search domain", 0);
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        if text.is_empty() || text.starts_with('-') || !text.bytes().all(is_plain) {
-            return Err(bad);
-        }
-        heapless::String::try_from(text).map(Self).map_err(|_| bad)
-    }
-
-    /// The domain.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// An address or network and how many of its bits are the network's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Prefix {
-    /// The address.
-    pub address: IpAddr,
-    /// At most 32 or 128.
-    pub length: u8,
-}
-
-impl Prefix {
-    /// Checks the length.
-    ///
-    /// # Errors
-    /// `Malformed`.
-    pub fn new(address: IpAddr, length: u8) -> Result<Self> {
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        if length > most {
-            return Err(malformed!(WHAT, "length of a prefix", 0));
-        }
-        Ok(Self { address, length })
-    }
-
-    /// Reads `ADDRESS/LENGTH`.
-    ///
-    /// # Errors
-    /// `Malformed`.
-    pub fn parse(text: &str) -> Result<Self> {
-        let bad = malformed!(WHAT, "address with its prefix", 0);
-        let (address, length) = crate::format::text::split_once(text, "/").ok_or(bad)?;
-        let length = crate::format::text::number(length.as_bytes()).and_then(|n| u8::try_from(n).ok());
-        Self::new(address.parse().map_err(|_| bad)?, length.ok_or(bad)?)
-    }
-
-    /// True when `other` is in the same network.
-    #[must_use]
-    pub fn holds(&self, other: IpAddr) -> bool {
-        let same = |a: u128, b: u128, bits: u32| {
-            let rest = bits.saturating_sub(u32::from(self.length));
-            a.checked_shr(rest) == b.checked_shr(rest)
-        };
-        match (self.address, other) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32),
-            (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
-            _ => false,
-        }
-    }
-
-    /// True for all of a family's addresses: the default route.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        self.length == 0
-    }
-}
 
 /// Position of a link in [`Network::links`].
 pub type LinkAt = u8;
@@ -378,6 +257,16 @@ impl Network {
         of(&self.search, self.owner(&self.search, at)).map(Domain::as_str)
     }
 
+    /// Name servers of this link, then those of all: where whoever asks them asks every link's.
+    pub fn all_dns_of(&self, at: LinkAt) -> impl Iterator<Item = IpAddr> {
+        both(&self.dns, at).copied()
+    }
+
+    /// Domains of this link, then those of all.
+    pub fn all_search_of(&self, at: LinkAt) -> impl Iterator<Item = &str> {
+        both(&self.search, at).map(Domain::as_str)
+    }
+
     fn owner<T>(&self, rows: &[Of<T>], at: LinkAt) -> LinkAt {
         let has_own = rows.iter().any(|row| row.link == at) || self.subnets_of(at).next().is_none();
         if has_own { at } else { ALL }
@@ -493,6 +382,11 @@ fn of<T>(rows: &[Of<T>], at: LinkAt) -> impl Iterator<Item = &T> {
     rows.iter().filter(move |row| row.link == at).map(|row| &row.value)
 }
 
+/// A link's own, then what is of all and not its own.
+fn both<T: PartialEq>(rows: &[Of<T>], at: LinkAt) -> impl Iterator<Item = &T> {
+    of(rows, at).chain(of(rows, ALL).filter(move |value| of(rows, at).all(|own| own != *value)))
+}
+
 fn remove<T, const N: usize>(rows: &mut heapless::Vec<Of<T>, N>, at: LinkAt) {
     rows.retain(|row| row.link != at);
     for row in rows.iter_mut().filter(|row| row.link > at && row.link != ALL) {
@@ -575,23 +469,7 @@ impl Network {
 
 #[cfg(test)]
 mod tests {
-    use super::{Domain, Link, LinkKind, LinkName, MacAddr, Network, Parameter, Prefix, Route, Subnet};
-
-    #[test]
-    fn a_value_cannot_break_a_file() {
-        for bad in ["", "a/b", "a b", "a\nb", "[x]", "a=b", "..", "-a", "0123456789abcdef", "a:b", "a*"] {
-            assert!(LinkName::parse(bad).is_err(), "{bad:?}");
-        }
-        for good in ["eth0", "bond-wan", "enp0s31f6.4094", "0123456789abcde"] {
-            assert!(LinkName::parse(good).is_ok(), "{good:?}");
-        }
-        for bad in ["", "a b", "a;b", "a\n"] {
-            assert!(Domain::parse(bad).is_err(), "{bad:?}");
-        }
-        for (key, value) in [("bond_mode", "a b"), ("bond_mode", ""), ("bond_x", "1"), ("mode", "a\n")] {
-            assert!(Parameter::parse(key, value).is_err(), "{key} {value:?}");
-        }
-    }
+    use super::{Link, LinkKind, Network, Parameter, Prefix, Route, Subnet};
 
     #[test]
     fn bond_keys_have_underscores_or_dashes() {
@@ -604,15 +482,9 @@ mod tests {
     }
 
     #[test]
-    fn mac_addresses_are_six_bytes() {
-        let mac = MacAddr([0xfa, 0x16, 0x3e, 0x69, 0xb0, 0x58]);
-        for good in ["fa:16:3e:69:b0:58", "FA:16:3E:69:B0:58", "fa-16-3e-69-b0-58"] {
-            assert_eq!(MacAddr::parse(good).unwrap(), mac);
-        }
-        for bad in
-            ["", "fa:16:3e:69:b0", "fa:16:3e:69:b0:58:00", "fa:16:3e:69:b0:5", "fa:16:3e:69:b0:+8", "x"]
-        {
-            assert!(MacAddr::parse(bad).is_err(), "{bad:?}");
+    fn a_parameter_cannot_break_a_file() {
+        for (key, value) in [("bond_mode", "a b"), ("bond_mode", ""), ("bond_x", "1"), ("mode", "a\n")] {
+            assert!(Parameter::parse(key, value).is_err(), "{key} {value:?}");
         }
     }
 

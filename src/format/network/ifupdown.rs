@@ -39,26 +39,36 @@ pub fn names<'p>(plan: &'p Plan<'_>) -> impl Iterator<Item = &'p str> {
 
 fn put_one(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     let Some(name) = plan.name(at) else { return Ok(()) };
-    put_pair(out, "\n", "auto", " ", name)?;
-    let mut is_first = true;
-    // Routes stand with the first stanza of their family, or the first of all where it has none.
-    let has = |is_v6: bool| plan.network.subnets_of(at).any(|subnet| subnet.is_v6() == is_v6);
-    let (mut had_v4, mut had_v6) = (false, false);
+    if is_up(plan, at) {
+        put_pair(out, "\n", "auto", " ", name)?
+    } else {
+        out.put(b"\n")?
+    };
     let is_member = plan.network.link(at).is_some_and(|link| link.bond.is_some());
-    for subnet in plan.network.subnets_of(at).filter(|_| !is_member) {
-        put_stanza(plan, at, name, subnet, is_first, out)?;
-        let is_v6 = subnet.is_v6();
-        let is_now = |v6: bool| match v6 == is_v6 {
-            true => !(if v6 { had_v6 } else { had_v4 }),
-            false => is_first && !has(v6),
-        };
-        for route in plan.network.routes_of(at).filter(|route| is_now(route.to.address.is_ipv6())) {
+    let subnets = || plan.network.subnets_of(at).filter(|_| !is_member);
+    // Routes stand with the last stanza of their family, whose addresses are all there by then; with the last of all
+    // where it has none.
+    let last = |is_v6: bool| {
+        let of_family = subnets().zip(0..).filter(|(subnet, _)| subnet.is_v6() == is_v6).last();
+        of_family.or(subnets().zip(0..).last()).map(|(_, n)| n)
+    };
+    for (subnet, n) in subnets().zip(0..) {
+        put_stanza(plan, at, name, subnet, n == 0, out)?;
+        let is_here = |route: &Route| last(route.to.address.is_ipv6()) == Some(n);
+        for route in plan.network.routes_of(at).filter(is_here) {
             put_route(plan, at, name, &route, out)?;
         }
-        (had_v4, had_v6) = (had_v4 || !is_v6, had_v6 || is_v6);
-        is_first = false;
     }
-    if is_first { put_stanza(plan, at, name, Subnet::Manual, true, out) } else { Ok(()) }
+    if subnets().next().is_none() { put_stanza(plan, at, name, Subnet::Manual, true, out) } else { Ok(()) }
+}
+
+/// True if it comes up by itself: of what nothing stands on, and nobody asks an address for, nothing was asked.
+fn is_up(plan: &Plan<'_>, at: LinkAt) -> bool {
+    let Some(link) = plan.network.link(at) else { return false };
+    link.kind == LinkKind::Bond
+        || link.bond.is_some()
+        || plan.network.subnets_of(at).next().is_some()
+        || plan.vlans_of(at).next().is_some()
 }
 
 fn put_stanza(
@@ -149,14 +159,18 @@ fn put_link(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
         }
         return put_parameters(plan, bond, out);
     }
-    if plan.network.dns_of(at).next().is_some() {
+    // resolvconf knows no servers of a link: what comes up brings those of all.
+    if plan.network.subnets_of(at).next().is_none() {
+        return Ok(());
+    }
+    if plan.network.all_dns_of(at).next().is_some() {
         out.put(b"    dns-nameservers ")?;
-        put_list(out, b" ", plan.network.dns_of(at), put_address)?;
+        put_list(out, b" ", plan.network.all_dns_of(at), put_address)?;
         out.put(b"\n")?;
     }
-    if plan.network.search_of(at).next().is_some() {
+    if plan.network.all_search_of(at).next().is_some() {
         out.put(b"    dns-search ")?;
-        put_list(out, b" ", plan.network.search_of(at), |out, domain| out.put(domain.as_bytes()))?;
+        put_list(out, b" ", plan.network.all_search_of(at), |out, domain| out.put(domain.as_bytes()))?;
         out.put(b"\n")?;
     }
     Ok(())

@@ -102,10 +102,14 @@ fn put_bond(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
 
 /// Said in full: what another file says of the same id would hold otherwise.
 fn put_ways(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let Some(link) = plan.network.link(at) else { return Ok(()) };
     let truth = |is_on: bool| if is_on { "true" } else { "false" };
     put_pair(out, "      ", "dhcp4", ": ", truth(plan.has(at, &[Subnet::Dhcp4])))?;
-    put_pair(out, "      ", "dhcp6", ": ", truth(plan.has(at, &[Subnet::Dhcp6, Subnet::Stateful])))?;
-    if let Some(accept_ra) = plan.accept_ra(at) {
+    // netplan's word for whatever routers say, too; with NetworkManager behind it `accept-ra` alone asks for nothing.
+    let asks = [Subnet::Dhcp6, Subnet::Stateful, Subnet::Slaac, Subnet::Stateless];
+    put_pair(out, "      ", "dhcp6", ": ", truth(plan.has(at, &asks)))?;
+    let is_said = link.accept_ra.is_some() || plan.has(at, &[Subnet::Stateful]);
+    if let Some(accept_ra) = plan.accept_ra(at).filter(|_| is_said) {
         put_pair(out, "      ", "accept-ra", ": ", truth(accept_ra))?;
     }
     put_quoted(out, "      addresses: [", plan.addresses(at), put_prefix)?;

@@ -175,14 +175,14 @@ fn put_ways(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     if let Some(accept_ra) = plan.accept_ra(at) {
         put_pair(out, "", "IPv6AcceptRA", "=", if accept_ra { "yes" } else { "no" })?;
     }
-    if plan.network.dns_of(at).next().is_some() {
+    if plan.network.all_dns_of(at).next().is_some() {
         out.put(b"DNS=")?;
-        put_list(out, b" ", plan.network.dns_of(at), put_address)?;
+        put_list(out, b" ", plan.network.all_dns_of(at), put_address)?;
         out.put(b"\n")?;
     }
-    if plan.network.search_of(at).next().is_some() {
+    if plan.network.all_search_of(at).next().is_some() {
         out.put(b"Domains=")?;
-        put_list(out, b" ", plan.network.search_of(at), |out, domain| out.put(domain.as_bytes()))?;
+        put_list(out, b" ", plan.network.all_search_of(at), |out, domain| out.put(domain.as_bytes()))?;
         out.put(b"\n")?;
     }
     Ok(())
