@@ -15,6 +15,9 @@ pub const NO_DISC_MS: u64 = 2_000;
 pub const POLL_MS: u64 = 250;
 /// For the root device before the mount (initramfs-tools only; dracut orders us after it).
 pub const ROOT_DEVICE_MS: u64 = 5_000;
+/// How long a copy of the root's disk has to appear before the root's is written: disks of one machine are found within
+/// some ten milliseconds of each other. Only the boot that grows waits.
+pub const TWIN_MS: u64 = 200;
 /// Between two looks for the root device: it delays the mount.
 pub const ROOT_POLL_MS: u64 = 50;
 /// For the first network interface to appear, once drivers are loaded.
@@ -191,6 +194,8 @@ pub const GPT_ARRAY: usize = 32 * 1024;
 pub const GROW_PROGRAM_MS: u64 = 60_000;
 /// Partitions of an MBR, logical ones included: sfdisk and fdisk make at most 60 (MAXIMUM_PARTS of libfdisk).
 pub const MBR_PARTITIONS: usize = 60;
+/// Partitions of a disk that Linux has at most (`DISK_MAX_PARTS` in block/partitions/check.h).
+pub const KERNEL_PARTITIONS: u32 = 256;
 /// Lent to `grow`: three blocks of 4096, an entry array, one more window, and the names of the block devices.
 pub const GROW_SCRATCH: usize = GPT_ARRAY + 4 * 4096 + 8 * 1024;
 /// A block device's kernel name: `BDEVNAME_SIZE`.

@@ -21,6 +21,8 @@ use crate::format::gpt::{GptHeader, PRIMARY_LBA};
 use crate::format::mbr;
 use crate::sys::Block;
 
+/// Somebody else is at work.
+pub const CHANGED: Error = unsupported!("partition table", "it changed while we looked at it");
 const MISMATCH: Error = malformed!("partition table", "growth of another table", 0);
 
 /// Writes the growth. Nothing is written when the disk no longer holds what was read.
@@ -119,7 +121,7 @@ fn check_unchanged(disk: &mut dyn Block, table: &Table, space: &mut Space<'_>) -
     if table.is_unchanged(disk, space)? {
         return Ok(());
     }
-    Err(unsupported!("partition table", "it changed while we looked at it"))
+    Err(CHANGED)
 }
 
 /// Changes the entry in `array` and returns the primary header that goes with it.

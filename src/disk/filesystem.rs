@@ -7,7 +7,8 @@ use crate::format::guid::Guid;
 use crate::format::root_arg::DeviceName;
 use crate::format::superblock::{BTRFS_BYTES, FileSystem, START_BYTES, Superblock};
 use crate::format::text::join;
-use crate::sys::{Dir, Kernel, Mounted};
+use crate::limits;
+use crate::sys::{Dir, Kernel, KernelPartition, Mounted};
 use core::fmt::Write as _;
 
 /// What became of it.
@@ -29,6 +30,7 @@ pub enum FileSystemGrowth {
 /// A file system and its device.
 struct Measured {
     mounted: Mounted,
+    device: DeviceName,
     /// What it should be.
     wanted_bytes: u64,
     /// What its features leave of the device.
@@ -53,6 +55,7 @@ pub fn grow(kernel: &mut Kernel<'_>, path: &str) -> Result<FileSystemGrowth> {
     if measured.has_errors {
         return Err(unsupported!(WHAT, "it has recorded errors: run e2fsck, then it can grow"));
     }
+    check_apart(kernel.host, &measured.device)?;
     resize(kernel, path, &measured)?;
     let after = measure(kernel, path)?.mounted;
     // The kernel drops a last group that is too small to hold anything: then all was done before.
@@ -80,6 +83,21 @@ impl Measured {
         };
         gain < least.max(1)
     }
+}
+
+/// A table may be wrong (a hand, a sector torn inside): the blocks of a neighbour are not the file system's to take.
+fn check_apart(host: &mut dyn Dir, device: &str) -> Result<()> {
+    let Some(number) = sysfs::partition_number(host, device) else { return Ok(()) };
+    let disk = sysfs::disk_of(host, device)?;
+    let Some(own) = sysfs::partition(host, &disk, number)? else { return Ok(()) };
+    let end = |part: &KernelPartition| part.start_bytes.saturating_add(part.length_bytes);
+    for other in (1..=limits::KERNEL_PARTITIONS).filter(|other| *other != number) {
+        let other = sysfs::partition(host, &disk, other)?;
+        if other.is_some_and(|other| other.start_bytes < end(&own) && own.start_bytes < end(&other)) {
+            return Err(unsupported!(WHAT, "its partition overlaps another"));
+        }
+    }
+    Ok(())
 }
 
 /// A root that is read-only as a whole has a subvolume that is not, where snapper keeps its snapshots: any of a
@@ -117,7 +135,7 @@ fn measure(kernel: &mut Kernel<'_>, path: &str) -> Result<Measured> {
     }
     let wanted_bytes = device_bytes.min(most_bytes);
     let unused_bytes = device_bytes.saturating_sub(wanted_bytes);
-    Ok(Measured { mounted, wanted_bytes, unused_bytes, has_errors })
+    Ok(Measured { mounted, device, wanted_bytes, unused_bytes, has_errors })
 }
 
 /// The block device of a mounted root.
@@ -248,6 +266,28 @@ pub(crate) mod tests {
             world.host.put_symlink(&std::format!("{devices}/sda1"), "../../../../devices/sda/sda1");
         }
         world
+    }
+
+    #[test]
+    fn blocks_of_a_neighbour_are_not_taken() {
+        for (neighbour_start, text) in [(409_600, ""), (409_599, "overlaps another")] {
+            let mut world = mounted(25600, 200, 1);
+            for (number, start) in [(1, 0), (7, neighbour_start)] {
+                let base = std::format!("sys/devices/sda/sda{number}");
+                world
+                    .host
+                    .put(&std::format!("{base}/partition"), std::format!("{number}\n"))
+                    .put(&std::format!("{base}/start"), std::format!("{start}\n"));
+            }
+            world
+                .host
+                .put("sys/devices/sda/sda7/size", "8\n")
+                .put_symlink("sys/class/block/sda7", "../../devices/sda/sda7");
+            let outcome = grow(&mut world);
+            assert_eq!(outcome.is_ok(), text.is_empty(), "{outcome:?}");
+            assert_eq!(world.system.resized.is_empty(), outcome.is_err());
+            assert!(outcome.is_ok() || outcome.unwrap_err().reason().contains(text));
+        }
     }
 
     #[test]

@@ -150,7 +150,8 @@ pub fn plan(
         u64::from(number)
     ))?;
     let (first, last) = (entry.first_lba(), entry.last_lba());
-    if table.hybrid.iter().any(|start| *start != 0 && u64::from(*start) == first) {
+    let beside = || table.hybrid.iter().map(|start| u64::from(*start)).filter(|start| *start != 0);
+    if beside().any(|start| (first..=last).contains(&start)) {
         return Err(unsupported!("partition table", "the hybrid MBR has this partition too"));
     }
     let last_usable_lba = last_usable(table)?;
@@ -158,7 +159,9 @@ pub fn plan(
         check_blocks(&other, table.header.first_usable_lba, last_usable_lba)?;
     }
     let next = nearest_behind(table, array, &entry)?;
-    let room = next.map_or(last_usable_lba, |(_, start)| start.saturating_sub(1));
+    // What only a hybrid MBR names is somebody's too.
+    let starts = beside().filter(|start| *start > last).chain(next.map(|(_, start)| start));
+    let room = starts.min().map_or(last_usable_lba, |start| start.saturating_sub(1));
     let end = if table.is_mbr { mbr_end(disk) } else { disk.last_lba().saturating_sub(rules.end_blocks) };
     let limit = room.min(end).saturating_sub(rules.free_blocks);
     let new_last_lba = grown_end(disk, last, limit, rules);

@@ -260,9 +260,7 @@ fn by_contents(
                 Ok(Look::Match) => matches.add(of_device(host, name)?),
                 Ok(Look::Container(what)) => otherwise = Search::Inside(what),
                 Ok(Look::Other) if !is_partition => {
-                    if let Some(found) = in_lost_partitions(host, disks, name, test, space)? {
-                        matches.add(found);
-                    }
+                    in_lost_partitions(host, disks, name, test, &mut matches, space)?;
                 }
                 _ => {}
             }
@@ -279,23 +277,24 @@ fn in_lost_partitions(
     disks: &mut dyn Disks,
     disk: &str,
     test: &ContentsTest<'_>,
+    matches: &mut Matches,
     space: &mut Space<'_>,
-) -> Result<Option<RootDisk>> {
+) -> Result<()> {
     if sysfs::has_partitions(host, disk) || is_stacked_name(disk) {
-        return Ok(None);
+        return Ok(());
     }
-    let Ok(table) = read_table(host, disks, disk, space) else { return Ok(None) };
+    let Ok(table) = read_table(host, disks, disk, space) else { return Ok(()) };
     // Reading made the kernel look for partitions if it had not yet (GD_NEED_PART_SCAN): then they are its own.
     if table.is_mbr || sysfs::has_partitions(host, disk) {
-        return Ok(None);
+        return Ok(());
     }
     for entry in table.header.entries(space.array) {
         let offset = table.disk.offset(entry.first_lba());
         if matches!(look_into(disks, disk, offset, test, space.window), Ok(Look::Match)) {
-            return RootDisk::lost(disk, entry.number).map(Some);
+            matches.add(RootDisk::lost(disk, entry.number)?);
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 enum Look {
@@ -343,16 +342,17 @@ pub fn read_contents<'w>(device: &mut dyn ReadAt, offset: u64, window: &'w mut [
     Ok(Contents::parse(start, btrfs))
 }
 
-/// True when the `bytes` bytes at `offset` are a member of an md array that says so at its end.
+/// True when the `bytes` bytes at `offset` (a partition, or a whole disk) are a member of an array that says so at its
+/// end.
 ///
 /// # Errors
 /// `Os`.
-pub fn ends_as_md(device: &mut dyn ReadAt, offset: u64, bytes: u64, window: &mut [u8]) -> Result<bool> {
+pub fn ends_as_raid(device: &mut dyn ReadAt, offset: u64, bytes: u64, window: &mut [u8]) -> Result<bool> {
     let limit = window.len();
-    let sector = window.get_mut(..4096).ok_or(too_many!("window", limit))?;
-    for place in superblock::md_places(bytes).into_iter().flatten() {
+    let sector = window.get_mut(..superblock::RAID_BYTES).ok_or(too_many!("window", limit))?;
+    for place in superblock::raid_places(bytes).into_iter().flatten() {
         read_part(device, offset.saturating_add(place), sector)?;
-        if superblock::is_md(sector) {
+        if superblock::is_raid(sector) {
             return Ok(true);
         }
     }

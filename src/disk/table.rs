@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::format::ReadAt;
 use crate::format::crc32::Crc32;
 use crate::format::gpt::{self, BlockSize, DiskSize, GptHeader, PRIMARY_LBA};
+use crate::format::guid::Guid;
 use crate::format::mbr::{self, Mbr};
 use crate::limits;
 
@@ -67,7 +68,7 @@ pub struct Table {
     pub mbr_slot: u8,
     /// And its size.
     pub mbr_blocks: u32,
-    /// Where the records of a hybrid MBR begin.
+    /// Where the records of a hybrid MBR begin, but for protective ones; 0 for none.
     pub hybrid: [u32; 4],
     /// First block of the entries that were read.
     array_lba: u64,
@@ -94,7 +95,8 @@ pub fn read(device: &mut dyn ReadAt, block: BlockSize, space: &mut Space<'_>) ->
         }
         Mbr::Hybrid => {
             let records = mbr::records(sector).unwrap_or_default();
-            Ok(Table { hybrid: records.map(|record| record.first), ..read_gpt(device, disk, space)? })
+            let first = |record: mbr::Record| if record.is_protective() { 0 } else { record.first };
+            Ok(Table { hybrid: records.map(first), ..read_gpt(device, disk, space)? })
         }
     }
 }
@@ -116,8 +118,9 @@ fn read_gpt(device: &mut dyn ReadAt, disk: DiskSize, space: &mut Space<'_>) -> R
     let (header, array_lba, source) = match whole {
         Ok(header) => (header, header.entries_lba, Source::Primary),
         Err(why) => {
+            let torn = gpt::torn_fields(part(space.header, len)?);
             let backup = read_backup(device, disk, space).map_err(|_| why)?;
-            (as_primary(&backup, primary.ok(), disk)?, backup.entries_lba, Source::Backup)
+            (as_primary(device, &backup, torn, disk, space.window)?, backup.entries_lba, Source::Backup)
         }
     };
     let fingerprint = seen.with(padded(space.array, &header, disk)?).value();
@@ -143,17 +146,27 @@ fn is_backup_damaged(
     let Ok(backup) = GptHeader::parse(sector, last, disk) else {
         return Ok(!gpt::is_whole(sector) && (gpt::is_signed(sector) || sector.iter().all(|byte| *byte == 0)));
     };
-    // Its entries in pieces: the buffer for entries holds the primary's.
-    let (mut crc, mut left, mut at) = (Crc32::new(), backup.array_bytes(), disk.offset(backup.entries_lba));
+    Ok(!has_entries(device, &backup, backup.entries_lba, disk, space.window)?)
+}
+
+/// True when the entries of `header` lie at a block. In pieces: the buffer for entries holds another copy.
+fn has_entries(
+    device: &mut dyn ReadAt,
+    header: &GptHeader,
+    lba: u64,
+    disk: DiskSize,
+    window: &mut [u8],
+) -> Result<bool> {
+    let (mut crc, mut left, mut at) = (Crc32::new(), header.array_bytes(), disk.offset(lba));
     while left > 0 {
         let length = usize::try_from(left).unwrap_or(WINDOW).min(WINDOW);
-        let piece = part(space.window, length.next_multiple_of(disk.block.as_usize()))?;
+        let piece = part(window, length.next_multiple_of(disk.block.as_usize()))?;
         device.read_at(at, piece)?;
         crc = crc.with(piece.get(..length).unwrap_or_default());
         left = left.saturating_sub(length as u64);
         at = at.saturating_add(WINDOW as u64);
     }
-    Ok(crc.value() != backup.entries_crc)
+    Ok(crc.value() == header.entries_crc)
 }
 
 /// The first `len` bytes of a buffer of [`Space`].
@@ -202,13 +215,28 @@ fn read_backup(device: &mut dyn ReadAt, disk: DiskSize, space: &mut Space<'_>) -
     Err(why)
 }
 
-/// The primary header that belongs to a backup. Where the primary's entries are is known only from a primary
-/// header that is whole itself; block 2 is where nearly all are.
-fn as_primary(backup: &GptHeader, primary: Option<GptHeader>, disk: DiskSize) -> Result<GptHeader> {
-    let entries_lba = primary.map_or(2, |header| header.entries_lba);
+/// The primary header that belongs to a backup. A torn one still says which disk and where its entries are; of one that
+/// is no more the entries are believed where nearly all are, if they are still there or nothing else can be (boot loaders
+/// of small boards lie between header and entries).
+fn as_primary(
+    device: &mut dyn ReadAt,
+    backup: &GptHeader,
+    torn: Option<(Guid, u64)>,
+    disk: DiskSize,
+    window: &mut [u8],
+) -> Result<GptHeader> {
+    const FIRST: u64 = PRIMARY_LBA + 1;
+    let (disk_guid, entries_lba) = torn.unwrap_or((backup.disk_guid, FIRST));
+    if disk_guid != backup.disk_guid {
+        return Err(unsupported!("GPT", "the damaged primary and the backup are of two disks"));
+    }
     let blocks = disk.block.blocks_for(backup.array_bytes());
-    if entries_lba.checked_add(blocks).is_none_or(|end| end > backup.first_usable_lba) {
-        return Err(malformed!("GPT", "no room for the primary's entries", entries_lba));
+    let end = entries_lba.checked_add(blocks).filter(|end| *end <= backup.first_usable_lba);
+    let end = end.filter(|_| entries_lba >= FIRST);
+    let end = end.ok_or(malformed!("GPT", "no room for the primary's entries", entries_lba))?;
+    let is_told = torn.is_some() || end == backup.first_usable_lba;
+    if !is_told && !has_entries(device, backup, entries_lba, disk, window)? {
+        return Err(unsupported!("GPT", "nothing says where the damaged primary's entries were"));
     }
     Ok(GptHeader { my_lba: PRIMARY_LBA, alternate_lba: backup.my_lba, entries_lba, ..*backup })
 }

@@ -176,11 +176,15 @@ impl GptHeader {
         let blocks = disk.block.blocks_for(self.array_bytes());
         let end =
             self.entries_lba.checked_add(blocks).ok_or(malformed!(WHAT, "entries outside the disk", at))?;
-        let is_before = self.entries_lba > PRIMARY_LBA && end <= self.first_usable_lba;
-        let is_behind = self.entries_lba > self.last_usable_lba && end <= disk.blocks;
+        // Each on its side of the partitions: a primary's entries behind them would be in a grown one's way.
+        let is_apart = if at == PRIMARY_LBA {
+            self.entries_lba > PRIMARY_LBA && end <= self.first_usable_lba
+        } else {
+            self.entries_lba > self.last_usable_lba && end <= disk.blocks
+        };
         let holds_header = (self.entries_lba..end).contains(&at);
         let header_is_usable = (self.first_usable_lba..=self.last_usable_lba).contains(&at);
-        if !(is_before || is_behind) || holds_header || header_is_usable {
+        if !is_apart || holds_header || header_is_usable {
             return Err(malformed!(WHAT, "entries, headers and usable blocks overlap", at));
         }
         Ok(())
@@ -276,6 +280,14 @@ pub fn is_whole(sector: &[u8]) -> bool {
 #[must_use]
 pub fn is_signed(sector: &[u8]) -> bool {
     sector.first_chunk() == Some(SIGNATURE)
+}
+
+/// Disk GUID and first block of the entries as an unchecked header has them: no growth changes either, so a torn one
+/// still says both.
+#[must_use]
+pub fn torn_fields(sector: &[u8]) -> Option<(Guid, u64)> {
+    let fields = GptHeader::fields(sector).filter(|_| is_signed(sector))?;
+    Some((fields.disk_guid, fields.entries_lba))
 }
 
 /// Where an unchecked header says the other one is: a hint for finding a backup when the disk has grown
@@ -426,7 +438,7 @@ pub(crate) mod tests {
     #[test]
     fn bounds_hold_even_under_a_good_checksum() {
         let disk = disk(4096, 512);
-        let cases: [(&str, Change); 12] = [
+        let cases: [(&str, Change); 13] = [
             ("entry size", |h| h.entry_bytes = 64),
             ("entry size", |h| h.entry_bytes = 192),
             ("entry size", |h| h.entry_bytes = 8192),
@@ -438,6 +450,7 @@ pub(crate) mod tests {
             ("entries outside the disk", |h| h.entries_lba = u64::MAX),
             ("entries, headers and usable blocks overlap", |h| h.entries_lba = 1),
             ("entries, headers and usable blocks overlap", |h| h.entries_lba = 3),
+            ("entries, headers and usable blocks overlap", |h| h.entries_lba = h.last_usable_lba + 1),
             ("entries, headers and usable blocks overlap", |h| h.first_usable_lba = 0),
         ];
         for (rule, change) in cases {

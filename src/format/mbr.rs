@@ -46,7 +46,7 @@ pub enum Mbr {
 /// One of the four records of a sector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Record {
-    /// Type; 0 is unused.
+    /// Type; of a record in use even 0, which tools write for "empty" over a partition that is there.
     pub kind: u8,
     /// First block, relative to what the sector counts from.
     pub first: u32,
@@ -55,10 +55,17 @@ pub struct Record {
 }
 
 impl Record {
-    /// True when it names a partition.
+    /// True when it names a partition: the size alone says so to Linux and to libfdisk, whatever the type is
+    /// (`block/partitions/msdos.c`, `is_used_partition` in libfdisk/src/dos.c).
     #[must_use]
     pub const fn is_used(&self) -> bool {
-        self.kind != 0 && self.blocks != 0
+        self.blocks != 0
+    }
+
+    /// True for what stands for a GPT.
+    #[must_use]
+    pub const fn is_protective(&self) -> bool {
+        self.kind == PROTECTIVE
     }
 
     /// True when logical partitions are inside.
@@ -89,10 +96,11 @@ impl Mbr {
     #[must_use]
     pub fn parse(sector: &[u8]) -> Self {
         let Some(records) = records(sector) else { return Self::None };
-        let used = records.iter().filter(|record| record.kind != 0).count();
-        let protective = (0..).zip(&records).find(|(_, record)| record.kind == PROTECTIVE);
-        match (used, protective) {
-            (0, _) => Self::None,
+        let typed = records.iter().filter(|record| record.kind != 0).count();
+        let is_empty = typed == 0 && !records.iter().any(Record::is_used);
+        let protective = (0..).zip(&records).find(|(_, record)| record.is_protective());
+        match (typed, protective) {
+            _ if is_empty => Self::None,
             (_, Some((_, record))) if record.first != 1 => Self::Unclear,
             (1, Some((slot, record))) => Self::Protective { slot, blocks: record.blocks },
             (_, Some(_)) => Self::Hybrid,
@@ -136,7 +144,7 @@ pub fn protective_blocks(blocks: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::{Mbr, Record, protective_blocks, records, set_blocks, set_protective_blocks};
-    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+    use proptest::prelude::{any, prop_assert_eq, proptest};
     use std::vec::Vec;
 
     fn sector(types: [u8; 4]) -> [u8; 512] {
@@ -155,7 +163,10 @@ mod tests {
     fn each_kind_is_told_apart() {
         assert_eq!(Mbr::parse(&[0; 512]), Mbr::None);
         assert_eq!(Mbr::parse(&[]), Mbr::None);
-        assert_eq!(Mbr::parse(&sector([0; 4])), Mbr::None);
+        assert_eq!(Mbr::parse(&sector([0; 4])), Mbr::Dos { signature: 0x0102_0304 }, "a size is enough");
+        let mut empty = sector([0; 4]);
+        empty[446..510].fill(0);
+        assert_eq!(Mbr::parse(&empty), Mbr::None);
         assert_eq!(Mbr::parse(&sector([0xEE, 0, 0, 0])), Mbr::Protective { slot: 0, blocks: 9 });
         assert_eq!(Mbr::parse(&sector([0, 0, 0, 0xEE])), Mbr::Protective { slot: 3, blocks: 9 });
         assert_eq!(Mbr::parse(&sector([0xEE, 0x83, 0, 0])), Mbr::Hybrid);
@@ -187,7 +198,7 @@ mod tests {
         assert!(!differing.iter().any(|at| (446 + 16 + 8..446 + 16 + 12).contains(at)), "{differing:?}");
         let all = records(&after).unwrap();
         assert_eq!(all[1], Record { kind: 0x82, first: 1, blocks: 0x0102_0304 });
-        assert!(all[2].is_extended() && all[2].is_used() && !all[3].is_used());
+        assert!(all[2].is_extended() && all[2].is_used() && all[3].is_used(), "of type 0, but not of size 0");
         assert_eq!(set_blocks(&mut after, 4, 1), None);
         assert_eq!(records(&[0; 512]), None);
     }
@@ -209,7 +220,7 @@ mod tests {
             for (at, record) in records(&bytes).unwrap().into_iter().enumerate() {
                 let is_it = at == usize::from(slot);
                 prop_assert_eq!(record, Record { blocks: if is_it { blocks } else { before[at].blocks }, ..before[at] });
-                prop_assert!(record.is_used() || record.kind == 0 || record.blocks == 0);
+                prop_assert_eq!(record.is_used(), record.blocks != 0);
             }
         }
     }

@@ -71,7 +71,7 @@ pub enum Contents<'a> {
         /// Its size as it knows it (`device_size_xl` of struct pv_header).
         bytes: u64,
     },
-    /// A member of an md array (superblock 1.1 or 1.2, which lie at the start; for the others see [`md_places`]).
+    /// A member of an md array (superblock 1.1 or 1.2, which lie at the start; for the others see [`raid_places`]).
     Raid,
     /// Anything else.
     Unknown,
@@ -111,16 +111,29 @@ pub fn is_md(raw: &[u8]) -> bool {
     le32(raw, 0) == Some(0xA92B_4EFC)
 }
 
-/// Where a member of `bytes` bytes has a superblock of md that lies at its end: 0.90 (`MD_NEW_SIZE_SECTORS`) and 1.0
-/// (`super_1_load` in drivers/md/md.c). What such a member holds shows at its start as if it were no member.
+/// Bytes at each of [`raid_places`] that [`is_raid`] looks at.
+pub const RAID_BYTES: usize = 512;
+
+/// Where a member of `bytes` bytes has what makes it one, if that lies at its end: md 0.90 (`MD_NEW_SIZE_SECTORS`) and 1.0
+/// (`super_1_load` in drivers/md/md.c), firmware RAID of Intel (`MPB_SECTOR_CNT` in mdadm's super-intel.c) and of the SNIA
+/// (DDF 2.0, 5.3). What such a member holds shows at its start as if it were no member.
 #[must_use]
-pub fn md_places(bytes: u64) -> [Option<u64>; 2] {
+pub fn raid_places(bytes: u64) -> [Option<u64>; 4] {
     const RESERVED: u64 = 64 << 10;
     let rounded = |bytes: u64, unit: u64| bytes & !unit.saturating_sub(1);
+    let sectors = |count: u64| rounded(bytes, 512).checked_sub(count.saturating_mul(512));
     [
         rounded(bytes, RESERVED).checked_sub(RESERVED),
-        rounded(bytes, 512).checked_sub(16 * 512).map(|at| rounded(at, 4096)),
+        sectors(16).map(|at| rounded(at, 4096)),
+        sectors(2),
+        sectors(1),
     ]
+}
+
+/// True for what may lie at one of [`raid_places`].
+#[must_use]
+pub fn is_raid(raw: &[u8]) -> bool {
+    is_md(raw) || raw.starts_with(b"Intel Raid ISM Cfg Sig. ") || raw.starts_with(&[0xDE, 0x11, 0xDE, 0x11])
 }
 
 /// The label is in one of the first four sectors; behind it a UUID of 32 bytes, and the size.

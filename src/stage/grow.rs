@@ -17,6 +17,7 @@ use crate::limits;
 use crate::sys::{Kernel, KernelPartition};
 
 const STAGE: &str = "grow";
+const SEVERAL: &str = "root= ({}) is on more than one device: {}";
 
 /// How it ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,7 +55,7 @@ pub fn before_mount(kernel: &mut Kernel<'_>, scratch: &mut [u8], dry_run: bool) 
     kernel.log.enter(STAGE);
     let mut space = Space::new(scratch)?;
     let result = found_by_argument(kernel, &mut space).and_then(|found| match found {
-        Some(root) => grow_partition(kernel, &root, &mut space, dry_run),
+        Some((wanted, root)) => grow_partition(kernel, &root, Some(&wanted), &mut space, dry_run),
         None => Ok(Outcome::NotFound),
     });
     settle(kernel, result)
@@ -76,7 +77,7 @@ pub fn after_mount(
     let root =
         asked.and_then(|_| left_to_repart(kernel)).and_then(|()| filesystem::root_device(kernel, path));
     let root = root.and_then(|device| root::of_device(kernel.host, &device));
-    let result = root.and_then(|root| grow_partition(kernel, &root, &mut space, dry_run));
+    let result = root.and_then(|root| grow_partition(kernel, &root, None, &mut space, dry_run));
     let result = settle(kernel, result);
     kernel.log.enter(before);
     result
@@ -170,7 +171,7 @@ fn left_to_repart(kernel: &mut Kernel<'_>) -> Result<()> {
 
 /// Resolves `root=`; says why when there is nothing to grow before the mount.
 #[inline(never)]
-fn found_by_argument(kernel: &mut Kernel<'_>, space: &mut Space<'_>) -> Result<Option<RootDisk>> {
+fn found_by_argument(kernel: &mut Kernel<'_>, space: &mut Space<'_>) -> Result<Option<(RootArg, RootDisk)>> {
     let line = ours(command_line(kernel, space.window)?)?;
     let parsed = root_arg::parse(line);
     left_to_repart(kernel)?;
@@ -181,13 +182,13 @@ fn found_by_argument(kernel: &mut Kernel<'_>, space: &mut Space<'_>) -> Result<O
     };
     let kind = Value::Text(root::kind(&wanted));
     match wait_for_root(kernel, &wanted, space)? {
-        Search::Found(root) => Ok(Some(root)),
+        Search::Found(root) => Ok(Some((wanted, root))),
         Search::Inside(what) => later(
             kernel,
             "root= ({}) is on no partition yet, perhaps inside {}: {}",
             &[kind, Value::Text(what)],
         ),
-        Search::Several => later(kernel, "root= ({}) is on more than one device: {}", &[kind]),
+        Search::Several => later(kernel, SEVERAL, &[kind]),
         Search::NotYet => {
             let waited = Value::Millis(limits::ROOT_DEVICE_MS);
             later(kernel, "root= ({}) is on no partition after {}: {}", &[kind, waited])
@@ -196,7 +197,7 @@ fn found_by_argument(kernel: &mut Kernel<'_>, space: &mut Space<'_>) -> Result<O
 }
 
 /// Not to be told before the mount; the mounted root has a device number.
-fn later(kernel: &mut Kernel<'_>, text: &'static str, values: &[Value<'_>]) -> Result<Option<RootDisk>> {
+fn later<T>(kernel: &mut Kernel<'_>, text: &'static str, values: &[Value<'_>]) -> Result<Option<T>> {
     let mut all = [Value::Text("the hook after the mount looks again"); 3];
     for (place, value) in all.iter_mut().zip(values) {
         *place = *value;
@@ -217,16 +218,26 @@ fn wait_for_root(kernel: &mut Kernel<'_>, wanted: &RootArg, space: &mut Space<'_
     }
 }
 
-/// Plan, print, do.
+/// Plan, print, do. `wanted` is what the root was found by, where that may be on a copy of the disk too.
 fn grow_partition(
     kernel: &mut Kernel<'_>,
     root: &RootDisk,
+    wanted: Option<&RootArg>,
     space: &mut Space<'_>,
     dry_run: bool,
 ) -> Result<Outcome> {
     let name = sysfs::partition_name(&root.disk, root.number)?;
     let mut table = examine(kernel, root, space)?;
     let is_torn = table.source == Source::Backup;
+    let seen = sysfs::partition(kernel.host, &root.disk, root.number)?;
+    let planned = plan(&table, space.array, root.number, seen, Rules::ROOT);
+    if is_torn || planned.is_ok_and(|growth| growth.writes()) {
+        check_end(kernel, root, space)?;
+        let wanted = wanted.filter(|_| !dry_run);
+        if !wanted.map_or(Ok(true), |wanted| is_alone(kernel, root, &table, wanted, space))? {
+            return Ok(Outcome::NotFound);
+        }
+    }
     if is_torn {
         let values = [Value::Name(&root.disk)];
         kernel.say(Level::Warning, "{}: primary partition table is damaged, its backup is whole", &values);
@@ -235,7 +246,6 @@ fn grow_partition(
             kernel.say(Level::Info, "{}: primary partition table restored", &values);
         }
     }
-    let seen = sysfs::partition(kernel.host, &root.disk, root.number)?;
     if table.backup_is_damaged {
         let values = [Value::Name(&root.disk)];
         kernel.say(Level::Warning, "{}: the backup of the partition table is damaged", &values);
@@ -247,14 +257,6 @@ fn grow_partition(
         return Ok(Outcome::Nothing);
     }
     say_plan(kernel, root, &name, &growth);
-    if growth.is_cut {
-        let cut = Value::SizeBytes(growth.disk.offset(growth.disk.blocks.saturating_sub(growth.limit)));
-        kernel.say(
-            Level::Info,
-            "  an MBR ends at 2^32 sectors: {} behind stay unused; a GPT would have them",
-            &[cut],
-        );
-    }
     if dry_run {
         kernel.say(Level::Info, "dry run: nothing was written", &[]);
         return Ok(Outcome::Planned);
@@ -264,6 +266,44 @@ fn grow_partition(
         kernel.say(Level::Info, "{}: backup of the partition table made anew", &[Value::Name(&root.disk)]);
     }
     Ok(if growth.needs_table() { Outcome::Grown } else { Outcome::Repaired })
+}
+
+/// The end of the disk may say that it is a member of an array that nobody has put together yet: then the table is the
+/// array's, ends before that, and no disk was enlarged.
+fn check_end(kernel: &mut Kernel<'_>, root: &RootDisk, space: &mut Space<'_>) -> Result<()> {
+    let mut is_member = false;
+    kernel.disks.open_read(&root.disk, &mut |device| {
+        let bytes = device.size_bytes();
+        is_member = root::ends_as_raid(device, 0, bytes, space.window)?;
+        Ok(())
+    })?;
+    if is_member { Err(unsupported!("root", "its disk is part of a RAID array")) } else { Ok(()) }
+}
+
+/// True when nothing else that `root=` may mean appeared in the meantime: the disks of a rescue VM are copies, their
+/// drivers find them one after the other, and the kernel may mount another than we grow. Only who is about to write
+/// waits for that. The buffers hold the same table afterwards.
+#[inline(never)]
+fn is_alone(
+    kernel: &mut Kernel<'_>,
+    root: &RootDisk,
+    table: &Table,
+    wanted: &RootArg,
+    space: &mut Space<'_>,
+) -> Result<bool> {
+    // Names and numbers are those of one device, and it is what will be mounted.
+    if matches!(wanted, RootArg::Device(_) | RootArg::Number { .. }) {
+        return Ok(true);
+    }
+    kernel.clock.sleep_ms(limits::TWIN_MS);
+    if root::find(kernel.host, kernel.disks, wanted, space)? != Search::Found(root.clone()) {
+        let kind = Value::Text(root::kind(wanted));
+        return later::<()>(kernel, SEVERAL, &[kind]).map(|_| false);
+    }
+    if examine(kernel, root, space)? != *table {
+        return Err(commit::CHANGED);
+    }
+    Ok(true)
 }
 
 /// Reads the table, and what the partition holds: anything but what we know could be made of hashes over its whole
@@ -281,9 +321,9 @@ fn examine(kernel: &mut Kernel<'_>, root: &RootDisk, space: &mut Space<'_>) -> R
         let offset = table.disk.offset(entry.first_lba());
         // Its size today: with another end it would no longer be found.
         let bytes = table.disk.offset(entry.blocks().unwrap_or_default());
-        let is_member = root::ends_as_md(device, offset, bytes, space.window)?;
+        let is_member = root::ends_as_raid(device, offset, bytes, space.window)?;
         let rule = match root::read_contents(device, offset, space.window)? {
-            _ if is_member => unsupported!(rule WHAT, "part of a RAID array (md)"),
+            _ if is_member => unsupported!(rule WHAT, "part of a RAID array"),
             Contents::FileSystem(found) if found.devices > 1 => {
                 unsupported!(rule WHAT, "part of a btrfs on several devices")
             }
@@ -396,6 +436,14 @@ fn say_plan(kernel: &mut Kernel<'_>, root: &RootDisk, name: &str, growth: &Growt
     kernel.say(Level::Info, "  today     sectors {} to {}, {}", &today);
     let tomorrow = row(growth.new_last_lba, growth.new_bytes());
     kernel.say(Level::Info, "  tomorrow  sectors {} to {}, {}", &tomorrow);
+    if growth.is_cut {
+        let cut = Value::SizeBytes(growth.disk.offset(growth.disk.blocks.saturating_sub(growth.limit)));
+        kernel.say(
+            Level::Info,
+            "  an MBR ends at 2^32 sectors: {} behind stay unused; a GPT would have them",
+            &[cut],
+        );
+    }
 }
 
 pub(in crate::stage) mod show;
@@ -405,6 +453,8 @@ pub mod stack;
 mod cases;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod law;
 #[cfg(test)]
 mod machine;
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use super::grow::show::{self, Shown, Target};
 use crate::cli::growpart::{Growpart, Refused, parse};
 use crate::disk::grow::{Growth, Rules, plan};
-use crate::disk::table::{Space, Table};
+use crate::disk::table::{Source, Space, Table};
 use crate::disk::{commit, sysfs};
 use crate::error::Result;
 use crate::format::gpt::BlockSize;
@@ -90,6 +90,7 @@ fn grow(
     let rules = Rules { alignment: 0, least_bytes: asked.fudge_bytes, free_blocks, end_blocks: END_BLOCKS };
     let growth = plan(&table, space.array, asked.number, None, rules)?;
     if !growth.needs_table() {
+        mend(kernel, asked, name, &table, &growth, space)?;
         say_nothing(asked, &growth, free_blocks, out);
         return Ok(NOTHING);
     }
@@ -108,6 +109,30 @@ fn grow(
     }
     say_change("CHANGED", &growth, out);
     Ok(0)
+}
+
+/// A copy of the table that was torn is written from the other, also where nothing grows: whoever calls this means the
+/// disk to have a table that the kernel reads. growpart leaves it to the next program that writes.
+fn mend(
+    kernel: &mut Kernel<'_>,
+    asked: &Growpart,
+    name: &str,
+    table: &Table,
+    growth: &Growth,
+    space: &mut Space<'_>,
+) -> Result<()> {
+    let copy = match table.source {
+        Source::Backup => "primary",
+        Source::Primary if growth.repairs_backup => "backup",
+        Source::Primary => return Ok(()),
+    };
+    let what = if asked.dry_run { "is damaged" } else { "was damaged and is written anew" };
+    let _ = writeln!(linux::Stderr, "growpart: {}: the {copy} partition table {what}", asked.disk);
+    if asked.dry_run {
+        return Ok(());
+    }
+    let copies = Growth { mbr_blocks: None, ..*growth };
+    kernel.disks.open_write(name, &mut |disk| commit::write(disk, table, &copies, space))
 }
 
 /// `--free-percent`, in growpart's integers. What an MBR cannot reach is free anyway.

@@ -242,6 +242,15 @@ pub(super) struct Drive {
     pub(super) said: Vec<String>,
     /// What mappings hold, by name.
     pub(super) others: BTreeMap<String, Vec<u8>>,
+    pub(super) twin: Option<Twin>,
+}
+
+/// A second disk, `sdb`, which nobody may write.
+pub(super) struct Twin {
+    pub(super) disk: SparseDisk,
+    pub(super) known: BTreeMap<u32, KernelPartition>,
+    /// How many times it is not ready yet.
+    pub(super) opens: usize,
 }
 
 impl Machine {
@@ -252,8 +261,9 @@ impl Machine {
         let known = partitions_linux_finds(&disk);
         let mut world = World::new();
         world.host.put("proc/cmdline", std::format!("ro root={root_arg} console=ttyS0\n"));
-        put_sysfs(&mut world.host, &disk, &known);
-        Self { world, drive: Drive { disk, known, said: Vec::new(), others: BTreeMap::new() } }
+        put_sysfs(&mut world.host, "sda", &disk, &known);
+        let drive = Drive { disk, known, said: Vec::new(), others: BTreeMap::new(), twin: None };
+        Self { world, drive }
     }
 
     pub(super) fn kernel(&mut self) -> Kernel<'_> {
@@ -310,7 +320,7 @@ fn partitions_of_mbr(disk: &SparseDisk) -> BTreeMap<u32, KernelPartition> {
 }
 
 /// block/partitions/efi.c without `gpt`: the primary alone decides.
-fn partitions_linux_finds(disk: &SparseDisk) -> BTreeMap<u32, KernelPartition> {
+pub(super) fn partitions_linux_finds(disk: &SparseDisk) -> BTreeMap<u32, KernelPartition> {
     if disk.get(446 + 4, 1) != [0xEE] {
         return partitions_of_mbr(disk);
     }
@@ -318,7 +328,8 @@ fn partitions_linux_finds(disk: &SparseDisk) -> BTreeMap<u32, KernelPartition> {
     let sector = disk.get(disk.size.offset(PRIMARY_LBA), block);
     let Ok(header) = GptHeader::parse(&sector, PRIMARY_LBA, disk.size) else { return BTreeMap::new() };
     let array = disk.get(disk.size.offset(header.entries_lba), header.array_bytes() as usize);
-    if header.array_crc(&array) != Some(header.entries_crc) {
+    // is_gpt_valid: entries of other sizes are none to Linux, and userspace adds the partitions.
+    if header.entry_bytes != 128 || header.array_crc(&array) != Some(header.entries_crc) {
         return BTreeMap::new();
     }
     let partition = |number, first, blocks| KernelPartition {
@@ -330,26 +341,34 @@ fn partitions_linux_finds(disk: &SparseDisk) -> BTreeMap<u32, KernelPartition> {
     all.map(|e| (e.number, partition(e.number, e.first_lba(), e.blocks().unwrap()))).collect()
 }
 
-fn put_sysfs(host: &mut FakeDir, disk: &SparseDisk, known: &BTreeMap<u32, KernelPartition>) {
-    let base = "sys/devices/vmbus/block/sda";
+pub(super) fn put_sysfs(
+    host: &mut FakeDir,
+    name: &str,
+    disk: &SparseDisk,
+    known: &BTreeMap<u32, KernelPartition>,
+) {
+    let base = std::format!("sys/devices/vmbus/block/{name}");
     host.put(&std::format!("{base}/dev"), "8:0\n")
         .put(&std::format!("{base}/size"), std::format!("{}\n", disk.size_bytes() / 512))
         .put(&std::format!("{base}/queue/logical_block_size"), std::format!("{}\n", disk.size.block.bytes()))
         .put_dir(&std::format!("{base}/holders"))
-        .put_symlink("sys/class/block/sda", "../../devices/vmbus/block/sda")
+        .put_symlink(
+            &std::format!("sys/class/block/{name}"),
+            &std::format!("../../devices/vmbus/block/{name}"),
+        )
         // What other machines have too, and what must not be opened.
         .put("sys/class/block/sr0/size", "0\n")
         .put("sys/class/block/loop0/size", "0\n");
     for (number, part) in known {
-        let base = std::format!("{base}/sda{number}");
+        let base = std::format!("{base}/{name}{number}");
         host.put(&std::format!("{base}/dev"), std::format!("8:{number}\n"))
             .put(&std::format!("{base}/partition"), std::format!("{number}\n"))
             .put(&std::format!("{base}/start"), std::format!("{}\n", part.start_bytes / 512))
             .put(&std::format!("{base}/size"), std::format!("{}\n", part.length_bytes / 512))
             .put_dir(&std::format!("{base}/holders"))
             .put_symlink(
-                &std::format!("sys/class/block/sda{number}"),
-                &std::format!("../../devices/vmbus/block/sda/sda{number}"),
+                &std::format!("sys/class/block/{name}{number}"),
+                &std::format!("../../devices/vmbus/block/{name}/{name}{number}"),
             );
     }
 }
@@ -377,10 +396,23 @@ impl Disks for Drive {
         if let Some(bytes) = self.others.get(name) {
             return work(&mut crate::sys::fake::FakeDisk::new(bytes.clone()));
         }
-        let number = name.strip_prefix("sda").and_then(|number| number.parse().ok());
-        let part = number.and_then(|number: u32| self.known.get(&number).copied());
+        let mut places = (&mut self.disk, &self.known);
+        let mut number = name.strip_prefix("sda");
+        if let (Some(twin), Some(rest)) = (&mut self.twin, name.strip_prefix("sdb")) {
+            if twin.opens > 0 {
+                twin.opens -= 1;
+                return Err(os!("open disk", Errno::NOENT));
+            }
+            if rest.is_empty() {
+                return work(&mut twin.disk);
+            }
+            (places, number) = ((&mut twin.disk, &twin.known), Some(rest));
+        }
+        let (disk, known) = places;
+        let number = number.and_then(|number| number.parse().ok());
+        let part = number.and_then(|number: u32| known.get(&number).copied());
         let part = part.ok_or(os!("open disk", Errno::NOENT))?;
-        work(&mut Slice { disk: &mut self.disk, part })
+        work(&mut Slice { disk, part })
     }
     fn open_write(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Block) -> Result<()>) -> Result<()> {
         assert_eq!(name, "sda");

@@ -48,7 +48,7 @@ fn grow_layers(kernel: &mut Kernel<'_>, scratch: &mut [u8], path: &str) -> Resul
     let mut layers = Layers::new();
     let device = filesystem::root_device(kernel, path)?;
     let Some(root) = descend(kernel, &device, &mut layers)? else { return Ok(Outcome::Nothing) };
-    let outcome = grow_partition(kernel, &root, &mut space, false)?;
+    let outcome = grow_partition(kernel, &root, None, &mut space, false)?;
     let mut below = sysfs::partition_name(&root.disk, root.number)?;
     for (device, stack) in layers.iter().rev() {
         match stack {
