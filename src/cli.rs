@@ -27,6 +27,8 @@ pub enum Verb {
     HostName,
     /// Tell the platform.
     Report,
+    /// Answer the host's data exchange.
+    Kvp,
     /// The temporary disk of this boot.
     ResourceDisk,
     /// What happened.
@@ -63,6 +65,7 @@ impl Verb {
             Self::Scripts => "scripts",
             Self::HostName => "host-name",
             Self::Report => "report",
+            Self::Kvp => "kvp",
             Self::ResourceDisk => "resource-disk",
             Self::Status => "status",
             Self::Timeline => "timeline",
@@ -91,7 +94,7 @@ pub struct Command {
     pub disk: Option<&'static str>,
     /// `report --failed REASON`.
     pub failed: Option<&'static str>,
-    /// `report --early`: one try on our own stack, before the OS network.
+    /// `report --early`: one try on our own stack, before the OS network. `kvp --early`: in the initrd.
     pub early: bool,
     /// `status --wait`.
     pub wait: bool,
@@ -157,7 +160,7 @@ pub fn parse(words: &mut dyn Iterator<Item = Option<&'static str>>) -> Result<Co
             ("--online", Verb::Fetch) => command.verb = Verb::FetchOnline,
             ("--disk", Verb::Grow) => (command.disk, command.dry_run) = (Some(value()?), true),
             ("--failed", Verb::Report) => command.failed = Some(value()?),
-            ("--early", Verb::Report) => command.early = true,
+            ("--early", Verb::Report | Verb::Kvp) => command.early = true,
             ("--wait", Verb::Status) => command.wait = true,
             ("--json", Verb::Status) => command.json = true,
             ("--from", Verb::Show) => command.from = Some(value()?),
@@ -189,6 +192,7 @@ fn verb_of(word: &str) -> Option<Verb> {
         "scripts" => Verb::Scripts,
         "host-name" => Verb::HostName,
         "report" => Verb::Report,
+        "kvp" => Verb::Kvp,
         "resource-disk" => Verb::ResourceDisk,
         "status" => Verb::Status,
         "timeline" => Verb::Timeline,

@@ -39,8 +39,10 @@ pub const SALT_MS: u64 = 5_000;
 pub const MARK_MS: u64 = 15_000;
 /// For the whole online half: carrier, lease and IMDS, with room for a second interface, and one report.
 pub const ONLINE_MS: u64 = NIC_MS + UDEV_MS + CARRIER_MS + 2 * DHCP_MS + IMDS_MS + MARK_MS + REPORT_EARLY_MS;
-/// For both halves of fetch.
-pub const FETCH_MS: u64 = MEDIUM_MS + ONLINE_MS + 2 * SLACK_MS;
+/// For telling the platform that the online half was lost.
+pub const LOST_MS: u64 = ONLINE_MS - IMDS_MS;
+/// For all of fetch.
+pub const FETCH_MS: u64 = MEDIUM_MS + ONLINE_MS + LOST_MS + 3 * SLACK_MS;
 /// For `modules`: a slow disk under hundreds of modaliases.
 pub const MODULES_MS: u64 = 20_000;
 /// For `grow`, the wait for the root device included.
@@ -53,6 +55,8 @@ pub const IMDS_TRY_MS: u64 = 2_500;
 pub const JOIN_MS: u64 = 10_000;
 /// A fetch that was told to stop may take this long to lower its link and end.
 pub const STOP_MS: u64 = 1_000;
+/// For all of `persist`: the root was mounted, and what it writes is small.
+pub const PERSIST_MS: u64 = JOIN_MS + 2 * STOP_MS + GROW_MS + SLACK_MS;
 /// How often fetch looks whether it was told to stop, while it has a link up: a second boot waits for that.
 pub const STOP_LOOK_MS: u64 = 50;
 /// For the one early report before the OS network, from the start of our process: the network waits for it. Its
@@ -83,8 +87,15 @@ pub const PASSWORD_LOCK_MS: u64 = 15_000;
 /// For the late report: the platform restarts a silent VM after about 20 minutes.
 pub const REPORT_LATE_MS: u64 = 20 * 60_000;
 
+/// For hv_kvp_daemon to give a pool's lock back: it holds it while it reads or writes the file.
+pub const KVP_LOCK_MS: u64 = 1_000;
+/// For the host's data exchange to be opened by hv_utils, once that was loaded.
+pub const KVP_OPEN_MS: u64 = 5_000;
+
 // Capacities.
 
+/// Records of a KVP pool; Azure's host reads as many (azure-init).
+pub const KVP_RECORDS: u32 = 1024;
 /// Boots that may end inside `apply` before it is given up: a module that brings the machine down must not do
 /// so for ever.
 pub const APPLY_BOOTS: u32 = 3;

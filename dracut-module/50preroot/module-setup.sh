@@ -72,7 +72,7 @@ install() {
 preroot_units() {
     local unit
     mkdir -p "$initdir$systemdsystemunitdir/initrd.target.wants"
-    for unit in preroot-modules preroot-fetch preroot-grow preroot-persist; do
+    for unit in preroot-modules preroot-fetch preroot-kvp preroot-grow preroot-persist; do
         inst_simple "$moddir/$unit.service" "$systemdsystemunitdir/$unit.service"
         ln -sfn "../$unit.service" "$initdir$systemdsystemunitdir/initrd.target.wants/$unit.service"
     done

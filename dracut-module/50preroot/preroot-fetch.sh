@@ -11,6 +11,8 @@ preroot_bounded() {
 }
 
 if getargbool 1 rd.preroot; then
-    preroot_bounded 20 /usr/bin/preroot modules >/dev/null 2>&1 || true
-    preroot_bounded 90 /usr/bin/preroot fetch >/dev/null 2>&1 &
+    preroot_bounded 25 /usr/bin/preroot modules >/dev/null 2>&1 || true
+    preroot_bounded 145 /usr/bin/preroot fetch >/dev/null 2>&1 &
+    # persist ends it
+    /usr/bin/preroot kvp --early >/dev/null 2>&1 &
 fi

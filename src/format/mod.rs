@@ -24,6 +24,7 @@ pub mod http;
 pub mod imds;
 pub mod json;
 pub mod kernel_args;
+pub mod kvp;
 pub mod login_defs;
 pub mod mbr;
 pub mod modules;

@@ -1,13 +1,13 @@
 //! All initrd stages with one call, for appliances: each in its own process, none able to stop the boot.
 
 use super::persist::MOUNT_LATER;
-use super::{fetch, supervise};
+use super::{fetch, run_stage, supervise};
 use crate::cli::{Command, Verb};
 use crate::limits;
 use crate::sys::linux::{self, Ended, LinuxDir};
 use crate::sys::{Dir, Owner};
 
-/// modules, then fetch beside grow, then persist where a mounted root was named.
+/// modules, then fetch beside grow, then persist where a mounted root was named; the host is answered beside all.
 pub(super) fn run(command: &Command) -> u8 {
     let stage = |verb, deadline_ms| supervise(&Command { verb, ..*command }, deadline_ms);
     stage(Verb::Modules, limits::MODULES_MS);
@@ -17,11 +17,16 @@ pub(super) fn run(command: &Command) -> u8 {
         // Whoever called us waits for fetch before the mount: fetch must not wait for the mount.
         let _ = run.create_unsynced(MOUNT_LATER, Owner::root(0o644), b"");
     }
+    // Until `persist` ends it, whoever calls that.
+    let _ = linux::fork(&mut || {
+        linux::outlive_parent();
+        run_stage(&Command { verb: Verb::Kvp, early: true, ..*command })
+    });
     let fetch = linux::fork(&mut || fetch::run_both(command));
     stage(Verb::Grow, limits::GROW_MS);
     let mut left_ms = limits::FETCH_MS;
     if command.root != "/" {
-        stage(Verb::Persist, limits::JOIN_MS + limits::STOP_MS + limits::SLACK_MS);
+        stage(Verb::Persist, limits::PERSIST_MS);
         // It has waited for fetch already, or told it to stop.
         left_ms = limits::STOP_MS;
     }

@@ -10,6 +10,7 @@ pub mod growpart;
 mod host_name;
 mod identity;
 mod initrd;
+mod kvp;
 mod lines;
 pub mod modules;
 pub mod offline;
@@ -49,11 +50,13 @@ in the initrd:
                          read the provisioning medium; take a lease and ask IMDS
   grow [--disk DISK]     grow the root partition; of a DISK or image only show today and tomorrow
   persist --root DIR     put the seed on the mounted root (last hook)
+  kvp --early            answer the host from when there is a failure to tell until persist
   initrd                 all of these, each in its own process
 in the real root:
   apply                  make this system what the seed says
   report [--early] [--failed REASON]
                          tell the platform: Ready, or why not
+  kvp                    answer the host in place of hv_kvp_daemon
   resource-disk          format the temporary disk if it is fresh; mount it, make its swap
   scripts                run the image's scripts that are due, and customData if it is to run
   host-name              have the DHCP client tell the platform a new host name
@@ -86,6 +89,9 @@ pub fn run(command: &Command) -> u8 {
         | Verb::Config
         | Verb::Deprovision
         | Verb::SerialConsole => run_for_people(command),
+        Verb::Modules => supervise(command, limits::MODULES_MS),
+        Verb::Grow => supervise(command, limits::GROW_MS),
+        Verb::Persist => supervise(command, limits::PERSIST_MS),
         Verb::Report if command.early => supervise(command, limits::REPORT_EARLY_MS + 1_000),
         _ => run_stage(command),
     }
@@ -161,7 +167,7 @@ fn run_stage(command: &Command) -> u8 {
         false => dispatch(&mut kernel, scratch, command),
     };
     let ms = kernel.clock.now_us().saturating_sub(begin) / 1000;
-    conclude(&mut kernel, command, outcome, ms)
+    conclude(&mut kernel, &mut scratch.bytes, command, outcome, ms)
 }
 
 #[inline(never)]
@@ -169,7 +175,7 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
     match command.verb {
         Verb::Modules => on_our_platform(kernel).and_then(|()| modules::run(kernel, &mut scratch.bytes)),
         Verb::FetchOffline => fetch::offline(kernel, scratch),
-        Verb::FetchOnline => fetch::online(kernel, scratch),
+        Verb::FetchOnline => fetch::online(kernel, scratch, command.failed.is_some()),
         Verb::Grow => grow_root(kernel, &mut scratch.bytes, command),
         Verb::Persist => persist_seed(kernel, scratch, command),
         Verb::Apply => apply::run(kernel, &mut scratch.facts, &mut scratch.bytes, command),
@@ -177,6 +183,7 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
         Verb::Scripts => scripts::run(kernel, &mut scratch.bytes, command.root, command.dry_run),
         Verb::HostName => host_name::run(kernel, &mut scratch.bytes, command.dry_run),
         Verb::Report => report::run(kernel, &mut scratch.net, &mut scratch.bytes, command),
+        Verb::Kvp => kvp::run(kernel, &mut scratch.bytes, command),
         // Told apart by `run` before they come here.
         _ => Err(unsupported!("preroot", "not a stage")),
     }
@@ -219,7 +226,13 @@ fn grow_root(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) -> Re
 
 /// Says how a stage ended and returns its exit code. "Not applicable" is said only in `status`: on every
 /// second boot, and on every machine that is not ours, silence is the right message, but to a person at a terminal.
-fn conclude(kernel: &mut Kernel<'_>, command: &Command, outcome: Result<()>, ms: u64) -> u8 {
+fn conclude(
+    kernel: &mut Kernel<'_>,
+    bytes: &mut [u8],
+    command: &Command,
+    outcome: Result<()>,
+    ms: u64,
+) -> u8 {
     let stage = command.verb.word();
     kernel.log.enter(stage);
     let (word, code) = match outcome {
@@ -237,6 +250,7 @@ fn conclude(kernel: &mut Kernel<'_>, command: &Command, outcome: Result<()>, ms:
         }
         Err(error) => {
             kernel.say(Level::Error, "failed: {}; the boot goes on", &[Value::Why(error)]);
+            kvp::tell_trouble(kernel, bytes, command);
             ("failed", error.exit_code())
         }
     };
@@ -247,21 +261,34 @@ fn conclude(kernel: &mut Kernel<'_>, command: &Command, outcome: Result<()>, ms:
     code
 }
 
-/// One stage in a process of its own; returns its exit code, or 1 when it panicked, was killed or hung.
+/// What a stage ends with that did not end by itself.
+const LOST: u8 = 101;
+
+/// One stage in a process of its own; returns its exit code, or [`LOST`] when it panicked, was killed or hung.
 fn supervise(command: &Command, deadline_ms: u64) -> u8 {
-    let (text, code) = match linux::fork_stage(deadline_ms, &mut || run_stage(command)) {
-        Ok(Ended::Exit(code @ (0..=2 | 75..=76))) => return code,
-        Ok(Ended::Exit(code)) => ("ended by a bug of ours; its facts are lost, the boot goes on", code),
-        Ok(Ended::Signal(_)) => ("was killed; its facts are lost, the boot goes on", 1),
-        Ok(Ended::Deadline) => ("did not end in time and was stopped; the boot goes on", 1),
-        Err(_) => ("got no process; the boot goes on", 1),
-    };
-    if let Ok(mut linux) = Linux::open("/", command.run, command.dry_run) {
-        let kernel = &mut linux.kernel();
-        kernel.log.enter(command.verb.word());
-        kernel.say(Level::Error, text, &[]);
+    let ended = linux::fork_stage(deadline_ms, &mut || run_stage(command));
+    if let Ok(Ended::Exit(code @ (0..=2 | 75..=76))) = ended {
+        return code;
     }
-    code
+    if let Ok(mut linux) = Linux::open("/", command.run, command.dry_run)
+        && let Some(scratch) = linux::take_scratch()
+    {
+        say_lost(&mut linux.kernel(), &mut scratch.bytes, command, ended);
+    }
+    LOST
+}
+
+/// Says that a stage did not end by itself, to people and to the host.
+fn say_lost(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command, ended: Result<Ended>) {
+    kernel.log.enter(command.verb.word());
+    let text = match ended {
+        Ok(Ended::Exit(_)) => "ended by a bug of ours; its facts are lost, the boot goes on",
+        Ok(Ended::Signal(_)) => "was killed; its facts are lost, the boot goes on",
+        Ok(Ended::Deadline) => "did not end in time and was stopped; the boot goes on",
+        Err(_) => "got no process; the boot goes on",
+    };
+    kernel.say(Level::Error, text, &[]);
+    kvp::tell_trouble(kernel, bytes, command);
 }
 
 /// A line in [`STATUS`].

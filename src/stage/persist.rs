@@ -2,7 +2,7 @@
 
 use super::fetch::FETCH_BEGUN;
 use super::lines::each_line;
-use super::{JOIN_POLL_MS, grow, identity};
+use super::{JOIN_POLL_MS, grow, identity, kvp};
 use crate::apply::replace::{self, Target};
 use crate::apply::{machine_id, next_name, object};
 use crate::config;
@@ -33,14 +33,30 @@ const PLACES: [&str; 3] = ["var", "var/lib", seed::STATE];
 /// Below /run/preroot: `root=` could not be resolved before the mount; the mounted root tells its device.
 pub(super) const GROW_LATER: &str = "grow.later";
 
+/// Hands everything over to the root mounted at `root_path`: the seed, and at last what the host reads.
+///
+/// # Errors
+/// As [`hand_seed_over`].
+pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) -> Result<()> {
+    kernel.log.enter("persist");
+    let outcome = hand_seed_over(kernel, bytes, root_path);
+    kvp::stop(kernel);
+    if kvp::has_records(kernel.run) && !is_state_elsewhere(kernel, bytes) {
+        let told = while_writable(kernel, root_path, &mut kvp::hand_over);
+        if let Err(error) = told {
+            kernel.say(Level::Warning, "what the host reads stays in memory: {}", &[Value::Why(error)]);
+        }
+    }
+    outcome
+}
+
 /// Grows the root where that could not be done before the mount; joins a running fetch, or stops it where
 /// this VM is provisioned already; copies the seed to the root mounted at `root_path`.
 ///
 /// # Errors
 /// `NotApplicable` where there is nothing to persist; `Os` when the root cannot be written (the seed in
 /// memory stays and `apply` uses that).
-pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) -> Result<()> {
-    kernel.log.enter("persist");
+fn hand_seed_over(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) -> Result<()> {
     let mut machine = identity::observe(kernel);
     if machine.platform.is_none() {
         return Err(not_applicable!("not a platform of ours"));

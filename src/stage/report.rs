@@ -5,6 +5,7 @@
 //! once the mark says so.
 
 use super::identity;
+use super::kvp::{self as host_reads, To};
 use super::online::{self, Session};
 use crate::cli::Command;
 use crate::error::{Error, Result};
@@ -78,7 +79,7 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
         say_plan(kernel, &verdict);
         return Ok(());
     }
-    record(kernel, id.as_ref(), &verdict);
+    record(kernel, id.as_ref(), &verdict, body);
     let limit_ms = if command.early { limits::REPORT_EARLY_MS } else { limits::REPORT_LATE_MS };
     let until_us = begin_us.saturating_add(limit_ms * 1000);
     let (lease, is_early) = (found.context.lease.as_ref(), command.early);
@@ -224,15 +225,18 @@ fn say_plan(kernel: &mut Kernel<'_>, verdict: &Verdict) {
     kernel.say(Level::Info, text, &[]);
 }
 
-/// The KVP record. The boot goes on without it.
-fn record(kernel: &mut Kernel<'_>, id: Option<&InstanceId>, verdict: &Verdict) {
+/// The KVP records. The boot goes on without them.
+fn record(kernel: &mut Kernel<'_>, id: Option<&InstanceId>, verdict: &Verdict, window: &mut [u8]) {
     let wall_s = kernel.clock.wall_s();
-    let since_boot_s = i64::try_from(kernel.clock.now_us() / 1_000_000).unwrap_or_default();
     let value = match verdict {
         Verdict::Ready { id, fault } => kvp::success(id, fault.as_ref(), wall_s),
         Verdict::Failed(reason) => kvp::failure(reason, id, wall_s),
     };
-    if let Err(error) = kvp::publish(kernel.root, &value, wall_s.saturating_sub(since_boot_s)) {
+    let told = host_reads::hand_over(kernel).and_then(|()| {
+        let mut to = To { run: kernel.run, root: Some(kernel.root) };
+        to.tell(&value, id, window)
+    });
+    if let Err(error) = told {
         kernel.say(Level::Warning, "no KVP record for the host: {}", &[Value::Why(error)]);
     }
 }

@@ -7,7 +7,7 @@ use super::lines::each_line;
 use super::outcomes::{Outcomes, Word};
 use crate::error::Result;
 use crate::format::text::split_once;
-use crate::sys::Kernel;
+use crate::sys::{Dir, Kernel};
 use core::fmt::{self, Write};
 
 /// Below /run/preroot.
@@ -16,11 +16,12 @@ const FILE: &str = "timeline";
 const STAGES: usize = 16;
 
 /// One line of the file.
-struct Entry<'a> {
-    us: u64,
-    level: u8,
-    stage: &'a str,
-    text: &'a str,
+pub(super) struct Entry<'a> {
+    pub(super) us: u64,
+    /// As syslog counts.
+    pub(super) level: u8,
+    pub(super) stage: &'a str,
+    pub(super) text: &'a str,
 }
 
 impl<'a> Entry<'a> {
@@ -45,19 +46,27 @@ struct Span {
 /// `NotApplicable` when nothing was recorded in this boot; `Os`.
 pub(super) fn run(kernel: &mut Kernel<'_>, window: &mut [u8], out: &mut dyn Write) -> Result<()> {
     let mut spans = heapless::Vec::<Span, STAGES>::new();
-    each_entry(kernel, window, &mut |entry| note(&mut spans, entry))?;
+    each_entry(kernel.run, window, &mut |entry| note(&mut spans, entry))?;
     let outcomes = Outcomes::read(kernel.run, window)?;
     // Standard output that takes nothing is not our fault.
     let _ = print_table(out, &spans, &outcomes);
     let _ = out.write_str("\n");
     let _ = print_entry(out, &Entry { us: 0, level: 6, stage: "kernel", text: "starts" });
-    each_entry(kernel, window, &mut |entry| {
+    each_entry(kernel.run, window, &mut |entry| {
         let _ = print_entry(out, entry);
     })
 }
 
-fn each_entry(kernel: &mut Kernel<'_>, window: &mut [u8], each: &mut dyn FnMut(&Entry<'_>)) -> Result<()> {
-    let outcome = each_line(kernel.run, FILE, window, b'\n', &mut |_, line| {
+/// Calls `each` with every event of this boot so far.
+///
+/// # Errors
+/// `NotApplicable` when there is none; `Os`.
+pub(super) fn each_entry(
+    run: &mut dyn Dir,
+    window: &mut [u8],
+    each: &mut dyn FnMut(&Entry<'_>),
+) -> Result<()> {
+    let outcome = each_line(run, FILE, window, b'\n', &mut |_, line| {
         if let Some(entry) = Entry::parse(line) {
             each(&entry);
         }

@@ -120,6 +120,16 @@ pub trait Dir {
     /// # Errors
     /// `Os`.
     fn append(&mut self, path: &str, content: &[u8]) -> Result<()>;
+    /// Writes into a regular file that exists, from `offset` on (no fsync).
+    ///
+    /// # Errors
+    /// `Os`.
+    fn write_at(&mut self, path: &str, offset: u64, content: &[u8]) -> Result<()>;
+    /// Cuts a regular file, or fills it up with zeros, to `size` bytes (no fsync).
+    ///
+    /// # Errors
+    /// `Os`.
+    fn set_size(&mut self, path: &str, size: u64) -> Result<()>;
     /// Writes to an existing file or kernel attribute in one `write`, without creating or truncating.
     ///
     /// # Errors
@@ -191,8 +201,9 @@ pub trait Dir {
         symlinks: Symlinks,
         work: &mut dyn FnMut(&mut dyn Dir) -> Result<()>,
     ) -> Result<()>;
-    /// Runs `work` while this process alone holds the lock file `path` (made 0600 if missing): an exclusive
-    /// fcntl lock on all of it, as lckpwdf(3) takes on /etc/.pwd.lock.
+    /// Runs `work` while nobody else holds the lock file `path` (made 0600 if missing): an exclusive fcntl lock on
+    /// all of it, which lckpwdf(3) on /etc/.pwd.lock and hv_kvp_daemon on its pools heed. It is the descriptor's
+    /// (`F_OFD_SETLK`): that `work` opens and closes the same file does not give it back.
     ///
     /// # Errors
     /// `Deadline` when somebody else keeps it; `Os`; whatever `work` returns.
@@ -423,6 +434,25 @@ pub trait Log {
     fn say(&mut self, level: Level, text: &'static str, values: &[Value<'_>]);
 }
 
+/// A character device whose every read and write is one whole message.
+pub trait Messages {
+    /// Sends one.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn send(&mut self, message: &[u8]) -> Result<()>;
+    /// The next one, if it is there; returns its length. Never waits.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn receive(&mut self, message: &mut [u8]) -> Result<Option<usize>>;
+    /// Waits until a message is there, `until_us` has passed, or the process was asked to stop.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn wait(&mut self, until_us: u64) -> Result<()>;
+}
+
 /// How a module's loading ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loaded {
@@ -460,6 +490,11 @@ pub trait System {
     /// # Errors
     /// `Os`.
     fn add_entropy(&mut self, bytes: &[u8]) -> Result<()>;
+    /// Works with `/dev/vmbus/hv_kvp`, the kernel's end of Hyper-V's data exchange. One process at a time has it.
+    ///
+    /// # Errors
+    /// `Os(BUSY)` when another has it, `Os(NOENT)` when there is none, and what `work` returns.
+    fn with_kvp(&mut self, work: &mut dyn FnMut(&mut dyn Messages) -> Result<()>) -> Result<()>;
     /// True when the CPUID hypervisor leaf says "Microsoft Hv".
     fn is_hyperv(&mut self) -> bool;
     /// Remounts the file system that holds `path` (absolute) read-write or read-only, keeping its other

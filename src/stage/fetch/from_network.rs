@@ -7,21 +7,26 @@ use crate::facts::{Fact, Facts, Hostname, Provenance};
 use crate::limits;
 use crate::plan::{self, Fault, Outcome, Verdict};
 use crate::report::health::Reason;
+use crate::report::kvp;
 use crate::seed::{self, Context};
 use crate::source;
 use crate::source::azure_imds::{ImdsReader, Learned};
+use crate::stage::kvp::To;
 use crate::stage::online::{self as network, Body, Rest, Session};
 use crate::stage::persist::{FIRST_BOOT, MOUNT_LATER, ON_LINE};
 use crate::stage::report;
 use crate::sys::linux::Scratch;
-use crate::sys::{Dir, Kernel, Owner};
+use crate::sys::{Clock, Dir, Kernel, Owner};
 
-/// Takes a lease, asks IMDS, weighs everything and publishes the seed again; a fatal verdict is reported
-/// over the same lease.
+const NO_RECORD: &str = "no KVP record for the host: {}";
+
+/// Takes a lease, asks IMDS, weighs everything and publishes the seed again; a fatal verdict is for the host to read at
+/// once, and reported over the same lease. With `is_lost` an earlier process did not get to the end of that: IMDS is not
+/// asked again, and nobody dies of the same question twice.
 ///
 /// # Errors
 /// `NotApplicable` on a machine that is not ours or with a specialised disk; the fatal verdict's error.
-pub(in crate::stage) fn online(kernel: &mut Kernel<'_>, scratch: &mut Scratch) -> Result<()> {
+pub(in crate::stage) fn online(kernel: &mut Kernel<'_>, scratch: &mut Scratch, is_lost: bool) -> Result<()> {
     kernel.log.enter(STAGE);
     let Scratch { facts, bytes, .. } = &mut *scratch;
     let id = identify(kernel)?;
@@ -30,13 +35,20 @@ pub(in crate::stage) fn online(kernel: &mut Kernel<'_>, scratch: &mut Scratch) -
     seed::begin(kernel.run)?;
     if is_true(facts.wants_proxy_agent.as_ref()) {
         kernel.say(Level::Info, "the proxy agent must sign requests: IMDS is not asked from here", &[]);
-        return gathered.conclude(kernel.run, facts, Outcome::NotAsked);
+        return gathered.without_network(kernel, bytes, facts, Outcome::NotAsked);
+    }
+    if is_lost {
+        gathered.imds_fault = Some(unsupported!("fetch", "unhandled exception"));
+        let outcome = gathered.without_network(kernel, bytes, facts, Outcome::Bad);
+        if !gathered.is_final {
+            return outcome;
+        }
     }
     // The note before the look: `persist` does it the other way round, so one of the two sees the other.
     let _ = kernel.run.create_unsynced(ON_LINE, Owner::root(0o644), b"");
     let outcome = match kernel.clock.is_cancelled() {
         true => Err(Error::STOPPED),
-        false => over_network(kernel, scratch, &mut gathered),
+        false => over_network(kernel, scratch, &mut gathered, is_lost),
     };
     let _ = kernel.run.remove(ON_LINE);
     if kernel.clock.is_cancelled() {
@@ -46,16 +58,31 @@ pub(in crate::stage) fn online(kernel: &mut Kernel<'_>, scratch: &mut Scratch) -
 }
 
 /// The part for which a link may be raised.
-fn over_network(kernel: &mut Kernel<'_>, scratch: &mut Scratch, gathered: &mut Gathered) -> Result<()> {
+fn over_network(
+    kernel: &mut Kernel<'_>,
+    scratch: &mut Scratch,
+    gathered: &mut Gathered,
+    is_lost: bool,
+) -> Result<()> {
     let Scratch { facts, bytes, imds, net, .. } = scratch;
     let hostname: Option<Hostname> = facts.hostname.as_ref().map(|fact| fact.value.clone());
     let mut is_reached = false;
     let outcome = network::with_lease(kernel, net, hostname.as_ref(), &mut |session, rest| {
         is_reached = true;
         gathered.context.lease = session.lease().cloned();
+        if is_lost {
+            gathered.tell_fatal(session, rest, bytes, facts);
+            return Ok(());
+        }
         let asked = gathered.ask(session, rest.run, imds, facts);
         let verdict = gathered.conclude(rest.run, facts, asked);
-        if !gathered.is_nothing || is_first_boot(session, rest.run) {
+        gathered.say_fatal(&mut |text, values| session.say(Level::Error, text, values));
+        gathered.settle(session.clock(), rest.run);
+        if gathered.is_final {
+            let wall_s = session.clock().wall_s();
+            if let Err(error) = gathered.keep_for_host(rest.run, bytes, facts, wall_s) {
+                session.say(Level::Warning, NO_RECORD, &[Value::Why(error)]);
+            }
             gathered.tell_fatal(session, rest, bytes, facts);
         }
         verdict
@@ -63,8 +90,11 @@ fn over_network(kernel: &mut Kernel<'_>, scratch: &mut Scratch, gathered: &mut G
     match outcome {
         Err(error) if !is_reached && !kernel.clock.is_cancelled() => {
             kernel.say(Level::Error, "no way to the platform: {}", &[Value::Why(error)]);
+            if is_lost {
+                return Err(error);
+            }
             gathered.imds_fault = Some(error);
-            gathered.conclude(kernel.run, facts, Outcome::Bad)
+            gathered.without_network(kernel, bytes, facts, Outcome::Bad)
         }
         outcome => outcome,
     }
@@ -75,8 +105,12 @@ struct Gathered {
     context: Context,
     medium: Outcome,
     imds_fault: Option<Error>,
+    /// The verdict in words.
+    why: &'static str,
     /// No source at all: so it is with a machine that is provisioned, too, where IMDS is silent.
     is_nothing: bool,
+    /// The verdict is fatal, and known to concern this boot.
+    is_final: bool,
 }
 
 impl Gathered {
@@ -91,7 +125,7 @@ impl Gathered {
             (None, Some(_)) => Outcome::Bad,
             (None, None) => Outcome::Absent,
         };
-        Self { context, medium, imds_fault: None, is_nothing: false }
+        Self { context, medium, imds_fault: None, why: "", is_nothing: false, is_final: false }
     }
 
     /// IMDS into `facts`; userData is spooled where the medium brought no customData.
@@ -130,6 +164,44 @@ impl Gathered {
         Outcome::Bad
     }
 
+    /// The end of it where nobody can be asked: a fatal verdict is for the host to read.
+    fn without_network(
+        &mut self,
+        kernel: &mut Kernel<'_>,
+        bytes: &mut [u8],
+        facts: &Facts,
+        imds: Outcome,
+    ) -> Result<()> {
+        let verdict = self.conclude(kernel.run, facts, imds);
+        self.say_fatal(&mut |text, values| kernel.say(Level::Error, text, values));
+        self.settle(kernel.clock, kernel.run);
+        if self.is_final {
+            let wall_s = kernel.clock.wall_s();
+            if let Err(error) = self.keep_for_host(kernel.run, bytes, facts, wall_s) {
+                kernel.say(Level::Warning, NO_RECORD, &[Value::Why(error)]);
+            }
+        }
+        verdict
+    }
+
+    fn say_fatal(&self, say: &mut dyn FnMut(&'static str, &[Value<'_>])) {
+        if self.context.is_fatal {
+            say("this VM is not provisioned: {}", &[Value::Text(self.why)]);
+        }
+    }
+
+    /// Where nothing at all was found, it is so with a machine that is provisioned, too: is this a first boot?
+    fn settle(&mut self, clock: &mut dyn Clock, run: &mut dyn Dir) {
+        self.is_final = self.context.is_fatal && (!self.is_nothing || is_first_boot(clock, run));
+    }
+
+    /// A fatal verdict where the host can read it.
+    fn keep_for_host(&self, run: &mut dyn Dir, bytes: &mut [u8], facts: &Facts, wall_s: i64) -> Result<()> {
+        let reason = Reason::of(self.context.failure.as_deref().unwrap_or(self.why));
+        let id = facts.instance_id.as_ref().map(|fact| &fact.value);
+        To { run, root: None }.tell(&kvp::failure(&reason, id, wall_s), id, bytes)
+    }
+
     /// Weighs, writes the outcome into the seed and publishes it.
     fn conclude(&mut self, run: &mut dyn Dir, facts: &Facts, imds: Outcome) -> Result<()> {
         self.is_nothing = self.medium == Outcome::Absent && imds != Outcome::Good;
@@ -153,12 +225,13 @@ impl Gathered {
         let reason = match fault {
             None => return self.context.failure = None,
             // The medium's own words came with its seed.
-            Some(Fault::Medium) => return,
+            Some(Fault::Medium) => return self.why = "the provisioning medium",
             Some(Fault::Imds) => self.imds_fault.map_or("IMDS", |error| error.reason()),
             Some(Fault::NoSource) => "No OVF or IMDS available",
             Some(Fault::NoLogin) => "neither SSH key nor password",
             Some(Fault::Pool) => "unsupported pps_type",
         };
+        self.why = reason;
         self.context.failure = seed::failure(reason);
     }
 
@@ -174,13 +247,13 @@ impl Gathered {
 
 /// True once `persist` saw that the mounted root is not provisioned for this VM. Where the mount takes longer, the
 /// report of the real root tells.
-fn is_first_boot(session: &mut Session<'_>, run: &mut dyn Dir) -> bool {
-    let until_us = session.now_us().saturating_add(limits::MARK_MS * 1000);
+fn is_first_boot(clock: &mut dyn Clock, run: &mut dyn Dir) -> bool {
+    let until_us = clock.now_us().saturating_add(limits::MARK_MS * 1000);
     while run.stat(FIRST_BOOT).is_err() {
-        if session.is_cancelled() || run.stat(MOUNT_LATER).is_ok() || session.now_us() >= until_us {
+        if clock.is_cancelled() || run.stat(MOUNT_LATER).is_ok() || clock.now_us() >= until_us {
             return false;
         }
-        session.sleep_ms(limits::STOP_LOOK_MS);
+        clock.sleep_ms(limits::STOP_LOOK_MS);
     }
     true
 }

@@ -5,7 +5,7 @@ mod from_medium;
 mod from_network;
 
 use super::persist::FETCH_ENDED;
-use super::{identity, note, supervise};
+use super::{LOST, identity, note, supervise};
 use crate::cli::{Command, Verb};
 use crate::error::Result;
 use crate::facts::InstanceId;
@@ -33,6 +33,10 @@ pub(super) fn run_both(command: &Command) -> u8 {
     if code != NOT_APPLICABLE && !is_told_to_stop(command) && is_on_azure() {
         let online = Command { verb: Verb::FetchOnline, ..*command };
         code = supervise(&online, limits::ONLINE_MS + limits::SLACK_MS);
+        if code == LOST && !is_told_to_stop(command) {
+            let lost = Command { failed: Some(""), ..online };
+            supervise(&lost, limits::LOST_MS + limits::SLACK_MS);
+        }
     }
     if let Ok(mut run) = LinuxDir::open(command.run) {
         let word = match code {

@@ -48,6 +48,11 @@ impl Session<'_> {
         self.clock.now_us()
     }
 
+    /// The clock.
+    pub fn clock(&mut self) -> &mut dyn Clock {
+        self.clock
+    }
+
     /// True once the process was asked to stop.
     pub fn is_cancelled(&mut self) -> bool {
         self.clock.is_cancelled()

@@ -7,7 +7,6 @@ use crate::facts::{DeviceName, Facts, InstanceId};
 use crate::limits;
 use crate::net::Buffers;
 use crate::report::health::Reason;
-use crate::report::kvp;
 use crate::seed::{self, Context};
 use crate::sys::fake::{FakeDisk, World};
 use crate::sys::{DriveStatus, Link, LinkState, Links, Stream};
@@ -17,6 +16,7 @@ use std::string::String;
 use std::vec::Vec;
 use std::{format, vec};
 
+const POOL: &str = "var/lib/hyperv/.kvp_pool_1";
 const ID: &str = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf";
 const GOAL: &str = include_str!("../../../tests/fixtures/azure-goalstate/bom-crlf.xml");
 
@@ -126,7 +126,7 @@ fn report(world: &mut World, wire: &mut Wire, command: &Command) -> Result<()> {
 }
 
 fn record(world: &World) -> Option<String> {
-    let text = world.root.text(kvp::POOL)?;
+    let text = world.root.text(POOL)?;
     Some(text[512..].trim_end_matches('\0').into())
 }
 
@@ -292,7 +292,7 @@ fn nothing_is_sent_where_nothing_is_ours() {
     seed::mark(&mut specialised.root, seed::PROVISIONED, &other).unwrap();
     assert!(is_not_applicable(report(&mut specialised, &mut wire, &late())));
     assert!(wire.requests.is_empty());
-    assert!(specialised.root.text(kvp::POOL).is_none());
+    assert!(specialised.root.text(POOL).is_none());
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn a_seed_of_an_earlier_boot_is_enough() {
 fn what_cannot_be_done_is_said_and_the_report_goes_on() {
     let mut world = provisioned();
     world.disks.disks.clear();
-    world.root.put(kvp::POOL.rsplit_once('/').unwrap().0, "a file where the directory should be");
+    world.root.put("var/lib/hyperv", "a file where the directory should be");
     report(&mut world, &mut Wire::new(&[(200, "")]), &late()).unwrap();
     for text in ["the medium stays in sr0", "no KVP record for the host"] {
         assert!(world.log.lines.iter().any(|line| line.contains(text)), "{:?}", world.log.lines);

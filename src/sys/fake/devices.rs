@@ -1,13 +1,13 @@
 //! Clock, log, disks, links and the rest of the fake kernel.
 
-use super::FakeDir;
+use super::{FakeDir, FakeKvp};
 use crate::error::{Errno, Result};
 use crate::event::{Event, Level, Value};
 use crate::format::guid::Guid;
 use crate::format::superblock::FileSystem;
 use crate::sys::{
-    Block, Clock, Disks, DriveStatus, Ejected, KernelPartition, Link, LinkState, Links, Loaded, Log, Mounted,
-    ReadAt, Stream, System,
+    Block, Clock, Disks, DriveStatus, Ejected, KernelPartition, Link, LinkState, Links, Loaded, Log,
+    Messages, Mounted, ReadAt, Stream, System,
 };
 use std::borrow::ToOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -271,6 +271,8 @@ pub struct FakeSystem {
     pub acts: Option<Act>,
     /// What followed programs write, and the world their log is in.
     pub output: Option<(FakeDir, String)>,
+    /// The kernel's end of the data exchange.
+    pub kvp: Option<FakeKvp>,
 }
 
 /// A program of the image: argv to exit status.
@@ -299,6 +301,7 @@ impl Default for FakeSystem {
             programs: BTreeMap::new(),
             acts: None,
             output: None,
+            kvp: None,
         }
     }
 }
@@ -327,6 +330,9 @@ impl System for FakeSystem {
     }
     fn add_entropy(&mut self, _: &[u8]) -> Result<()> {
         Ok(())
+    }
+    fn with_kvp(&mut self, work: &mut dyn FnMut(&mut dyn Messages) -> Result<()>) -> Result<()> {
+        self.kvp.as_mut().ok_or(os!("open /dev/vmbus/hv_kvp", Errno::NOENT))?.with_open(work)
     }
     fn is_hyperv(&mut self) -> bool {
         self.hyperv

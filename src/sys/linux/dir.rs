@@ -1,6 +1,6 @@
 //! Directories of the real kernel: every path is resolved by `openat2` inside its tree.
 
-use super::{errno, open_path, refused};
+use super::{errno, open_path, raw, refused};
 use crate::error::{Errno, Result, Rule};
 use crate::format::text::{digits, join};
 use crate::sys::{DeviceNumber, Dir, FileType, Owner, Stat, Symlinks};
@@ -11,6 +11,8 @@ use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, XattrFl
 
 /// `openat2` answers EAGAIN when a rename raced with `..`; more tries than this means an attack.
 const RACES: usize = 8;
+/// How a file of which something stays is opened for writing.
+const IN_PLACE: OFlags = OFlags::WRONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 const LOCK_POLL_MS: u64 = 50;
 const LOCK_POLL_NS: i64 = 50_000_000;
 const LABEL: &core::ffi::CStr = c"security.selinux";
@@ -136,10 +138,10 @@ fn read_full(fd: &OwnedFd, offset: u64, buf: &mut [u8]) -> Result<usize> {
 /// Tries every [`LOCK_POLL_MS`]: F_SETLKW would need a signal to be bounded.
 fn wait_for_lock(fd: &OwnedFd, timeout_ms: u64) -> Result<()> {
     for _ in 0..=timeout_ms / LOCK_POLL_MS {
-        match fs::fcntl_lock(fd, fs::FlockOperation::NonBlockingLockExclusive) {
+        match raw::lock_all(fd) {
             Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS | rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(refused(os!("take lock"), e)),
+            Err(Errno::AGAIN | Errno::ACCES | Errno::INTR) => {}
+            Err(errno) => return Err(os!("take lock", errno)),
         }
         let nap = rustix::thread::Timespec { tv_sec: 0, tv_nsec: LOCK_POLL_NS };
         let _ = rustix::thread::nanosleep(&nap);
@@ -187,9 +189,19 @@ impl Dir for LinuxDir {
     }
 
     fn append(&mut self, path: &str, content: &[u8]) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = self.open_at(path, flags, os!("append to file"))?;
+        let fd = self.open_at(path, IN_PLACE | OFlags::APPEND, os!("append to file"))?;
         write_all(&fd, content, os!("append to file"))
+    }
+
+    fn write_at(&mut self, path: &str, offset: u64, content: &[u8]) -> Result<()> {
+        let fd = self.open_at(path, IN_PLACE, os!("write into file"))?;
+        fs::seek(&fd, fs::SeekFrom::Start(offset)).map_err(|e| refused(os!("write into file"), e))?;
+        write_all(&fd, content, os!("write into file"))
+    }
+
+    fn set_size(&mut self, path: &str, size: u64) -> Result<()> {
+        let fd = self.open_at(path, IN_PLACE, os!("cut file"))?;
+        fs::ftruncate(&fd, size).map_err(|e| refused(os!("cut file"), e))
     }
 
     fn write_attribute(&mut self, path: &str, content: &[u8]) -> Result<()> {
@@ -437,6 +449,15 @@ mod tests {
         for _ in 0..2 {
             dir.lock(".pwd.lock", 100, &mut |dir| {
                 assert_eq!(dir.stat(".pwd.lock").unwrap().mode, 0o600);
+                // It outlives a use of the file itself, and holds lckpwdf and hv_kvp_daemon off.
+                dir.append(".pwd.lock", b"x").unwrap();
+                let taken = super::super::fork_stage(10_000, &mut || {
+                    let file = super::open_path(at.join(".pwd.lock").to_str().unwrap(), super::OFlags::RDWR);
+                    let Ok(file) = file else { return 2 };
+                    let wanted = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+                    u8::from(rustix::fs::fcntl_lock(&file, wanted).is_ok())
+                });
+                assert_eq!(taken.unwrap(), super::super::Ended::Exit(0));
                 Ok(())
             })
             .unwrap();

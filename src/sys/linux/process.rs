@@ -55,6 +55,11 @@ pub fn fork(work: &mut dyn FnMut() -> u8) -> Result<Child> {
     }
 }
 
+/// This process goes on when the one that made it ends.
+pub fn outlive_parent() {
+    let _ = rustix::process::set_parent_process_death_signal(None);
+}
+
 /// A stage in its own process, so that a panic or a hang costs its facts and never the boot.
 ///
 /// # Errors

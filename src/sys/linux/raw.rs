@@ -39,6 +39,23 @@ pub(super) fn wall_s() -> i64 {
     clock(nr::CLOCK_REALTIME).0
 }
 
+/// An exclusive lock on all of a file, for as long as the descriptor is open; does not wait.
+pub(super) fn lock_all(fd: &rustix::fd::OwnedFd) -> core::result::Result<(), Errno> {
+    use rustix::fd::AsRawFd;
+    let all = nr::flock {
+        l_type: i16::try_from(nr::F_WRLCK).unwrap_or_default(),
+        l_whence: 0,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let fd = usize::try_from(fd.as_raw_fd()).unwrap_or(usize::MAX);
+    // SAFETY: fcntl reads one struct flock, which outlives the call; the descriptor is open.
+    let result =
+        unsafe { syscall(nr::__NR_fcntl, [fd, nr::F_OFD_SETLK as usize, (&raw const all) as usize, 0, 0]) };
+    checked(result).map(|_| ())
+}
+
 /// A raw result as `Result`.
 pub(super) fn checked(result: isize) -> core::result::Result<usize, Errno> {
     usize::try_from(result).map_err(|_| Errno(u16::try_from(result.unsigned_abs()).unwrap_or(u16::MAX)))

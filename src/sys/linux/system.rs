@@ -4,7 +4,7 @@ use super::{mount, process};
 use super::{open_path, refused};
 use crate::error::Result;
 use crate::limits::MODULE_PARAMETERS;
-use crate::sys::{Loaded, Mounted, System};
+use crate::sys::{Loaded, Messages, Mounted, System};
 use core::ffi::CStr;
 use rustix::fs::OFlags;
 use rustix::io::Errno as Code;
@@ -75,6 +75,10 @@ impl System for LinuxSystem {
             }
         }
         Ok(())
+    }
+
+    fn with_kvp(&mut self, work: &mut dyn FnMut(&mut dyn Messages) -> Result<()>) -> Result<()> {
+        work(&mut super::kvp::Device::open()?)
     }
 
     fn is_hyperv(&mut self) -> bool {

@@ -63,6 +63,32 @@ impl Dir for FakeDir {
         Ok(())
     }
 
+    fn write_at(&mut self, path: &str, offset: u64, new: &[u8]) -> Result<()> {
+        let full = self.resolve(path, false)?;
+        let mut tree = self.tree.borrow_mut();
+        tree.changing()?;
+        match &mut tree.node_mut(&full)?.kind {
+            Kind::File { content, .. } => {
+                let end = offset as usize + new.len();
+                content.resize(content.len().max(end), 0);
+                content[offset as usize..end].copy_from_slice(new);
+                Ok(())
+            }
+            _ => Err(os!("write into file", Errno::LOOP)),
+        }
+    }
+
+    fn set_size(&mut self, path: &str, size: u64) -> Result<()> {
+        let full = self.resolve(path, false)?;
+        let mut tree = self.tree.borrow_mut();
+        tree.changing()?;
+        match &mut tree.node_mut(&full)?.kind {
+            Kind::File { content, .. } => content.resize(size as usize, 0),
+            _ => return Err(os!("cut file", Errno::LOOP)),
+        }
+        Ok(())
+    }
+
     fn write_attribute(&mut self, path: &str, new: &[u8]) -> Result<()> {
         let full = self.resolve(path, false)?;
         let mut tree = self.tree.borrow_mut();
