@@ -13,6 +13,7 @@ run python3 tests/oracle/ovf.py
 run tests/units.sh
 if [ "$(id -u)" -eq 0 ]; then
     run python3 tests/cloud/report_test.py
+    run python3 tests/cloud/kvp_test.py
     run tests/vm/scenarios.sh fast
 else
     echo 'tests/vm: skipped, network namespaces and root trees need root'

@@ -105,6 +105,7 @@ class Device:
         self.reply(unique, message)
         if self.state == "registered":
             self.state = "ready"
+            self.changed.notify_all()
             self.poll_channel()
 
     def write(self, message):
