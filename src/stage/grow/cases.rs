@@ -40,9 +40,13 @@ fn growpart(case: &Case) -> Answer {
     const TOOL: &str = "no tool is needed";
     let grow = |disk| Machine::boot(disk, "/dev/sda1").before_mount(false);
     match case.name.as_str() {
-        "mode_off" | "mode_false_deprecated" | "growroot_disabled_marker" | "empty_devices" => {
-            Answer::Differs(EARLY)
+        "mode_off" => {
+            let mut machine = Machine::boot(enlarged(), "/dev/sda1 rd.preroot.grow=0");
+            assert_eq!(status(machine.before_mount(false)), "SKIPPED");
+            assert!(machine.drive.disk.journal.is_empty());
+            Answer::Is(json!({"action": "none"}))
         }
+        "mode_false_deprecated" | "growroot_disabled_marker" | "empty_devices" => Answer::Differs(EARLY),
         "auto_without_tool_is_silent" | "growpart_without_tool_raises" => Answer::Differs(TOOL),
         "absent_defaults" => Answer::Differs("there is no such configuration: the root grows, nothing else"),
         "growroot_disabled_ignored" => {

@@ -111,7 +111,15 @@ fn grow_volume(
     if is_larger {
         run(kernel, path, &["pvresize", &below])?;
     }
-    run(kernel, path, &["lvextend", "-l", "+100%FREE", &volume, &below])
+    let status = run(kernel, path, &["lvextend", "-l", "+100%FREE", &volume, &below])?;
+    if status != 0 && !is_larger {
+        kernel.say(
+            Level::Info,
+            "{}: the {} that no active volume has are an inactive one's: no room",
+            &[Value::Name(below.strip_prefix("/dev/").unwrap_or_default()), Value::SizeBytes(room_bytes)],
+        );
+    }
+    Ok(())
 }
 
 /// `cryptsetup resize`, where the mapping is smaller than what it is on.
@@ -123,7 +131,7 @@ fn grow_mapping(kernel: &mut Kernel<'_>, path: &str, below: &str, device: &str) 
     let name = mapping(kernel, device)?;
     let name = name.strip_prefix("/dev/mapper/").unwrap_or_default();
     // A key that the kernel no longer has would be asked for, and nobody answers.
-    run(kernel, path, &["cryptsetup", "resize", name])
+    run(kernel, path, &["cryptsetup", "resize", name]).map(|_| ())
 }
 
 /// `/dev/mapper/NAME` of a mapping.
@@ -132,12 +140,12 @@ fn mapping(kernel: &mut Kernel<'_>, device: &str) -> Result<heapless::String<{ l
     join(&["/dev/mapper/", sysfs::attribute(kernel.host, device, "dm/name", &mut buf)?])
 }
 
-fn run(kernel: &mut Kernel<'_>, path: &str, argv: &[&str]) -> Result<()> {
+fn run(kernel: &mut Kernel<'_>, path: &str, argv: &[&str]) -> Result<i32> {
     let status = kernel.system.run(path, argv, limits::GROW_PROGRAM_MS)?;
     let level = if status == 0 { Level::Info } else { Level::Warning };
     let program = Value::Name(argv.first().copied().unwrap_or_default());
     kernel.say(level, "{} ended with {}", &[program, Value::Number(u64::from(status.unsigned_abs()))]);
-    Ok(())
+    Ok(status)
 }
 
 #[cfg(test)]
@@ -212,6 +220,18 @@ mod tests {
             runs.retain(|line| !line.starts_with("cryptsetup"));
             assert_eq!(runs, expected);
         }
+    }
+
+    /// Its extents are nobody's to sysfs; lvextend knows better.
+    #[test]
+    fn an_inactive_volume_is_told_as_the_reason() {
+        let mut machine = machine(3_000_000, 2_000_000);
+        put_physical_volume(&mut machine, 3_000_000 * 512);
+        machine.world.system.programs.insert("lvextend".into(), 5);
+        grow(&mut machine.kernel(), &mut scratch(), "/").unwrap();
+        assert!(machine.log().contains("lvextend ended with 5"), "{}", machine.log());
+        let why = "dm-0: the 488.2 MiB that no active volume has are an inactive one's: no room";
+        assert!(machine.log().contains(why), "{}", machine.log());
     }
 
     #[test]
