@@ -166,8 +166,6 @@ pub const GOAL_STATE: u64 = 256 * 1024;
 pub const HEALTH_BODY: usize = 6 * 1024;
 /// Network interfaces looked at.
 pub const LINKS: usize = 64;
-/// Routes of a lease (option 121).
-pub const ROUTES: usize = 16;
 /// Optical drives looked at; a VM has one or two.
 pub const OPTICAL_DRIVES: usize = 8;
 /// Extents of one file on a medium; a mastered file has one.

@@ -6,7 +6,7 @@ use preroot::format::dhcp::{Kind, Reply};
 
 fuzz_target!(|message: &[u8]| {
     let Ok(reply) = Reply::parse(message) else { return };
-    assert_eq!(reply.lease.is_none(), reply.kind == Kind::Nak);
+    assert_eq!(reply.lease.is_some(), matches!(reply.kind, Kind::Offer | Kind::Ack));
     if let Some(lease) = reply.lease {
         assert!(lease.prefix <= 32 && !matches!(lease.address[0], 0 | 127 | 224..));
         assert!(lease.routes.iter().all(|route| route.prefix <= 32));

@@ -5,7 +5,14 @@
 
 use crate::error::Result;
 use crate::facts::Hostname;
-use crate::limits::ROUTES;
+
+/// Azure's metadata service.
+pub const IMDS: Ipv4 = [169, 254, 169, 254];
+/// Azure's wireserver where option 245 does not name another.
+pub const WIRESERVER: Ipv4 = [168, 63, 129, 16];
+/// Routes kept of option 121: the most specific one to each of those two and to the wireserver of option 245. No
+/// other route concerns us, however many there are (CVE-2024-3661).
+pub const ROUTES: usize = 3;
 
 const WHAT: &str = "DHCP message";
 /// RFC 2131, figure 1: fixed part, then the magic cookie, then options.
@@ -13,8 +20,8 @@ const FIXED: usize = 236;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// BOOTP's smallest message; relays and servers may drop shorter ones (RFC 1542, 2.1).
 const SHORTEST: usize = 300;
-/// Longest option we join. One unsplit option always fits, and so do `ROUTES` routes of nine bytes.
-const OPTION: usize = 256;
+/// Longest value we join: more does not come in one frame, and fragments are not taken.
+const JOINED: usize = 1500;
 
 const PAD: u8 = 0;
 const SUBNET_MASK: u8 = 1;
@@ -33,11 +40,12 @@ const MAXIMUM_SIZE: u8 = 57;
 const RENEWAL_TIME: u8 = 58;
 const REBINDING_TIME: u8 = 59;
 const CLASSLESS_ROUTES: u8 = 121;
-const WIRESERVER: u8 = 245;
+const WIRESERVER_ADDRESS: u8 = 245;
 const MICROSOFT_ROUTES: u8 = 249;
 const END: u8 = 255;
 
-/// What a client wants to know. 121 comes before 3 (RFC 3442: MUST); a server sends only what is named here.
+/// What a client wants to know. 121 comes before 3 (RFC 3442: MUST); a server sends only what is named here. 15, 58 and
+/// 59 are named as every client does, and not read: the lease is never renewed.
 const WANTED: [u8; 13] = [
     SUBNET_MASK,
     CLASSLESS_ROUTES,
@@ -51,7 +59,7 @@ const WANTED: [u8; 13] = [
     SERVER_ID,
     RENEWAL_TIME,
     REBINDING_TIME,
-    WIRESERVER,
+    WIRESERVER_ADDRESS,
 ];
 
 /// Message types (option 53) that a client sends or understands.
@@ -67,6 +75,8 @@ pub enum Kind {
     Ack = 5,
     /// The server does not.
     Nak = 6,
+    /// Anything else: relays', other clients', or FORCERENEW (RFC 3203), which nobody may ask of us (CVE-2020-13529).
+    Other = 255,
 }
 
 /// An IPv4 address in network order.
@@ -101,13 +111,13 @@ pub struct Lease {
     pub address: Ipv4,
     /// Its prefix length.
     pub prefix: u8,
-    /// First of option 3; to be ignored when `routes` is not empty (RFC 3442).
+    /// First of option 3, unless option 121 stands in for it (RFC 3442).
     pub router: Option<Ipv4>,
     /// Who gave it (option 54).
     pub server: Ipv4,
     /// The first four name servers.
     pub dns: heapless::Vec<Ipv4, 4>,
-    /// Option 121, else 249.
+    /// The routes of option 121, else 249, that lead to the platform: see [`ROUTES`].
     pub routes: heapless::Vec<Route, ROUTES>,
     /// Option 245: Azure's wireserver.
     pub wireserver: Option<Ipv4>,
@@ -115,6 +125,8 @@ pub struct Lease {
     pub mtu: Option<u16>,
     /// Seconds it lasts; `None` is for ever (Azure sends 4294967295).
     pub lease_s: Option<u32>,
+    /// When that is over, seconds since boot; whoever took the lease knows.
+    pub until_s: Option<u64>,
     /// Option 12, where it is a valid name.
     pub hostname: Option<Hostname>,
 }
@@ -130,7 +142,7 @@ pub struct Reply {
     pub mac: [u8; 6],
     /// Option 54.
     pub server: Ipv4,
-    /// What is given; nothing in a Nak.
+    /// What is given; nothing but in an Offer or an Ack.
     pub lease: Option<Lease>,
 }
 
@@ -210,23 +222,25 @@ impl Writer<'_> {
 }
 
 impl Reply {
-    /// Reads the payload of UDP.
+    /// Reads the payload of UDP. Of options that we could do without, those that break a rule count as absent.
     ///
     /// # Errors
-    /// `Malformed`, naming the rule; `TooMany` routes.
+    /// `Malformed`, naming the rule.
     #[inline(never)]
     pub fn parse(message: &[u8]) -> Result<Self> {
         let view = View::new_checked(message)?;
-        let mut buffer = [0; OPTION];
-        let kind = match view.option(MESSAGE_TYPE, &mut buffer)? {
-            [2, ..] => Kind::Offer,
-            [5, ..] => Kind::Ack,
-            [6, ..] => Kind::Nak,
-            _ => return Err(malformed!(WHAT, "DHCP message type", 0)),
+        let kind = match view.first(MESSAGE_TYPE) {
+            Some([2]) => Kind::Offer,
+            Some([5]) => Kind::Ack,
+            Some([6]) => Kind::Nak,
+            Some([_]) => Kind::Other,
+            None => return Err(malformed!(WHAT, "DHCP message type", 0)),
         };
-        let server = first(view.option(SERVER_ID, &mut buffer)?);
-        let server = server.ok_or(malformed!(WHAT, "DHCP server identifier", 0))?;
-        let lease = if kind == Kind::Nak { None } else { Some(view.lease(server, &mut buffer)?) };
+        let server = view.first(SERVER_ID).ok_or(malformed!(WHAT, "DHCP server identifier", 0))?;
+        let lease = match kind {
+            Kind::Offer | Kind::Ack => Some(view.lease(server)?),
+            _ => None,
+        };
         Ok(Self { kind, transaction: view.transaction()?, mac: view.mac()?, server, lease })
     }
 }
@@ -247,13 +261,19 @@ impl<'a> View<'a> {
             return Err(malformed!(WHAT, "DHCP reply to an Ethernet client", 0));
         }
         let mut view = Self { message, areas: [options, &[], &[]] };
-        let overload = view.option(OVERLOAD, &mut [0; OPTION])?.first().copied().unwrap_or_default();
+        let [overload] = view.first(OVERLOAD).unwrap_or_default();
         let [_, file, sname] = &mut view.areas;
         if overload & 1 != 0 {
             *file = fixed.get(108..236).unwrap_or_default();
         }
         if overload & 2 != 0 {
             *sname = fixed.get(44..108).unwrap_or_default();
+        }
+        for area in view.areas {
+            let mut rest = area;
+            while let Some((_, next)) = next_option(rest)? {
+                rest = next;
+            }
         }
         Ok(view)
     }
@@ -271,57 +291,120 @@ impl<'a> View<'a> {
         self.field(28)
     }
 
-    /// The value of an option, its parts joined; empty when it is absent.
-    fn option<'b>(&self, code: u8, joined: &'b mut [u8; OPTION]) -> Result<&'b [u8]> {
+    /// Copies the value of an option, its parts joined, as far as `out` holds it; returns its whole length.
+    #[inline(never)]
+    fn option(&self, code: u8, out: &mut [u8]) -> usize {
         let mut length = 0_usize;
-        for area in self.areas {
-            let mut rest = area;
-            while let Some((part, next)) = next_option(rest)? {
+        for mut rest in self.areas {
+            while let Ok(Some((part, next))) = next_option(rest) {
                 rest = next;
                 if part.code == code {
-                    let full = too_many!("DHCP option bytes", OPTION);
-                    let end = length.checked_add(part.value.len()).ok_or(full)?;
-                    joined.get_mut(length..end).ok_or(full)?.copy_from_slice(part.value);
-                    length = end;
+                    let place = out.get_mut(length..).unwrap_or_default();
+                    place.iter_mut().zip(part.value).for_each(|(to, from)| *to = *from);
+                    length = length.saturating_add(part.value.len());
                 }
             }
         }
-        Ok(joined.get(..length).unwrap_or_default())
+        length
+    }
+
+    /// The first bytes of an option; a server that sends an option twice means the first.
+    fn first<const N: usize>(&self, code: u8) -> Option<[u8; N]> {
+        let mut value = [0; N];
+        (self.option(code, &mut value) >= N).then_some(value)
+    }
+
+    /// An option that is the address of a host.
+    fn host(&self, code: u8) -> Option<Ipv4> {
+        self.first(code).filter(|address| is_unicast(*address))
     }
 
     #[inline(never)]
-    fn lease(&self, server: Ipv4, buffer: &mut [u8; OPTION]) -> Result<Lease> {
+    fn lease(&self, server: Ipv4) -> Result<Lease> {
         let address: Ipv4 = self.field(16)?;
-        if !is_unicast(address) {
+        let prefix = self.first(SUBNET_MASK).and_then(prefix).unwrap_or(32);
+        let (mut router, wireserver) = (self.host(ROUTER), self.host(WIRESERVER_ADDRESS));
+        if !is_unicast(address) || router == Some(address) || is_edge(address, prefix) {
             return Err(malformed!(WHAT, "DHCP address", 0));
         }
-        let mask = first(self.option(SUBNET_MASK, buffer)?).ok_or(malformed!(WHAT, "DHCP subnet mask", 0))?;
-        let mask = u32::from_be_bytes(mask);
-        if mask.leading_ones().saturating_add(mask.trailing_zeros()) != 32 {
-            return Err(malformed!(WHAT, "DHCP subnet mask", 0));
+        let targets = [IMDS, WIRESERVER, wireserver.unwrap_or(WIRESERVER)];
+        let routes = |code| self.routes(code, address, &targets);
+        let routes = routes(CLASSLESS_ROUTES).or_else(|| routes(MICROSOFT_ROUTES));
+        if routes.is_some() {
+            router = None;
         }
-        let mut routes = routes(self.option(CLASSLESS_ROUTES, buffer)?)?;
-        if routes.is_empty() {
-            routes = self::routes(self.option(MICROSOFT_ROUTES, buffer)?)?;
-        }
-        let dns = self.option(DNS, buffer)?.chunks_exact(4).filter_map(first).take(4).collect();
-        let lease_s = first(self.option(LEASE_TIME, buffer)?).map(u32::from_be_bytes);
-        let hostname = core::str::from_utf8(self.option(HOST_NAME, buffer)?).ok();
-        let hostname = hostname.and_then(|name| Hostname::parse(name.trim_end_matches('\0')).ok());
+        let mut dns = [0; 16];
+        let length = self.option(DNS, &mut dns);
+        let dns = dns.get(..length).unwrap_or(&dns);
+        let lease_s = self.first(LEASE_TIME).map(u32::from_be_bytes);
         Ok(Lease {
             mac: self.mac()?,
             address,
-            prefix: u8::try_from(mask.leading_ones()).unwrap_or(32),
-            router: first(self.option(ROUTER, buffer)?).filter(|a| is_unicast(*a)),
+            prefix,
+            router,
             server,
-            dns,
-            routes,
-            wireserver: first(self.option(WIRESERVER, buffer)?).filter(|a| is_unicast(*a)),
-            mtu: first(self.option(MTU, buffer)?).map(u16::from_be_bytes),
+            dns: dns.as_chunks().0.iter().copied().collect(),
+            routes: routes.unwrap_or_default(),
+            wireserver,
+            mtu: self.first(MTU).map(u16::from_be_bytes),
             lease_s: lease_s.filter(|s| *s != u32::MAX),
-            hostname,
+            until_s: None,
+            hostname: self.hostname(),
         })
     }
+
+    /// Some servers count the NUL in.
+    fn hostname(&self) -> Option<Hostname> {
+        let mut name = [0; 255];
+        let length = self.option(HOST_NAME, &mut name);
+        let name = core::str::from_utf8(name.get(..length)?).ok()?;
+        Hostname::parse(name.trim_end_matches('\0')).ok()
+    }
+
+    /// What an option of RFC 3442 says of the way to `targets`; `None` where it has no route, or is broken.
+    #[inline(never)]
+    fn routes(&self, code: u8, own: Ipv4, targets: &[Ipv4; 3]) -> Option<heapless::Vec<Route, ROUTES>> {
+        let mut joined = [0; JOINED];
+        let length = self.option(code, &mut joined);
+        let mut rest = joined.get(..length)?;
+        let mut best: [Option<Route>; ROUTES] = [None; ROUTES];
+        let mut has_route = false;
+        while !rest.is_empty() {
+            let (route, next) = next_route(rest)?;
+            rest = next;
+            // A gateway that no host can have, or that we are ourselves, leads nowhere.
+            if (route.gateway != [0; 4] && !is_unicast(route.gateway)) || route.gateway == own {
+                continue;
+            }
+            has_route = true;
+            for (best, target) in best.iter_mut().zip(targets) {
+                if route.contains(*target) && best.is_none_or(|best| best.prefix < route.prefix) {
+                    *best = Some(route);
+                }
+            }
+        }
+        let mut routes = heapless::Vec::new();
+        for route in best.into_iter().flatten() {
+            if !routes.contains(&route) {
+                let _ = routes.push(route); // one for each target: it has room
+            }
+        }
+        has_route.then_some(routes)
+    }
+}
+
+/// The prefix length that a mask means; nothing where it is none, or all the world.
+fn prefix(mask: Ipv4) -> Option<u8> {
+    let mask = u32::from_be_bytes(mask);
+    let ones = mask.leading_ones();
+    (mask.count_ones() == ones && ones > 0).then(|| u8::try_from(ones).unwrap_or(32))
+}
+
+/// The network's own address, or that of all its hosts.
+fn is_edge(address: Ipv4, prefix: u8) -> bool {
+    let hosts = u32::MAX.checked_shr(prefix.into()).unwrap_or_default();
+    let host = u32::from_be_bytes(address) & hosts;
+    prefix < 31 && (host == 0 || host == hosts)
 }
 
 struct Part<'a> {
@@ -343,40 +426,28 @@ fn next_option(mut area: &[u8]) -> Result<Option<(Part<'_>, &[u8])>> {
     Ok(Some((Part { code: *code, value }, rest)))
 }
 
-/// The first bytes of an option; a server that sends an option twice means the first.
-fn first<const N: usize>(value: &[u8]) -> Option<[u8; N]> {
-    value.first_chunk().copied()
-}
-
-/// RFC 3442: width, as many bytes of the network as it needs, gateway; repeated.
-fn routes(mut value: &[u8]) -> Result<heapless::Vec<Route, ROUTES>> {
-    let bad = malformed!(WHAT, "DHCP classless routes", 0);
-    let mut routes = heapless::Vec::new();
-    while let Some((prefix, rest)) = value.split_first() {
-        if *prefix > 32 {
-            return Err(bad);
-        }
-        let (significant, rest) = rest.split_at_checked(usize::from(prefix.div_ceil(8))).ok_or(bad)?;
-        let mut network = [0; 4];
-        network.iter_mut().zip(significant).for_each(|(to, from)| *to = *from);
-        let (gateway, rest) = rest.split_first_chunk().ok_or(bad)?;
-        let route = Route { network, prefix: *prefix, gateway: *gateway };
-        routes.push(route).map_err(|_| too_many!("DHCP routes", ROUTES))?;
-        value = rest;
-    }
-    Ok(routes)
+/// RFC 3442: width, as many bytes of the network as it needs, gateway.
+fn next_route(value: &[u8]) -> Option<(Route, &[u8])> {
+    let (prefix, rest) = value.split_first().filter(|(prefix, _)| **prefix <= 32)?;
+    let (significant, rest) = rest.split_at_checked(usize::from(prefix.div_ceil(8)))?;
+    let mut network = [0; 4];
+    network.iter_mut().zip(significant).for_each(|(to, from)| *to = *from);
+    let (gateway, rest) = rest.split_first_chunk()?;
+    Some((Route { network, prefix: *prefix, gateway: *gateway }, rest))
 }
 
 /// Neither "this network", loopback, multicast nor reserved.
-const fn is_unicast(address: Ipv4) -> bool {
+#[must_use]
+pub const fn is_unicast(address: Ipv4) -> bool {
     !matches!(address, [0 | 127 | 224.., ..])
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::{
-        CLASSLESS_ROUTES, COOKIE, DNS, END, HOST_NAME, Ipv4, LEASE_TIME, MESSAGE_TYPE, MICROSOFT_ROUTES, MTU,
-        OVERLOAD, PAD, Query, ROUTER, Reply, Route, SERVER_ID, SUBNET_MASK, WIRESERVER, routes,
+        CLASSLESS_ROUTES, COOKIE, DNS, END, HOST_NAME, IMDS, Ipv4, LEASE_TIME, Lease, MESSAGE_TYPE,
+        MICROSOFT_ROUTES, MTU, OVERLOAD, PAD, Query, ROUTER, Reply, Route, SERVER_ID, SUBNET_MASK,
+        WIRESERVER_ADDRESS,
     };
     use crate::error::Kind;
     use proptest::prelude::{any, prop};
@@ -419,7 +490,7 @@ pub(crate) mod tests {
                 (DNS, &AZURE),
                 (15, b"abcdefghijklmnopqrstuvwxyz.internal.cloudapp.net"),
                 (CLASSLESS_ROUTES, &ROUTES_121),
-                (WIRESERVER, &AZURE),
+                (WIRESERVER_ADDRESS, &AZURE),
             ],
         )
     }
@@ -440,17 +511,13 @@ pub(crate) mod tests {
         let reply = Reply::parse(&azure(5, 7)).unwrap();
         let lease = reply.lease.unwrap();
         assert_eq!((reply.kind, reply.transaction, reply.server), (super::Kind::Ack, 7, AZURE));
-        assert_eq!((lease.address, lease.prefix, lease.router), ([10, 0, 0, 4], 24, Some([10, 0, 0, 1])));
+        assert_eq!((lease.address, lease.prefix, lease.router), ([10, 0, 0, 4], 24, None), "121 hides 3");
         assert_eq!((lease.wireserver, lease.lease_s, lease.mtu), (Some(AZURE), None, None));
         assert_eq!(&lease.dns[..], &[AZURE]);
         let gateway = [10, 0, 0, 1];
         assert_eq!(
             &lease.routes[..],
-            &[
-                Route { network: [0; 4], prefix: 0, gateway },
-                Route { network: AZURE, prefix: 32, gateway },
-                Route { network: [169, 254, 169, 254], prefix: 32, gateway },
-            ]
+            &[Route { network: IMDS, prefix: 32, gateway }, Route { network: AZURE, prefix: 32, gateway },]
         );
     }
 
@@ -459,7 +526,7 @@ pub(crate) mod tests {
         let base: [(u8, &[u8]); 3] =
             [(MESSAGE_TYPE, &[2]), (SERVER_ID, &AZURE), (SUBNET_MASK, &[255, 255, 0, 0])];
         let only_249 = [&base[..], &[(MICROSOFT_ROUTES, &ROUTES_121[..])]].concat();
-        assert_eq!(Reply::parse(&message(1, &only_249)).unwrap().lease.unwrap().routes.len(), 3);
+        assert_eq!(Reply::parse(&message(1, &only_249)).unwrap().lease.unwrap().routes.len(), 2);
         let both = [&only_249[..], &[(CLASSLESS_ROUTES, &[0, 10, 0, 0, 9][..])]].concat();
         assert_eq!(Reply::parse(&message(1, &both)).unwrap().lease.unwrap().routes.len(), 1);
     }
@@ -482,7 +549,8 @@ pub(crate) mod tests {
         bytes[108..108 + file.len()].copy_from_slice(&file);
         let sname = [&[CLASSLESS_ROUTES, 5], &ROUTES_121[18..]].concat();
         bytes[44..44 + sname.len()].copy_from_slice(&sname);
-        assert_eq!(Reply::parse(&bytes).unwrap().lease.unwrap().routes, routes(&ROUTES_121).unwrap());
+        let routes = Reply::parse(&bytes).unwrap().lease.unwrap().routes;
+        assert_eq!(routes, Reply::parse(&azure(2, 1)).unwrap().lease.unwrap().routes);
     }
 
     #[test]
@@ -490,7 +558,7 @@ pub(crate) mod tests {
         let mut bytes = azure(2, 1);
         bytes[44..54].copy_from_slice(b"RD00155D\xff\xff"); // Azure puts a host id here
         bytes[108..111].copy_from_slice(&[CLASSLESS_ROUTES, 200, 1]);
-        assert_eq!(Reply::parse(&bytes).unwrap().lease.unwrap().routes.len(), 3);
+        assert_eq!(Reply::parse(&bytes).unwrap().lease.unwrap().routes.len(), 2);
     }
 
     #[test]
@@ -498,40 +566,147 @@ pub(crate) mod tests {
         let base: [(u8, &[u8]); 3] =
             [(MESSAGE_TYPE, &[2]), (SERVER_ID, &AZURE), (SUBNET_MASK, &[255, 255, 0, 0])];
         assert!(Reply::parse(&message(1, &base)).is_ok());
-        for missing in 0..3 {
+        for missing in 0..2 {
             let mut options = base.to_vec();
             options.remove(missing);
             assert!(Reply::parse(&message(1, &options)).is_err());
         }
-        let wrong: [(u8, &[u8]); 7] = [
-            (SUBNET_MASK, &[255, 0, 255, 0]),
-            (MESSAGE_TYPE, &[1]),
-            (CLASSLESS_ROUTES, &[33, 1, 2, 3, 4, 5, 10, 0, 0, 1]),
-            (CLASSLESS_ROUTES, &[32, 1, 2, 3]),
-            (CLASSLESS_ROUTES, &[0, 1, 2, 3]),
-            (CLASSLESS_ROUTES, &[0; 17 * 5]),
-            (CLASSLESS_ROUTES, &[0; 255]),
-        ];
-        for option in wrong {
-            let options = [&[option], &base[..]].concat();
-            assert!(Reply::parse(&message(1, &options)).is_err(), "{option:?}");
-        }
         let good = message(1, &base);
-        for end in 0..good.len() - 1 {
+        let mask = good.len() - 7; // without it the message is whole
+        for end in (0..mask).chain(mask + 1..good.len() - 1) {
             assert!(Reply::parse(&good[..end]).is_err(), "{end}");
         }
-        for (at, value) in [(0, 1), (1, 6), (2, 16), (16, 0), (16, 127), (16, 224), (16, 255), (239, 0)] {
+        for (at, value) in
+            [(0, 1), (1, 6), (2, 16), (16, 0), (16, 127), (16, 224), (16, 255), (239, 0), (19, 0)]
+        {
             let mut bytes = good.clone();
             bytes[at] = value;
             assert!(Reply::parse(&bytes).is_err(), "{at}");
         }
     }
 
+    /// An offer with these options behind type and server.
+    fn offered(options: &[(u8, &[u8])]) -> Lease {
+        let base: [(u8, &[u8]); 2] = [(MESSAGE_TYPE, &[2]), (SERVER_ID, &AZURE)];
+        Reply::parse(&message(1, &[&base, options].concat())).unwrap().lease.unwrap()
+    }
+
+    #[test]
+    fn an_option_that_we_can_do_without_may_be_broken_or_absent() {
+        let mask: (u8, &[u8]) = (SUBNET_MASK, &[255, 255, 255, 0]);
+        let router: (u8, &[u8]) = (ROUTER, &[10, 0, 0, 1]);
+        for broken in [
+            &[33, 1, 2, 3, 4, 5, 10, 0, 0, 1][..],
+            &[32, 1, 2, 3],
+            &[0, 1, 2, 3],
+            &[0, 224, 0, 0, 1], // via a gateway that is none
+            &[0, 10, 0, 0, 4],  // via ourselves
+            &[255; 255],
+        ] {
+            let lease = offered(&[mask, router, (CLASSLESS_ROUTES, broken)]);
+            assert_eq!((lease.router, lease.routes.len()), (Some([10, 0, 0, 1]), 0), "{broken:?}");
+        }
+        for (mask, prefix) in
+            [(&[255, 0, 255, 0][..], 32), (&[0; 4], 32), (&[255], 32), (&[255, 255, 0, 0], 16)]
+        {
+            assert_eq!(offered(&[(SUBNET_MASK, mask), router]).prefix, prefix);
+        }
+        assert_eq!(offered(&[router]).prefix, 32);
+    }
+
+    #[test]
+    fn of_many_routes_those_to_the_platform_are_kept() {
+        let mut value: Vec<u8> = (0..40).flat_map(|n| [32, 10, 1, 1, n, 10, 0, 0, 1]).collect();
+        value.extend(ROUTES_121);
+        let lease = offered(&[(CLASSLESS_ROUTES, &value[..255]), (CLASSLESS_ROUTES, &value[255..])]);
+        assert_eq!(lease.routes, Reply::parse(&azure(2, 1)).unwrap().lease.unwrap().routes);
+        // CVE-2024-3661: half of the world each, and nothing of ours.
+        let hop = [10, 0, 0, 66];
+        let lease = offered(&[(CLASSLESS_ROUTES, &[1, 0, 10, 0, 0, 66, 1, 128, 10, 0, 0, 66])]);
+        assert_eq!(&lease.routes[..], [Route { network: [128, 0, 0, 0], prefix: 1, gateway: hop }]);
+    }
+
+    #[test]
+    fn an_address_that_no_host_can_have_is_refused() {
+        for (last, mask, router, fits) in [
+            (4, 24, 1, true),
+            (0, 24, 1, false),
+            (255, 24, 1, false),
+            (4, 24, 4, false),
+            (0, 31, 1, true),
+            (0, 32, 1, true),
+            (4, 30, 5, false),
+        ] {
+            let mask = (u32::MAX << (32 - mask)).to_be_bytes();
+            let router = [10, 0, 0, router];
+            let options: [(u8, &[u8]); 4] =
+                [(MESSAGE_TYPE, &[2]), (SERVER_ID, &AZURE), (SUBNET_MASK, &mask), (ROUTER, &router)];
+            let mut bytes = message(1, &options);
+            bytes[19] = last;
+            assert_eq!(Reply::parse(&bytes).is_ok(), fits, "{last} {mask:?} {router:?}");
+        }
+    }
+
+    #[test]
+    fn a_kind_of_message_that_is_not_for_clients_is_no_error() {
+        for kind in [1, 3, 4, 7, 8, 9, 10, 13, 255] {
+            let reply = Reply::parse(&message(1, &[(MESSAGE_TYPE, &[kind]), (SERVER_ID, &AZURE)])).unwrap();
+            assert_eq!((reply.kind, reply.lease), (super::Kind::Other, None));
+        }
+    }
+
+    /// CVE-2018-15688 and its kind: a length byte that lies, in each option and in each area.
+    #[test]
+    fn any_length_byte_of_any_option_is_survived() {
+        let mut overloaded = azure(2, 1);
+        overloaded.splice(240..240, [OVERLOAD, 1, 3]);
+        overloaded[44..52].copy_from_slice(&[121, 6, 0, 10, 0, 0, 1, 255]);
+        overloaded[108..116].copy_from_slice(&[12, 4, b'e', b'd', b'g', b'e', 255, 0]);
+        for good in [azure(2, 1), azure(5, 1), overloaded] {
+            for at in (44..236).chain(240..good.len()) {
+                for value in 0..=255 {
+                    let mut bytes = good.clone();
+                    bytes[at] = value;
+                    let _ = Reply::parse(&bytes);
+                }
+            }
+        }
+    }
+
+    /// smoltcp#305: option 6 of 0, 1, 3, 4, 63 and 64 bytes.
+    #[test]
+    fn name_servers_of_any_length() {
+        for (length, servers) in [(0, 0), (1, 0), (3, 0), (4, 1), (63, 4), (64, 4)] {
+            assert_eq!(offered(&[(DNS, &[10; 64][..length])]).dns.len(), servers, "{length}");
+        }
+    }
+
+    /// smoltcp#1029: times in any order.
+    #[test]
+    fn times_of_a_lease_in_any_order() {
+        let times = [0_u32, 1, 60, 1 << 31, u32::MAX].map(u32::to_be_bytes);
+        for lease in &times {
+            for (t1, t2) in times.iter().flat_map(|t1| times.iter().map(move |t2| (t1, t2))) {
+                let lease_s = offered(&[(59, t2), (58, t1), (LEASE_TIME, lease)]).lease_s;
+                assert_eq!(lease_s, Some(u32::from_be_bytes(*lease)).filter(|s| *s != u32::MAX));
+            }
+        }
+        assert_eq!(offered(&[]).lease_s, None);
+    }
+
     #[test]
     fn a_name_from_the_server_is_validated() {
-        for (name, valid) in
-            [(&b"edge-vm-01"[..], true), (b"edge-vm-01\0", true), (b"a\nb", false), (b"", false)]
-        {
+        for (name, valid) in [
+            (&b"edge-vm-01"[..], true),
+            (b"edge-vm-01\0", true),
+            (b"a\nb", false),
+            (b"", false),
+            (b"$(reboot)", false),
+            (b"`reboot`", false),
+            (b"a\0b", false),
+            (b"\xff\xfe", false),
+            (&[b'a'; 255], false),
+        ] {
             let options: [(u8, &[u8]); 4] =
                 [(MESSAGE_TYPE, &[2]), (SERVER_ID, &AZURE), (SUBNET_MASK, &[255; 4]), (HOST_NAME, name)];
             let lease = Reply::parse(&message(1, &options)).unwrap().lease.unwrap();
@@ -605,7 +780,7 @@ pub(crate) mod tests {
                 options.push((MTU, &mtu));
             }
             let lease = Reply::parse(&message(1, &options)).unwrap().lease.unwrap();
-            prop_assert_eq!(lease.routes, routes(&ROUTES_121).unwrap());
+            prop_assert_eq!(lease.routes, Reply::parse(&azure(2, 1)).unwrap().lease.unwrap().routes);
             prop_assert_eq!(lease.mtu, Some(u16::from_be_bytes(mtu)));
         }
     }

@@ -233,8 +233,8 @@ pub enum Chunked {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChunkReader {
     state: ChunkState,
-    /// Bytes of framing since the last data; bounds extensions and trailers.
-    overhead: u16,
+    /// Bytes of framing, less what the data so far pays for; bounds extensions and trailers.
+    overhead: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -274,7 +274,8 @@ impl ChunkReader {
     /// Says that `length` bytes (at most [`Self::data`]) were taken.
     pub const fn take(&mut self, length: u64) {
         if let ChunkState::Data(left) = self.state {
-            self.overhead = 0;
+            // A chunk of a single byte has five of framing: eight a byte is what nobody needs.
+            self.overhead = self.overhead.saturating_sub(length.saturating_mul(8));
             self.state = match left.saturating_sub(length) {
                 0 => ChunkState::DataCr,
                 left => ChunkState::Data(left),
@@ -287,10 +288,10 @@ impl ChunkReader {
     /// # Errors
     /// `Malformed`; `TooMany` for endless extensions or trailers.
     pub fn push(&mut self, byte: u8) -> Result<Chunked> {
-        const OVERHEAD: u16 = 4096;
+        const OVERHEAD: u64 = 4096;
         self.overhead = self.overhead.saturating_add(1);
         if self.overhead > OVERHEAD {
-            return Err(too_many!("HTTP chunk framing", OVERHEAD.into()));
+            return Err(too_many!("HTTP chunk framing", 4096));
         }
         self.state = self.state.next(byte).ok_or(malformed!(RESPONSE, "HTTP chunk", 0))?;
         Ok(if self.state == ChunkState::Done { Chunked::End } else { Chunked::Framing })

@@ -124,7 +124,11 @@ impl<'b> Response<'b> {
             *self.head.get_mut(self.head_length).ok_or(full)? = *byte;
             self.head_length += 1;
             let head = self.head.get(..self.head_length).unwrap_or_default();
-            if *byte == b'\n' && (head.ends_with(b"\n\n") || head.ends_with(b"\n\r\n")) {
+            // A line that ends without CR is where two readers of a head part ways (RFC 9112, 2.2).
+            if *byte == b'\n' && !head.ends_with(b"\r\n") {
+                return Err(malformed!(RESPONSE, "HTTP response head", 0));
+            }
+            if *byte == b'\n' && head.ends_with(b"\n\r\n") {
                 let head = Head::parse(head)?;
                 self.start_body(head)?;
                 return Ok(bytes.get(at + 1..).unwrap_or_default());
@@ -274,6 +278,10 @@ mod tests {
         assert_eq!(receive(long.as_bytes(), &[]), Err(too_many!("HTTP response head", 1024)));
         let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(9);
         assert!(matches!(receive(interim.as_bytes(), &[]), Err(error) if error.is(Kind::TooMany)));
+        // Each chunk of one byte, with all the extensions that 4 KiB of framing allow: that would be 16 MiB.
+        let extension = format!("1;{}\r\nx\r\n", "e".repeat(4000));
+        let chunks = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}", extension.repeat(20));
+        assert!(matches!(receive(chunks.as_bytes(), &[]), Err(error) if error.is(Kind::TooMany)));
         let trailers =
             format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{}", "a: b\r\n".repeat(1000));
         assert!(matches!(receive(trailers.as_bytes(), &[]), Err(error) if error.is(Kind::TooMany)));
@@ -281,6 +289,20 @@ mod tests {
         {
             let bytes = format!("HTTP/1.1 200 OK\r\n{framing}{}", "z".repeat(4097));
             assert_eq!(receive(bytes.as_bytes(), &[]), Err(too_many!("HTTP body", 4096)));
+        }
+    }
+
+    #[test]
+    fn a_line_feed_alone_ends_no_line_of_a_head() {
+        for head in [
+            "HTTP/1.1 200 OK\nContent-Length: 5\n\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\n",
+            "\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX: a\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n",
+        ] {
+            let error = receive(format!("{head}hello").as_bytes(), &[]).unwrap_err();
+            assert_eq!(error.reason(), "HTTP response head", "{head:?}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! and is done: no renewal (the OS makes its own), no release (Azure ties the address to the interface), no
 //! ARP probe (a second per try that no cloud needs).
 
-pub use crate::format::dhcp::{Ipv4, Lease, Route};
+pub use crate::format::dhcp::{IMDS, Ipv4, Lease, Route, WIRESERVER, is_unicast};
 
 use crate::error::Result;
 use crate::facts::Hostname;
@@ -14,11 +14,6 @@ use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol, Ipv4Address,
     Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
 };
-
-/// Azure's metadata service.
-pub const IMDS: Ipv4 = [169, 254, 169, 254];
-/// Azure's wireserver where option 245 does not name another.
-pub const WIRESERVER: Ipv4 = [168, 63, 129, 16];
 
 const CLIENT_PORT: u16 = 68;
 const SERVER_PORT: u16 = 67;
@@ -34,28 +29,21 @@ const BETTER_OFFER_US: u64 = 100_000;
 
 impl Lease {
     /// True for the one interface on which Azure's services answer: only its lease has routes to them
-    /// (cloud-init `_check_if_primary`).
+    /// (cloud-init `_check_if_primary`). All leases are given by 168.63.129.16, so the server tells nothing.
     #[must_use]
     pub fn is_primary(&self) -> bool {
-        self.routes
-            .iter()
-            .any(|route| route.prefix == 32 && (route.network == WIRESERVER || route.network == IMDS))
+        let is_service = |network| [IMDS, WIRESERVER, self.wireserver.unwrap_or(IMDS)].contains(&network);
+        self.routes.iter().any(|route| route.prefix == 32 && is_service(route.network))
     }
 
-    /// The next hop to `destination`: itself when it is on the link.
+    /// The next hop to `destination`: itself when it is on the link. The longest prefix wins, our own network's too.
     #[must_use]
     pub fn next_hop(&self, destination: Ipv4) -> Ipv4 {
         let own = Route { network: self.address, prefix: self.prefix, gateway: [0; 4] };
-        if own.contains(destination) {
-            return destination;
-        }
-        let routes = self.routes.iter().filter(|route| route.contains(destination));
-        let gateway = match routes.max_by_key(|route| route.prefix) {
-            Some(route) => route.gateway,
-            None if self.routes.is_empty() => self.router.unwrap_or_default(),
-            None => [0; 4],
-        };
-        if gateway == [0; 4] { destination } else { gateway }
+        let rest = Route { network: [0; 4], prefix: 0, gateway: self.router.unwrap_or_default() };
+        let routes = [&rest, &own].into_iter().chain(&self.routes);
+        let best = routes.filter(|route| route.contains(destination)).max_by_key(|route| route.prefix);
+        best.map(|route| route.gateway).filter(|gateway| *gateway != [0; 4]).unwrap_or(destination)
     }
 }
 
@@ -82,6 +70,8 @@ pub struct Client {
     sent: u32,
     next_us: u64,
     started_us: u64,
+    /// What the Discover said; its Request says the same (RFC 2131, 4.4.1).
+    elapsed_s: u16,
 }
 
 impl Client {
@@ -99,6 +89,7 @@ impl Client {
             sent: 0,
             next_us: now_us,
             started_us: now_us,
+            elapsed_s: 0,
         };
         client.restart(now_us);
         client
@@ -130,8 +121,16 @@ impl Client {
                 self.on_offer(offer, now_us);
                 Ok(None)
             }
+            // Late, but better than the one that was taken.
+            (State::Requesting { offer }, Kind::Offer, Some(better))
+                if better.is_primary() && !offer.is_primary() =>
+            {
+                self.request(better, now_us);
+                Ok(None)
+            }
             (State::Requesting { offer }, Kind::Ack, Some(lease)) if offer.server == reply.server => {
-                Ok(Some(lease))
+                let until_s = lease.lease_s.map(|s| (now_us / 1_000_000).saturating_add(s.into()));
+                Ok(Some(Lease { until_s, ..lease }))
             }
             (State::Requesting { offer }, Kind::Nak, _) if offer.server == reply.server => {
                 self.restart(now_us.saturating_add(FIRST_US));
@@ -187,11 +186,14 @@ impl Client {
             State::Requesting { offer } => Some((offer.address, offer.server)),
             _ => None,
         };
-        let elapsed_s = now_us.saturating_sub(self.started_us) / 1_000_000;
+        if take.is_none() {
+            let elapsed_s = now_us.saturating_sub(self.started_us) / 1_000_000;
+            self.elapsed_s = u16::try_from(elapsed_s).unwrap_or(u16::MAX);
+        }
         let query = Query {
             transaction: self.transaction,
             mac: self.mac,
-            elapsed_s: u16::try_from(elapsed_s).unwrap_or(u16::MAX),
+            elapsed_s: self.elapsed_s,
             // Clear at first: an answer by unicast passes more switches; set next, as waagent does.
             broadcast: self.sent % 2 == 1,
             hostname: self.hostname.as_ref().map(Hostname::short),
@@ -455,6 +457,56 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_better_offer_that_comes_late_is_still_taken() {
+        let other = [10, 0, 0, 2];
+        let mut talk = Diagram::new();
+        talk.until(1).server("OFFER of another", &|x| plain(2, x, other)).until(150_000);
+        assert_eq!(talk.lines.last().unwrap(), "0.0 REQUEST broadcast ->");
+        talk.server("OFFER", &|x| azure(2, x)).until(150_001);
+        talk.server("ACK of another", &|x| plain(5, x, other));
+        assert!(talk.lease.is_none(), "its offer was left");
+        talk.server("OFFER of another", &|x| plain(2, x, other)).server("ACK", &|x| azure(5, x));
+        assert_eq!(talk.lease.as_ref().unwrap().server, AZURE);
+    }
+
+    #[test]
+    fn a_request_says_the_same_seconds_as_its_discover() {
+        let mut talk = Diagram::new();
+        let mut out = [0; 1514];
+        talk.until(4 * S).server("OFFER", &|x| azure(2, x));
+        talk.client.next_frame(4 * S, &mut out).unwrap().unwrap();
+        let first = out[42 + 8..42 + 10].to_vec();
+        assert_ne!(first, [0, 0]);
+        talk.client.next_frame(7 * S, &mut out).unwrap().unwrap();
+        assert_eq!(out[42 + 8..42 + 10], first);
+    }
+
+    #[test]
+    fn the_end_of_a_lease_is_known() {
+        let ack = |x| {
+            let mut bytes = azure(5, x);
+            let at = bytes.windows(6).position(|w| w == [51, 4, 255, 255, 255, 255]).unwrap();
+            bytes[at + 2..at + 6].copy_from_slice(&60_u32.to_be_bytes());
+            bytes
+        };
+        let mut talk = Diagram::new();
+        talk.until(1).server("OFFER", &|x| azure(2, x)).until(3 * S).server("ACK", &ack);
+        assert_eq!(talk.lease.unwrap().until_s, Some(63));
+    }
+
+    /// CVE-2020-13529, and what other servers, clients and relays say.
+    #[test]
+    fn a_forcerenew_is_passed_over() {
+        let mut talk = Diagram::new();
+        talk.until(1);
+        for kind in [1, 3, 4, 7, 8, 9] {
+            talk.server("other", &|x| azure(kind, x));
+        }
+        talk.server("OFFER", &|x| azure(2, x)).until(2).server("FORCERENEW", &|x| azure(9, x));
+        assert!(talk.server("ACK", &|x| azure(5, x)).lease.is_some());
+    }
+
+    #[test]
     fn the_only_offer_is_taken_after_a_moment() {
         let other = [10, 0, 0, 2];
         let mut talk = Diagram::new();
@@ -517,11 +569,15 @@ pub(crate) mod tests {
         lease.routes.push(Route { network: [169, 254, 0, 0], prefix: 16, gateway: [10, 0, 0, 7] }).unwrap();
         assert_eq!(lease.next_hop(IMDS), [10, 0, 0, 1], "a host route beats a network");
         lease.routes.retain(|route| route.prefix == 16);
+        assert_eq!(lease.next_hop([169, 254, 1, 1]), [10, 0, 0, 7]);
         lease.routes[0].gateway = [0; 4];
         assert_eq!(lease.next_hop(IMDS), IMDS, "on the link");
         assert_eq!(lease.next_hop([8, 8, 8, 8]), [8, 8, 8, 8], "option 121 hides option 3");
-        lease.routes.clear();
+        lease.router = Some([10, 0, 0, 1]);
         assert_eq!(lease.next_hop([8, 8, 8, 8]), [10, 0, 0, 1]);
+        (lease.address, lease.prefix) = ([169, 254, 9, 9], 16);
+        lease.routes[0] = Route { network: IMDS, prefix: 32, gateway: [169, 254, 0, 1] };
+        assert_eq!(lease.next_hop(IMDS), [169, 254, 0, 1], "and our own network");
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 
 use super::device::Device;
 use super::http_client::{Outcome, Request, Response};
-use super::lease::{Ipv4, Lease};
+use super::lease::{Ipv4, Lease, is_unicast};
 use crate::error::{Errno, Error, Result};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -56,10 +56,13 @@ impl<'b> Stack<'b> {
         now_us: u64,
     ) -> Result<Self> {
         const UNREACHABLE: Error = os!("connect", Errno::NETUNREACH);
+        let hop = lease.next_hop(destination);
+        if ![destination, hop].into_iter().all(|place| is_unicast(place) && place != lease.address) {
+            return Err(UNREACHABLE);
+        }
         let mut config = Config::new(EthernetAddress(lease.mac).into());
         config.random_seed = seed;
         let mut interface = Interface::new(config, device, instant(now_us));
-        let hop = lease.next_hop(destination);
         let cidr = cidr_towards(lease, hop);
         interface.update_ip_addrs(|addresses| {
             let _ = addresses.push(IpCidr::Ipv4(cidr)); // the list is empty and holds one
@@ -382,6 +385,32 @@ mod tests {
             (lease.address, lease.prefix) = (address, prefix);
             let cidr = cidr_towards(&lease, hop);
             assert_eq!(cidr.prefix_len(), wanted, "{cidr}");
+        }
+    }
+
+    /// An option 121 that names such a gateway made smoltcp panic.
+    #[test]
+    fn a_gateway_that_is_no_host_panics_nothing() {
+        let mut lease = lease();
+        for first in [10, 172, 192, 223] {
+            lease.address[0] = first;
+            let broadcast = [first, 0, 0, 255];
+            let hops = [[224, 0, 0, 1], [239, 255, 255, 255], [255; 4], [127, 0, 0, 1], [240, 0, 0, 1]];
+            for hop in hops.into_iter().chain([lease.address, broadcast, [first, 0, 0, 0]]) {
+                lease.routes.iter_mut().for_each(|route| route.gateway = hop);
+                let mut wire = Wire::default();
+                let (mut rx, mut tx) = (std::vec![0; 65_600], std::vec![0; 1514]);
+                let (mut a, mut b, mut head) = ([0; 4096], [0; 1024], [0; 256]);
+                let mut room = [Room::EMPTY];
+                let mut device = Device::new(&mut wire, &mut rx, &mut tx);
+                let Ok(mut stack) =
+                    Stack::connect(&mut room, (&mut a, &mut b), &mut device, &lease, IMDS, 1, 0)
+                else {
+                    continue;
+                };
+                let response = &mut Response::new(&mut head, 10);
+                stack.step(0, &mut device, &REQUEST, response, &mut |_| Ok(())).unwrap();
+            }
         }
     }
 

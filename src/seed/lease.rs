@@ -3,12 +3,11 @@
 use super::load::Reader;
 use super::publish::Writer;
 use crate::error::Result;
-use crate::format::dhcp::{Ipv4, Lease, Route};
+use crate::format::dhcp::{Ipv4, Lease, ROUTES, Route, is_unicast};
 use crate::format::text::{Out, split_once};
-use crate::limits;
 
 /// Room for the largest value, the routes.
-const VALUE: usize = 48 * limits::ROUTES;
+const VALUE: usize = 48 * ROUTES;
 
 /// Writes it.
 ///
@@ -27,6 +26,11 @@ pub(super) fn write_lease(seed: &mut Writer<'_>, lease: &Lease) -> Result<()> {
         value("lease/router", &|out| put_address(out, router))?;
     }
     value("lease/routes", &|out| lease.routes.iter().try_for_each(|route| put_route(out, route)))?;
+    for (name, number) in [("lease/mtu", lease.mtu.map(u64::from)), ("lease/until", lease.until_s)] {
+        if let Some(number) = number {
+            value(name, &|out| out.put_number(number))?;
+        }
+    }
     match lease.wireserver {
         Some(wireserver) => value("wireserver/address", &|out| put_address(out, wireserver)),
         None => Ok(()),
@@ -74,13 +78,31 @@ pub(super) fn load_lease(seed: &mut Reader<'_>) -> Result<Option<Lease>> {
     let mac = seed.known("lease/mac", |text| parse_bytes(text, ':', 16))?;
     let address = seed.known("lease/address", parse_network)?;
     let (Some(mac), Some((address, prefix))) = (mac, address) else { return Ok(None) };
-    let router = seed.known("lease/router", parse_address)?;
-    let wireserver = seed.known("wireserver/address", parse_address)?;
+    let router = seed.known("lease/router", parse_host)?;
+    let wireserver = seed.known("wireserver/address", parse_host)?;
+    let mtu = seed.known("lease/mtu", |text| text.parse().ok())?;
+    let until_s = seed.known("lease/until", |text| text.parse().ok())?;
     let lines = seed.text("lease/routes")?.unwrap_or_default().lines();
-    let routes = lines.filter_map(parse_route).take(limits::ROUTES).collect();
-    let (dns, server) = (heapless::Vec::new(), [0; 4]);
-    let (mtu, lease_s, hostname) = (None, None, None);
-    Ok(Some(Lease { mac, address, prefix, router, server, dns, routes, wireserver, mtu, lease_s, hostname }))
+    let routes = lines.filter_map(parse_route).take(ROUTES).collect();
+    let (dns, server, lease_s, hostname) = (heapless::Vec::new(), [0; 4], None, None);
+    Ok(Some(Lease {
+        mac,
+        address,
+        prefix,
+        router,
+        server,
+        dns,
+        routes,
+        wireserver,
+        mtu,
+        lease_s,
+        until_s,
+        hostname,
+    }))
+}
+
+fn parse_host(text: &str) -> Option<Ipv4> {
+    parse_address(text).filter(|address| is_unicast(*address))
 }
 
 fn parse_address(text: &str) -> Option<Ipv4> {
@@ -95,6 +117,9 @@ fn parse_network(text: &str) -> Option<(Ipv4, u8)> {
 fn parse_route(line: &str) -> Option<Route> {
     let (destination, gateway) = split_once(line, " ")?;
     let ((network, prefix), gateway) = (parse_network(destination)?, parse_address(gateway)?);
+    if gateway != [0; 4] && !is_unicast(gateway) {
+        return None;
+    }
     Some(Route { network, prefix, gateway })
 }
 

@@ -140,7 +140,7 @@ fn parse_pre_provisioning(text: &str) -> Result<PreProvisioning> {
 /// # Errors
 /// `Os`.
 pub fn load_context(dir: &mut dyn Dir, base: &str) -> Result<Context> {
-    let mut buf = [0; 48 * limits::ROUTES];
+    let mut buf = [0; limits::DESCRIPTION];
     let mut seed = Reader::new(dir, base, &mut buf);
     Ok(Context {
         platform: seed.known("platform", Platform::of_word)?.unwrap_or_default(),

@@ -126,6 +126,8 @@ const NAMES: &[&str] = &[
     "lease/address",
     "lease/router",
     "lease/routes",
+    "lease/mtu",
+    "lease/until",
     "wireserver/address",
 ];
 /// Files that are there before [`publish`]; a later one keeps them.

@@ -39,8 +39,9 @@ fn sample() -> (Box<Facts>, Context) {
         dns: heapless::Vec::new(),
         routes: [route([0; 4], 0), route([168, 63, 129, 16], 32)].into_iter().collect(),
         wireserver: Some([168, 63, 129, 16]),
-        mtu: None,
+        mtu: Some(1400),
         lease_s: None,
+        until_s: Some(99),
         hostname: None,
     };
     let medium = Some(DeviceName::parse("sr0").unwrap());

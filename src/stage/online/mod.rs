@@ -80,6 +80,10 @@ pub fn with_saved_lease(
     let left_ms = until_us.saturating_sub(kernel.clock.now_us()) / 1000;
     let (mut online, mut rest) = Online::split(kernel, buffers);
     online.carrier_ms = limits::CARRIER_EARLY_MS.min(left_ms);
+    if lease.until_s.is_some_and(|until_s| online.talk.clock.now_us() / 1_000_000 >= until_s) {
+        online.talk.say(Level::Info, "the lease is over", &[]);
+        return Err(Error::NEED_NETWORK);
+    }
     let nic = nics::find(online.await_nics(0)?, lease.mac).ok_or(Error::NEED_NETWORK)?;
     if online.kernel_has_address(core::slice::from_ref(&nic)) {
         return work(&mut online.kernel_session(), &mut rest);

@@ -94,6 +94,8 @@ impl Session<'_> {
                 self.random = self.random.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let now_us = self.clock.now_us();
                 let mut room = [Room::EMPTY];
+                let mtu = usize::from(lease.mtu.unwrap_or(1500).clamp(576, 1500));
+                let frame_tx = frame_tx.get_mut(..mtu + 14).unwrap_or_default();
                 let mut device = Device::new(*link, frame_rx, frame_tx);
                 let seed = self.random ^ now_us;
                 let buffers = (&mut tcp_rx[..], &mut tcp_tx[..]);

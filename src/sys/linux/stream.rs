@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 /// A connected socket.
 pub(super) struct KernelStream<'s> {
     socket: OwnedFd,
+    begin_us: u64,
     stop: Option<&'s StopSignal>,
 }
 
@@ -30,7 +31,7 @@ pub(super) fn connect(
     let failed = |code| refused(os!("connect"), code);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
-    let stream = KernelStream { socket: socket.map_err(failed)?, stop };
+    let stream = KernelStream { socket: socket.map_err(failed)?, begin_us: super::link::now_us(), stop };
     match rustix::net::connect(&stream.socket, &SocketAddrV4::new(Ipv4Addr::from(address), port)) {
         Ok(()) => return Ok(stream),
         Err(Code::INPROGRESS | Code::INTR) => {}
@@ -49,14 +50,21 @@ pub(super) fn connect(
 }
 
 impl KernelStream<'_> {
-    /// Waits for an event; `Deadline` when its time is over, `Os(INTR)` when we were asked to stop.
-    fn wait(&self, events: PollFlags, until_us: u64) -> Result<()> {
+    /// `Deadline` when its time is over, `STOPPED` when we were asked to stop. Looked at before each step: a peer that
+    /// is always ready never makes us wait.
+    fn check(&self, until_us: u64) -> Result<()> {
         if self.stop.is_some_and(StopSignal::is_set) {
             return Err(Error::STOPPED);
         }
-        if super::link::now_us() >= until_us {
-            return Err(deadline!("TCP connection", 0));
+        let now_us = super::link::now_us();
+        if now_us >= until_us {
+            return Err(deadline!("TCP connection", now_us.saturating_sub(self.begin_us) / 1000));
         }
+        Ok(())
+    }
+
+    fn wait(&self, events: PollFlags, until_us: u64) -> Result<()> {
+        self.check(until_us)?;
         wait(&self.socket, events, until_us, self.stop)
     }
 }
@@ -64,6 +72,7 @@ impl KernelStream<'_> {
 impl Stream for KernelStream<'_> {
     fn send(&mut self, bytes: &[u8], until_us: u64) -> Result<usize> {
         loop {
+            self.check(until_us)?;
             match rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(sent) => return Ok(sent),
                 Err(Code::AGAIN) => self.wait(PollFlags::OUT, until_us)?,
@@ -75,6 +84,7 @@ impl Stream for KernelStream<'_> {
 
     fn receive(&mut self, bytes: &mut [u8], until_us: u64) -> Result<usize> {
         loop {
+            self.check(until_us)?;
             match rustix::net::recv(&self.socket, &mut *bytes, RecvFlags::DONTWAIT) {
                 Ok((length, _)) => return Ok(length),
                 Err(Code::AGAIN) => self.wait(PollFlags::IN, until_us)?,
@@ -126,6 +136,27 @@ mod tests {
         let mut stream = connect([127, 0, 0, 1], port, now_us() + 5_000_000, None).unwrap();
         let error = stream.receive(&mut [0; 8], now_us() + 30_000);
         assert!(matches!(error, Err(error) if error.is(Kind::Deadline)));
+    }
+
+    #[test]
+    fn a_peer_that_never_stops_costs_the_deadline_and_no_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let mut peer = listener.accept().unwrap().0;
+            while peer.write_all(&[b'e'; 4096]).is_ok() {}
+        });
+        let begin = now_us();
+        let until = begin + 300_000;
+        let mut stream = connect([127, 0, 0, 1], port, until, None).unwrap();
+        let error = loop {
+            if let Err(error) = stream.receive(&mut [0; 64], until) {
+                break error;
+            }
+        };
+        assert!(error.is(Kind::Deadline) && now_us() - begin < 2_000_000, "{error}");
+        drop(stream);
+        server.join().unwrap();
     }
 
     #[test]
