@@ -21,6 +21,8 @@ pub enum Verb {
     Initrd,
     /// Seed to system.
     Apply,
+    /// Wait for the owner of a VM that was started before it had one.
+    Pool,
     /// Run what the image and the VM's maker left to run.
     Scripts,
     /// Have the DHCP client publish the host name.
@@ -62,6 +64,7 @@ impl Verb {
             Self::Persist => "persist",
             Self::Initrd => "initrd",
             Self::Apply => "apply",
+            Self::Pool => "pool",
             Self::Scripts => "scripts",
             Self::HostName => "host-name",
             Self::Report => "report",
@@ -189,6 +192,7 @@ fn verb_of(word: &str) -> Option<Verb> {
         "persist" => Verb::Persist,
         "initrd" => Verb::Initrd,
         "apply" => Verb::Apply,
+        "pool" => Verb::Pool,
         "scripts" => Verb::Scripts,
         "host-name" => Verb::HostName,
         "report" => Verb::Report,

@@ -56,6 +56,8 @@ impl Errno {
     pub const NETUNREACH: Self = Self(101);
     /// Connection reset by peer.
     pub const CONNRESET: Self = Self(104);
+    /// More came than the kernel keeps.
+    pub const NOBUFS: Self = Self(105);
     /// Connection timed out.
     pub const TIMEDOUT: Self = Self(110);
     /// Connection refused.

@@ -37,6 +37,18 @@ pub const IMDS_MS: u64 = 5_000;
 pub const SALT_MS: u64 = 5_000;
 /// For the mount to tell whether this is a first boot, where nothing at all was found and the platform would be told so.
 pub const MARK_MS: u64 = 15_000;
+/// A VM of a pool: between two tries; cloud-init's pause (sources/DataSourceAzure.py, `_poll_imds`).
+pub const POOL_PAUSE_MS: u64 = 1_000;
+/// Longest pause that the platform may ask for while a VM of a pool waits for its owner's document.
+pub const POOL_LOOK_MS: u64 = 60_000;
+/// For one request for the owner's document, and for telling the platform of a VM of a pool; cloud-init's is the same.
+pub const POOL_TRY_MS: u64 = 30_000;
+/// Once the owner's document is there: for IMDS to speak of the owner too; cloud-init's 300 s.
+pub const POOL_IMDS_MS: u64 = 300_000;
+/// Until a VM of which only the disk is kept is switched off; cloud-init sleeps a year.
+pub const POOL_POWER_OFF_MS: u64 = 365 * 86_400_000;
+/// For azure-proxy-agent to say that it signs requests: cloud-init has it wait 120 s, and this is somewhat more.
+pub const PROXY_AGENT_MS: u64 = 130_000;
 /// For the whole online half: carrier, lease and IMDS, with room for a second interface, and one report.
 pub const ONLINE_MS: u64 = NIC_MS + UDEV_MS + CARRIER_MS + 2 * DHCP_MS + IMDS_MS + MARK_MS + REPORT_EARLY_MS;
 /// For telling the platform that the online half was lost.

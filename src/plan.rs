@@ -28,7 +28,7 @@ pub enum Fault {
     NoSource,
     /// A user that nobody could log in as.
     NoLogin,
-    /// A VM of a pool, whose placeholder identity must not be applied.
+    /// A VM of a pool of a kind that nobody knows, or where requests are to be signed.
     Pool,
 }
 
@@ -44,6 +44,9 @@ pub enum Verdict {
     Fail(Fault),
     /// A disk that was prepared elsewhere: nothing is applied, nothing is reported.
     Specialised,
+    /// A VM of a pool: it tells the platform what it is and waits for its owner, in the real root. What the sources say
+    /// now must not be applied.
+    Await,
 }
 
 /// Weighs what the medium and IMDS said.
@@ -54,12 +57,19 @@ pub fn verdict(facts: &Facts, medium: Outcome, imds: Outcome) -> Verdict {
         (_, Outcome::Bad) => Some(Fault::Imds),
         _ => None,
     };
+    // Before the next: a VM that was restarted in its pool has no medium any more, and maybe no osProfile yet.
+    match facts.pre_provisioning.as_ref().map_or(PreProvisioning::None, |fact| fact.value) {
+        PreProvisioning::None => {}
+        PreProvisioning::Unknown => return Verdict::Fail(Fault::Pool),
+        // Before its network is the owner's no proxy agent can sign.
+        _ if facts.wants_proxy_agent.as_ref().is_some_and(|fact| fact.value) => {
+            return Verdict::Fail(Fault::Pool);
+        }
+        _ => return Verdict::Await,
+    }
     let lacks_os_profile = facts.has_os_profile.as_ref().is_some_and(|fact| !fact.value);
     if medium == Outcome::Absent && imds == Outcome::Good && lacks_os_profile {
         return Verdict::Specialised;
-    }
-    if is_pre_provisioned(facts) {
-        return Verdict::Fail(Fault::Pool);
     }
     if medium != Outcome::Good && imds != Outcome::Good {
         return Verdict::Fail(fault.unwrap_or(Fault::NoSource));
@@ -74,10 +84,6 @@ pub fn verdict(facts: &Facts, medium: Outcome, imds: Outcome) -> Verdict {
 #[must_use]
 pub fn has_login(facts: &Facts) -> bool {
     facts.password.is_some() || facts.keys.as_ref().is_some_and(|keys| !keys.value.is_empty())
-}
-
-fn is_pre_provisioned(facts: &Facts) -> bool {
-    facts.pre_provisioning.as_ref().is_some_and(|fact| fact.value != PreProvisioning::None)
 }
 
 #[cfg(test)]
@@ -134,8 +140,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_vm_is_refused_and_not_applied() {
-        let facts = Facts { pre_provisioning: fact(PreProvisioning::Savable), ..user(true) };
+    fn a_vm_of_a_pool_waits_for_its_owner_where_it_can() {
+        for kind in [PreProvisioning::Savable, PreProvisioning::Running, PreProvisioning::OsDisk] {
+            let facts = Facts { pre_provisioning: fact(kind), ..user(true) };
+            assert_eq!(verdict(&facts, Outcome::Good, Outcome::Good), Verdict::Await);
+            let facts = Facts { has_os_profile: fact(false), ..facts };
+            assert_eq!(verdict(&facts, Outcome::Absent, Outcome::Good), Verdict::Await);
+            let facts = Facts { wants_proxy_agent: fact(true), ..facts };
+            assert_eq!(verdict(&facts, Outcome::Good, Outcome::NotAsked), Verdict::Fail(Fault::Pool));
+        }
+        let facts = Facts { pre_provisioning: fact(PreProvisioning::Unknown), ..user(true) };
         assert_eq!(verdict(&facts, Outcome::Good, Outcome::Good), Verdict::Fail(Fault::Pool));
         let facts = Facts { pre_provisioning: fact(PreProvisioning::None), ..user(true) };
         assert!(matches!(verdict(&facts, Outcome::Good, Outcome::Good), Verdict::Provision { .. }));

@@ -60,9 +60,16 @@ impl Cloud {
 
     /// IMDS and wireserver; every request is a line of `platform.jsonl`.
     fn start_platform(&mut self) {
+        self.start_scripted_platform("{}");
+    }
+
+    /// The same with a table of answers (`platform.py`).
+    fn start_scripted_platform(&mut self, script: &str) {
         let log = self.state.join("platform.jsonl");
+        let table = self.state.join("script.json");
+        std::fs::write(&table, script).unwrap();
         let platform = format!("{ROOT}/tests/cloud/platform.py");
-        let options = ["--log", log.to_str().unwrap()];
+        let options = ["--log", log.to_str().unwrap(), "--script", table.to_str().unwrap()];
         let vm = [
             "--vm-id",
             "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf",
@@ -114,7 +121,7 @@ fn succeeds(command: &mut Command, says: &str) -> bool {
 }
 
 fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(30);
     while !is_so() {
         assert!(Instant::now() < end, "{what} never came");
         std::thread::sleep(Duration::from_millis(20));
@@ -229,6 +236,71 @@ fn a_link_that_got_another_name_or_an_owner_meanwhile_is_left_right() {
         let ipv6 = cloud.vm(&["cat", &format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6")]);
         assert_ne!(ipv6.stdout, b"1\n", "{name}");
     }
+}
+
+/// What the platform was asked, each run of the same once.
+fn asked(log: &str) -> Vec<&str> {
+    let endpoints = log.lines().filter_map(|line| line.split_once("\"endpoint\": \"")?.1.split('"').next());
+    let mut asked: Vec<_> = endpoints.collect();
+    asked.dedup();
+    asked
+}
+
+/// `kind` in IMDS's words; `leave` and `arrive` are what the host does to the VM's interface.
+fn pool(kind: &str, leave: &[&str], arrive: &[&str]) {
+    let Some(mut cloud) = Cloud::up(&format!("pool-{}", kind.to_lowercase()), "azure") else { return };
+    let fixtures = format!("{ROOT}/tests/fixtures");
+    let pooled = std::fs::read_to_string(format!("{fixtures}/imds/pool-vm/input.json")).unwrap();
+    let path = cloud.state.join("pooled.json");
+    std::fs::write(&path, pooled.replace("\"Savable\"", &format!("\"{kind}\""))).unwrap();
+    cloud.start_scripted_platform(&format!(
+        r#"{{"imds": [{{"body_file": "{}"}}, {{"body_file": "{fixtures}/imds/instance/input.json"}}],
+            "reprovision": [{{"status": 404, "times": 2}}, {{"body_file": "{fixtures}/ovf/sample-a-password/input.xml"}}]}}"#,
+        path.display()
+    ));
+    let story = r#"
+        $preroot fetch --online; $preroot apply || echo "apply $?"; $preroot report --early || echo "report $?"
+        grep -c . "$2/run/preroot/seed/user/name"; timeout 60 $preroot pool; rm "$2/run/preroot/status"
+        cd "$2/run/preroot/seed"; cat hostname user/name source; test -s user/password-hash; cat lease/address
+        echo 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf > "$2/var/lib/preroot/provisioned"; cd /; $preroot report --early
+        ls "$2/var/lib/preroot"
+    "#;
+    let text = std::thread::scope(|scope| {
+        let binary = scope.spawn(|| cloud.binary(story));
+        wait_for("Ready", || cloud.text("platform.jsonl").contains("health-json"));
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!cloud.text("platform.jsonl").contains("reprovision"), "it was not moved yet");
+        assert!(cloud.script(leave[0], &leave[1..]).status().unwrap().success());
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(cloud.script(arrive[0], &arrive[1..]).status().unwrap().success());
+        binary.join().unwrap()
+    });
+    assert!(text.contains("apply 76") && text.contains("report 76"), "{text}");
+    assert!(text.contains("\nedge-vm-01\nazureuser\n") && text.contains("reported\n"), "{text}");
+    assert!(!text.contains("\npool\n"), "the mark is gone: {text}");
+    let log = cloud.text("platform.jsonl");
+    let story = ["imds", "health-json", "reprovision", "imds", "health-json"];
+    assert_eq!(asked(&log), story, "{text}");
+    assert_eq!(log.matches("\"state\": \"Ready\"").count(), 2);
+    assert!(!cloud.text("dnsmasq.log").contains("client provides name"), "the pool's name is nobody's");
+    let link = String::from_utf8(cloud.vm(&["ip", "link", "show", "eth0"]).stdout).unwrap();
+    assert!(!link.contains("UP"), "down as before: {link}");
+}
+
+#[test]
+fn a_vm_of_a_pool_waits_for_its_owner_while_its_switch_is_exchanged() {
+    pool(
+        "Running",
+        &["cloud", "ip", "link", "set", "cloud0", "down"],
+        &["cloud", "ip", "link", "set", "cloud0", "up"],
+    );
+}
+
+#[test]
+fn a_vm_of_a_pool_waits_for_its_owner_while_its_interface_is_exchanged() {
+    let side = |side| format!("pool-savable-{}-{side}", std::process::id());
+    let leave = ["vm", "ip", "link", "set", "eth0", "netns", &side("cloud")];
+    pool("Savable", &leave, &["cloud", "ip", "link", "set", "eth0", "netns", &side("vm")]);
 }
 
 /// Asks over a lease, then over the same lease again without DHCP.

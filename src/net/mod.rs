@@ -1,6 +1,7 @@
 //! Talks to the platform without the kernel's network: DHCP, TCP and HTTP over raw frames.
 
 use crate::limits;
+use zeroize::Zeroize as _;
 
 pub mod device;
 pub mod http_client;
@@ -31,6 +32,15 @@ impl Buffers {
             tcp_rx: [0; limits::TCP_RX],
             tcp_tx: [0; limits::HTTP_REQUEST],
             head: [0; limits::HTTP_HEAD],
+        }
+    }
+}
+
+impl Buffers {
+    /// Overwrites what was received: a provisioning document holds a password in clear.
+    pub fn wipe(&mut self) {
+        for buffer in [&mut self.frame_rx[..], &mut self.frame_tx, &mut self.tcp_rx, &mut self.head] {
+            buffer.zeroize();
         }
     }
 }

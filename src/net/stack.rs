@@ -222,6 +222,12 @@ mod tests {
         fn mac(&self) -> [u8; 6] {
             lease().mac
         }
+        fn index(&self) -> u32 {
+            2
+        }
+        fn carrier_changes(&self) -> Option<u32> {
+            None
+        }
         fn send(&mut self, frame: &[u8]) -> Result<()> {
             self.sent += 1;
             if !self.lost.contains(&self.sent) {
@@ -245,6 +251,12 @@ mod tests {
     impl Link for Far<'_> {
         fn mac(&self) -> [u8; 6] {
             [2, 0, 0, 0, 0, 1]
+        }
+        fn index(&self) -> u32 {
+            2
+        }
+        fn carrier_changes(&self) -> Option<u32> {
+            None
         }
         fn send(&mut self, frame: &[u8]) -> Result<()> {
             self.0.to_us.push_back(frame.to_vec());

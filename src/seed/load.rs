@@ -3,7 +3,7 @@
 use super::lease::load_lease;
 use super::network::load_network;
 use super::publish::SOURCE;
-use super::{CUSTOM_DATA, Context, PROVISION, path};
+use super::{CUSTOM_DATA, Context, PROVISION, SEED, path, pending, verify};
 use crate::error::Result;
 use crate::facts::{
     DeviceName, Fact, Facts, Hostname, InstanceId, PasswordHash, PreProvisioning, Provenance, SshKey,
@@ -133,6 +133,20 @@ fn parse_pre_provisioning(text: &str) -> Result<PreProvisioning> {
         "os-disk" => PreProvisioning::OsDisk,
         _ => PreProvisioning::Unknown,
     })
+}
+
+/// Of what pool this VM is: as this boot's seed says, else the one kept on the root. A seed that must not be used says
+/// nothing.
+pub fn load_pre_provisioning(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> PreProvisioning {
+    let kept = pending(id).unwrap_or_default();
+    let (dir, base): (&mut dyn Dir, &str) =
+        if verify(run, SEED).is_ok() { (run, SEED) } else { (root, kept.as_str()) };
+    if verify(dir, base).is_err() || load_context(dir, base).is_ok_and(|context| context.is_fatal) {
+        return PreProvisioning::None;
+    }
+    let kind = Reader::new(dir, base, &mut [0; 16])
+        .known("azure/pre-provisioning", |text| parse_pre_provisioning(text).ok());
+    kind.ok().flatten().unwrap_or(PreProvisioning::None)
 }
 
 /// Loads what a seed holds beside the facts; unreadable parts are left out.

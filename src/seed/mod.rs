@@ -17,7 +17,7 @@ mod network;
 mod persist;
 mod publish;
 
-pub use load::{load, load_context};
+pub use load::{load, load_context, load_pre_provisioning};
 pub use persist::persist;
 pub use publish::{Context, failure, publish};
 
@@ -37,6 +37,8 @@ pub const STATE: &str = "var/lib/preroot";
 pub const PROVISIONED: &str = "var/lib/preroot/provisioned";
 /// Below the root: as [`PROVISIONED`], where that is on a file system which the initrd does not see.
 pub const PROVISIONED_HERE: &str = "etc/preroot.provisioned";
+/// The platform was told that this VM is ready for an owner: the id of a VM of a pool.
+pub const POOL: &str = "var/lib/preroot/pool";
 /// Below the root: holds the instance id once the platform took our Ready.
 pub const REPORTED: &str = "var/lib/preroot/reported";
 /// Below the root: the administrator's name, for `deprovision --user`.
@@ -385,6 +387,17 @@ pub fn is_marked(root: &mut dyn Dir, file: &str, id: &InstanceId) -> bool {
 /// `Os`.
 pub fn mark(root: &mut dyn Dir, file: &str, id: &InstanceId) -> Result<()> {
     keep_line(root, file, id.as_str())
+}
+
+/// Drops such a mark. One that is not there is fine.
+///
+/// # Errors
+/// `Os`.
+pub fn unmark(root: &mut dyn Dir, file: &str) -> Result<()> {
+    match root.remove(file) {
+        Err(error) if error.is_not_found() => Ok(()),
+        outcome => outcome.and_then(|()| root.sync_dir(STATE)),
+    }
 }
 
 /// Writes who the administrator is, for [`USER`]: whole or not at all.

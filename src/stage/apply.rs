@@ -5,6 +5,7 @@
 //! this VM comes last. A module that fails stops no other.
 
 use super::identity;
+use super::pool;
 use crate::apply::network::missing as missing_cards;
 use crate::apply::replace::{self, Target};
 use crate::apply::{Buffers, MODULES, Module, Root, SeedPlace, State, next_name, object};
@@ -67,6 +68,7 @@ pub(super) fn run(
         return Err(not_applicable!("provisioned already"));
     }
     story.leave_to_others()?;
+    story.leave_to_the_pool()?;
     let outcome = story.provision();
     if !dry_run {
         note_failure(story.kernel.run, story.failed_in, outcome);
@@ -123,6 +125,19 @@ impl Story<'_, '_> {
             seed::forget(self.kernel.run, self.kernel.root, &self.id)?;
         }
         Err(why)
+    }
+
+    /// What the seed says of a VM of a pool is nobody's; its owner's comes later. The copy on the root would only keep a
+    /// password.
+    #[inline(never)]
+    fn leave_to_the_pool(&mut self) -> Result<()> {
+        if !pool::is_waiting(self.kernel, &self.id) {
+            return Ok(());
+        }
+        if !self.dry_run {
+            seed::remove(self.kernel.root, &seed::pending(&self.id)?)?;
+        }
+        Err(not_applicable!("a VM of a pool: preroot pool waits for its owner"))
     }
 
     /// The first boot of this VM, or one that a cut made first again.

@@ -1,6 +1,7 @@
 //! Is there randomness for a salt, this early in a boot?
 
 use crate::error::{Errno, Result};
+use crate::format::sha512_crypt::RANDOM;
 use crate::limits;
 use crate::sys::Kernel;
 
@@ -27,6 +28,13 @@ pub fn fill(kernel: &mut Kernel<'_>, buf: &mut [u8]) -> Result<()> {
         }
         kernel.clock.sleep_ms(limits::POLL_MS);
     }
+}
+
+/// Random bytes for a salt; `None` when there are none in time: then no hash is made, the password stays locked, and
+/// that is said.
+pub fn salt(kernel: &mut Kernel<'_>) -> Option<[u8; RANDOM]> {
+    let mut random = [0; RANDOM];
+    fill(kernel, &mut random).is_ok().then_some(random)
 }
 
 /// Other machines have no such table.

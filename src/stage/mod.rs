@@ -17,6 +17,7 @@ pub mod offline;
 pub mod online;
 mod outcomes;
 mod persist;
+mod pool;
 pub mod report;
 mod resource_disk;
 mod scripts;
@@ -57,6 +58,7 @@ in the real root:
   report [--early] [--failed REASON]
                          tell the platform: Ready, or why not
   kvp                    answer the host in place of hv_kvp_daemon
+  pool                   wait for the owner of a VM that was started before it had one
   resource-disk          format the temporary disk if it is fresh; mount it, make its swap
   scripts                run the image's scripts that are due, and customData if it is to run
   host-name              have the DHCP client tell the platform a new host name
@@ -179,6 +181,7 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
         Verb::Grow => grow_root(kernel, &mut scratch.bytes, command),
         Verb::Persist => persist_seed(kernel, scratch, command),
         Verb::Apply => apply::run(kernel, &mut scratch.facts, &mut scratch.bytes, command),
+        Verb::Pool => pool::run(kernel, scratch, command.dry_run),
         Verb::ResourceDisk => resource_disk::run(kernel, &mut scratch.bytes, command),
         Verb::Scripts => scripts::run(kernel, &mut scratch.bytes, command.root, command.dry_run),
         Verb::HostName => host_name::run(kernel, &mut scratch.bytes, command.dry_run),

@@ -9,7 +9,7 @@ use crate::config;
 use crate::disk::filesystem;
 use crate::error::Result;
 use crate::event::{Level, Value};
-use crate::facts::InstanceId;
+use crate::facts::{InstanceId, PreProvisioning};
 use crate::format::text::{PathText, join};
 use crate::limits;
 use crate::machine::{Machine, Platform};
@@ -80,8 +80,10 @@ fn hand_seed_over(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
     }
     let is_ours = is_ours(kernel, bytes, machine.platform)?;
     if is_ours {
-        // A fetch that found nothing may tell the platform so now.
-        let _ = kernel.run.create_unsynced(FIRST_BOOT, Owner::root(0o644), b"");
+        // A fetch that found nothing may tell the platform so now; a VM of a pool has nothing yet.
+        if !seed::is_marked(kernel.root, seed::POOL, &id) {
+            let _ = kernel.run.create_unsynced(FIRST_BOOT, Owner::root(0o644), b"");
+        }
         keep_cloud_init_out(kernel, root_path);
     }
     join_fetch(kernel);
@@ -289,14 +291,19 @@ fn join_fetch(kernel: &mut Kernel<'_>) {
 }
 
 fn copy(kernel: &mut Kernel<'_>, root_path: &str, id: &InstanceId, is_ours: bool) -> Result<()> {
+    // What was said of a VM of a pool is nobody's, and belongs on no disk.
+    let is_pooled = seed::load_pre_provisioning(kernel.run, kernel.root, id) != PreProvisioning::None;
     while_writable(kernel, root_path, &mut |kernel| {
-        seed::persist(kernel.run, kernel.root, id)?;
+        if !is_pooled {
+            seed::persist(kernel.run, kernel.root, id)?;
+        }
         if is_ours {
             renew_machine_id(kernel, id);
         }
         Ok(())
     })?;
-    kernel.say(Level::Info, "seed is on the root", &[]);
+    let text = if is_pooled { "a VM of a pool: the seed stays in memory" } else { "seed is on the root" };
+    kernel.say(Level::Info, text, &[]);
     Ok(())
 }
 

@@ -4,9 +4,12 @@
 //! health report, mark, secrets dropped. Each step can be repeated after a power cut; Ready is never sent again
 //! once the mark says so.
 
+mod proxy_agent;
+
 use super::identity;
 use super::kvp::{self as host_reads, To};
 use super::online::{self, Session};
+use super::pool;
 use crate::cli::Command;
 use crate::error::{Error, Result};
 use crate::event::{Level, Value};
@@ -70,6 +73,11 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
     {
         return reported_before(kernel, id, command);
     }
+    if let Some(id) = &id
+        && pool::is_waiting(kernel, id)
+    {
+        return Err(not_applicable!("a VM of a pool: it has no owner yet"));
+    }
     let found = find_seed(kernel, id.as_ref());
     let verdict = decide(kernel, id.as_ref(), &found, command)?;
     if command.early && found.wants_proxy_agent {
@@ -79,6 +87,10 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
         say_plan(kernel, &verdict);
         return Ok(());
     }
+    let verdict = match found.wants_proxy_agent.then(|| proxy_agent::await_signing(kernel)) {
+        Some(Err(reason)) => Verdict::Failed(Reason::of(reason)),
+        _ => verdict,
+    };
     record(kernel, id.as_ref(), &verdict, body);
     let limit_ms = if command.early { limits::REPORT_EARLY_MS } else { limits::REPORT_LATE_MS };
     let until_us = begin_us.saturating_add(limit_ms * 1000);
@@ -143,6 +155,22 @@ pub fn fatal(
     session.say(Level::Warning, "the platform knows: provisioning failed", &[]);
     note_told(run, reason);
     Ok(())
+}
+
+/// Tells the platform that a VM of a pool is ready for an owner, within [`limits::POOL_TRY_MS`].
+///
+/// # Errors
+/// Why it may not have heard.
+pub(super) fn ready_in_pool(session: &mut Session<'_>, body: &mut [u8]) -> Result<()> {
+    let until_us = session.now_us().saturating_add(limits::POOL_TRY_MS * 1000);
+    let address = session.wireserver();
+    speak(session, address, Health::Ready, body, Pace { until_us, is_patient: true })
+}
+
+/// Takes the medium of this boot's seed out.
+pub(super) fn eject_medium(kernel: &mut Kernel<'_>) {
+    let context = seed::load_context(kernel.run, seed::SEED).unwrap_or_default();
+    eject(kernel, &context);
 }
 
 /// A boot after the platform took our Ready. A power cut may have come before the secrets were dropped.
@@ -261,7 +289,8 @@ fn eject(kernel: &mut Kernel<'_>, context: &Context) {
 
 /// Marks first: a cut after it drops the secrets at the next boot, a cut before it reports again.
 fn after_ready(kernel: &mut Kernel<'_>, id: &InstanceId) -> Result<()> {
-    let marked = seed::mark(kernel.root, seed::REPORTED, id);
+    let marked =
+        seed::mark(kernel.root, seed::REPORTED, id).and_then(|()| seed::unmark(kernel.root, seed::POOL));
     drop_secrets(kernel, id)?;
     marked
 }

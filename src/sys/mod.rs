@@ -9,6 +9,7 @@ use crate::event::{Level, Value};
 
 pub use crate::format::ReadAt;
 use crate::format::guid::Guid;
+use crate::format::rtnetlink::LinkChange;
 use crate::format::superblock::FileSystem;
 
 pub mod linux;
@@ -337,6 +338,10 @@ pub trait Disks {
 pub trait Link {
     /// Its address.
     fn mac(&self) -> [u8; 6];
+    /// Its number in the kernel, which stays whatever its name is.
+    fn index(&self) -> u32;
+    /// How often its carrier came or went since it is there; `None` where the kernel does not say (before 3.16).
+    fn carrier_changes(&self) -> Option<u32>;
     /// Sends a frame; a full queue looks like loss.
     ///
     /// # Errors
@@ -514,6 +519,18 @@ pub trait System {
     /// # Errors
     /// `Os`: `ROFS` where it is mounted read-only.
     fn resize(&mut self, path: &str, mounted: &Mounted, bytes: u64) -> Result<()>;
+    /// From now on the kernel announces interfaces that change, for [`System::link_changes`]: nothing is lost between the
+    /// two. Once is enough.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn follow_links(&mut self) -> Result<()>;
+    /// Calls `each` with every interface that changed since, in order; waits for the first until `until_us`, or until the
+    /// process was asked to stop.
+    ///
+    /// # Errors
+    /// `Os`: `NOBUFS` when there were more than the kernel keeps, and some are lost.
+    fn link_changes(&mut self, until_us: u64, each: &mut dyn FnMut(LinkChange)) -> Result<()>;
     /// Runs a program of the image in `root` (apply only; never in the initrd) with a clean environment
     /// and no standard input; its output goes to /dev/null. Returns the exit status.
     ///

@@ -14,7 +14,8 @@ The script (JSON, or TOML when the name ends in .toml) has a list of answers per
      "health-json": [{"status": 405}],
      "goalstate":   [{"shape": ["bom", "crlf"]}, {"delay_ms": 800}, "reset"],
      "health-xml":  [{"status": 410, "times": 2}, "good"],
-     "versions":    ["good"]}
+     "versions":    ["good"],
+     "reprovision": [{"status": 404, "times": 3}, {"body_file": "ovf-env.xml"}]}
 
 One answer is used per request; the last one repeats for ever; no list means "good". An answer is a word
 or an object:
@@ -54,7 +55,7 @@ import xml.etree.ElementTree as ElementTree  # noqa: E402
 IMDS = "169.254.169.254:80"
 WIRESERVER = "168.63.129.16:80"
 IP_FREEBIND = 15  # linux/in.h: bind before the address exists
-ENDPOINTS = ("imds", "versions", "goalstate", "health-xml", "health-json")
+ENDPOINTS = ("imds", "reprovision", "versions", "goalstate", "health-xml", "health-json")
 API_VERSIONS = (
     "2017-04-02", "2017-08-01", "2017-12-01", "2018-02-01", "2018-04-02", "2018-10-01", "2019-02-01",
     "2019-03-11", "2019-04-30", "2019-06-01", "2019-06-04", "2019-08-01", "2019-08-15", "2019-11-01",
@@ -126,6 +127,8 @@ def endpoint_of(request, service):
     """Which endpoint a request is for; None for a path nobody serves."""
     path, comp = request.path.rstrip("/"), request.query.get("comp")
     if service == "imds":
+        if path == "/metadata/reprovisiondata":
+            return "reprovision"
         return "imds" if (path + "/").startswith("/metadata/instance/") else None
     if request.path == "/provisioning/health":
         return "health-json"
@@ -158,6 +161,13 @@ def answer_imds(request, platform):
     if request.query.get("format") == "text" and not isinstance(node, (dict, list)):
         return Answer(200, str(node), "text/plain; charset=utf-8")
     return Answer(200, json.dumps(node, separators=(",", ":")), "application/json; charset=utf-8")
+
+
+def answer_reprovision(request, platform):
+    """The owner's ovf-env.xml for a VM of a pool: there only where a script has it (`body_file`)."""
+    if (request.header("metadata") or "").lower() != "true" or request.query.get("api-version") != "2019-06-01":
+        return Answer(400, faults=["no Metadata header, or another api-version than 2019-06-01"])
+    return Answer(200 if "reprovision" in platform.script.lists else 404)
 
 
 def wire_header_faults(request):
@@ -245,7 +255,7 @@ def judge_health(state, has_details, substatus, description):
     return 200, []
 
 
-ANSWERS = {"imds": answer_imds, "versions": answer_versions, "goalstate": answer_goalstate,
+ANSWERS = {"imds": answer_imds, "reprovision": answer_reprovision, "versions": answer_versions, "goalstate": answer_goalstate,
            "health-xml": answer_health_xml, "health-json": answer_health_json}
 
 

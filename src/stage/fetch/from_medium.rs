@@ -4,7 +4,6 @@ use super::{STAGE, identify};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::{DeviceName, Fact, Facts, Provenance};
-use crate::format::sha512_crypt::RANDOM;
 use crate::limits;
 use crate::plan::{self, Outcome, Verdict};
 use crate::seed::{self, Context};
@@ -12,8 +11,8 @@ use crate::source::azure_ovf::{Learned, OvfReader, Password};
 use crate::source::medium::Missing;
 use crate::stage::entropy;
 use crate::stage::offline::{self, Medium};
-use crate::sys::Kernel;
 use crate::sys::linux::Scratch;
+use crate::sys::{Kernel, Log};
 
 /// Reads the provisioning medium into a first seed. There is a seed afterwards even without a medium: it
 /// names this VM, and says what was wrong.
@@ -79,9 +78,9 @@ fn read_medium(
         Ok(Medium::Missing(_)) => return Ok(()),
         Err(error) => return refuse(kernel, error),
     };
-    let random = if ovf.needs_salt() { salt(kernel) } else { None };
+    let random = if ovf.needs_salt() { entropy::salt(kernel) } else { None };
     match ovf.finish(facts, random) {
-        Ok(learned) => say_learned(kernel, &learned),
+        Ok(learned) => say_document(kernel.log, &learned),
         Err(error) => return refuse(kernel, error),
     }
     context.medium = DeviceName::parse(&document.drive).ok();
@@ -97,26 +96,20 @@ fn refuse(kernel: &mut Kernel<'_>, error: Error) -> core::result::Result<(), &'s
     }
 }
 
-fn say_learned(kernel: &mut Kernel<'_>, learned: &Learned) {
+/// What of a document cannot be used.
+pub(in crate::stage) fn say_document(log: &mut dyn Log, learned: &Learned) {
     if learned.password == Password::NoEntropy {
         let text = "no randomness for a salt after {}: the password stays locked";
-        kernel.say(Level::Error, text, &[Value::Millis(limits::SALT_MS)]);
+        log.say(Level::Error, text, &[Value::Millis(limits::SALT_MS)]);
     }
     for (count, text) in [
         (learned.fingerprint_only_keys, "{} keys are given by fingerprint only; not installed"),
         (learned.refused_keys, "{} keys are no OpenSSH keys; not installed"),
     ] {
         if count > 0 {
-            kernel.say(Level::Warning, text, &[Value::Number(u64::from(count))]);
+            log.say(Level::Warning, text, &[Value::Number(u64::from(count))]);
         }
     }
-}
-
-/// Random bytes for a salt; `None` when there are none in time: then no hash is made, the password stays
-/// locked, and that is said.
-fn salt(kernel: &mut Kernel<'_>) -> Option<[u8; RANDOM]> {
-    let mut random = [0; RANDOM];
-    entropy::fill(kernel, &mut random).is_ok().then_some(random)
 }
 
 #[cfg(test)]

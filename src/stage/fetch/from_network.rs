@@ -3,7 +3,7 @@
 use super::{STAGE, identify};
 use crate::error::{Error, Result};
 use crate::event::{Level, Value};
-use crate::facts::{Fact, Facts, Hostname, Provenance};
+use crate::facts::{Fact, Facts, Hostname, PreProvisioning, Provenance};
 use crate::limits;
 use crate::plan::{self, Fault, Outcome, Verdict};
 use crate::report::health::Reason;
@@ -65,7 +65,10 @@ fn over_network(
     is_lost: bool,
 ) -> Result<()> {
     let Scratch { facts, bytes, imds, net, .. } = scratch;
-    let hostname: Option<Hostname> = facts.hostname.as_ref().map(|fact| fact.value.clone());
+    // The name of a VM of a pool must not get into a DNS.
+    let is_pooled = facts.pre_provisioning.as_ref().is_some_and(|fact| fact.value != PreProvisioning::None);
+    let hostname: Option<Hostname> =
+        facts.hostname.as_ref().filter(|_| !is_pooled).map(|fact| fact.value.clone());
     let mut is_reached = false;
     let outcome = network::with_lease(kernel, net, hostname.as_ref(), &mut |session, rest| {
         is_reached = true;
@@ -101,7 +104,7 @@ fn over_network(
 }
 
 /// What the online half carries from the medium's seed to the last publish.
-struct Gathered {
+pub(in crate::stage) struct Gathered {
     context: Context,
     medium: Outcome,
     imds_fault: Option<Error>,
@@ -128,8 +131,30 @@ impl Gathered {
         Self { context, medium, imds_fault: None, why: "", is_nothing: false, is_final: false }
     }
 
+    /// For a document that came over the network, in the place of a medium.
+    pub(in crate::stage) fn over(session: &Session<'_>) -> Self {
+        let context = Context { lease: session.lease().cloned(), ..Context::default() };
+        Self { context, medium: Outcome::Good, imds_fault: None, is_nothing: false }
+    }
+
+    /// Publishes a seed that must not be applied, for this reason.
+    ///
+    /// # Errors
+    /// The reason; `Os`.
+    pub(in crate::stage) fn refuse(&mut self, run: &mut dyn Dir, facts: &Facts, error: Error) -> Result<()> {
+        self.context.is_fatal = true;
+        self.context.failure = seed::failure(error.reason());
+        seed::publish(run, facts, &self.context)?;
+        Err(error)
+    }
+
+    /// Why IMDS did not answer well.
+    pub(in crate::stage) fn imds_fault(&self) -> Error {
+        self.imds_fault.unwrap_or(Error::NEED_NETWORK)
+    }
+
     /// IMDS into `facts`; userData is spooled where the medium brought no customData.
-    fn ask(
+    pub(in crate::stage) fn ask(
         &mut self,
         session: &mut Session<'_>,
         run: &mut dyn Dir,
@@ -203,7 +228,15 @@ impl Gathered {
     }
 
     /// Weighs, writes the outcome into the seed and publishes it.
-    fn conclude(&mut self, run: &mut dyn Dir, facts: &Facts, imds: Outcome) -> Result<()> {
+    ///
+    /// # Errors
+    /// `NotApplicable` with a specialised disk; the fatal verdict's error; `Os`.
+    pub(in crate::stage) fn conclude(
+        &mut self,
+        run: &mut dyn Dir,
+        facts: &Facts,
+        imds: Outcome,
+    ) -> Result<()> {
         self.is_nothing = self.medium == Outcome::Absent && imds != Outcome::Good;
         match plan::verdict(facts, self.medium, imds) {
             Verdict::Specialised => {
@@ -211,6 +244,7 @@ impl Gathered {
                 return Err(not_applicable!("a specialised disk: nothing to provision"));
             }
             Verdict::Provision { fault } => self.note(fault, false),
+            Verdict::Await => self.note(None, false),
             Verdict::Fail(fault) => self.note(Some(fault), true),
         }
         seed::publish(run, facts, &self.context)?;
@@ -236,7 +270,13 @@ impl Gathered {
     }
 
     /// Tells the platform at once, while the lease is there.
-    fn tell_fatal(&self, session: &mut Session<'_>, rest: &mut Rest<'_>, body: &mut [u8], facts: &Facts) {
+    pub(in crate::stage) fn tell_fatal(
+        &self,
+        session: &mut Session<'_>,
+        rest: &mut Rest<'_>,
+        body: &mut [u8],
+        facts: &Facts,
+    ) {
         let Some(failure) = self.context.failure.as_ref().filter(|_| self.context.is_fatal) else { return };
         let id = facts.instance_id.as_ref().map(|fact| &fact.value);
         if let Err(error) = report::fatal(session, rest.run, body, id, &Reason::of(failure)) {

@@ -15,7 +15,8 @@ use crate::sys::linux::{self, LinuxDir, Scratch};
 use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
 pub(super) use from_label::{from_label, read_tree};
-pub(super) use from_network::online;
+pub(super) use from_medium::say_document;
+pub(super) use from_network::{Gathered, online};
 
 /// Below /run/preroot: fetch has begun, so that there is something to join.
 pub(super) const FETCH_BEGUN: &str = "fetch.begun";

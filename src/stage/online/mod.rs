@@ -11,7 +11,7 @@ mod session;
 pub use imds::{Body, ask_imds};
 pub use session::Session;
 
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::event::{Level, Value};
 use crate::facts::Hostname;
 use crate::limits;
@@ -218,7 +218,11 @@ impl<'o> Online<'o> {
             }
             Err(error) => Err(error),
         };
-        if !was_up && let Err(error) = self.links.set_up(name, false) {
+        if !was_up
+            && let Err(error) = self.links.set_up(name, false)
+            // Somebody pulled it.
+            && error.errno() != Some(Errno::NODEV)
+        {
             let values = [Value::Name(name), Value::Why(error)];
             self.talk.say(Level::Warning, "{} stays up: {}", &values);
         }

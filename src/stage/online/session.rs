@@ -37,6 +37,29 @@ impl Session<'_> {
         }
     }
 
+    /// The kernel's number of the interface; `None` when the kernel's own network is used.
+    #[must_use]
+    pub fn link_index(&self) -> Option<u32> {
+        match &self.way {
+            Way::Own { link, .. } => Some(link.index()),
+            Way::Kernel { .. } => None,
+        }
+    }
+
+    /// How often the carrier of the interface came or went; `None` when nobody knows.
+    #[must_use]
+    pub fn carrier_changes(&self) -> Option<u32> {
+        match &self.way {
+            Way::Own { link, .. } => link.carrier_changes(),
+            Way::Kernel { .. } => None,
+        }
+    }
+
+    /// Where it says things.
+    pub fn log(&mut self) -> &mut dyn Log {
+        self.log
+    }
+
     /// Address of the wireserver.
     #[must_use]
     pub fn wireserver(&self) -> Ipv4 {

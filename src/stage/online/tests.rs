@@ -55,6 +55,12 @@ impl Link for Queues<'_> {
     fn mac(&self) -> [u8; 6] {
         [2, 0, 0, 0, 0, 1]
     }
+    fn index(&self) -> u32 {
+        2
+    }
+    fn carrier_changes(&self) -> Option<u32> {
+        None
+    }
     fn send(&mut self, frame: &[u8]) -> Result<()> {
         self.1.push_back(frame.to_vec());
         Ok(())
@@ -171,6 +177,12 @@ struct Plug<'c> {
 impl Link for Plug<'_> {
     fn mac(&self) -> [u8; 6] {
         crate::format::dhcp::tests::MAC
+    }
+    fn index(&self) -> u32 {
+        2
+    }
+    fn carrier_changes(&self) -> Option<u32> {
+        None
     }
     fn send(&mut self, frame: &[u8]) -> Result<()> {
         let is_dhcp = frame[12..14] == [8, 0] && frame[23] == 17;

@@ -361,3 +361,32 @@ fn a_reason_read_back_from_the_seed_stays_the_same() {
     let reason = Reason::of("error parsing ovf-env.xml: a < b");
     assert_eq!(Reason::of(reason.as_str()), reason);
 }
+
+#[test]
+fn where_requests_are_to_be_signed_nothing_is_sent_before_the_agent_runs() {
+    const AGENT: &str = "/usr/bin/azure-proxy-agent";
+    for (agent, ready, reason) in [
+        (Some(Ok(0)), 1, ""),
+        (Some(Ok(1)), 0, "azure-proxy-agent status failure"),
+        (Some(Err(deadline!("program", 1))), 0, "azure-proxy-agent status failure: no answer"),
+        (None, 0, "azure-proxy-agent not found"),
+    ] {
+        let mut world = provisioned();
+        world.run.put("seed/azure/wants-proxy-agent", "true\n");
+        world.system.acts = Some(Box::new(move |argv| match agent {
+            Some(outcome) if argv[0] == AGENT => outcome,
+            _ => Err(os!("run program", Errno::NOENT)),
+        }));
+        let mut wire = Wire::new(&[(200, "")]);
+        let early = Command { early: true, ..late() };
+        assert!(is_not_applicable(report(&mut world, &mut wire, &early)));
+        assert!(wire.requests.is_empty() && world.system.runs.is_empty());
+        report(&mut world, &mut wire, &late()).unwrap();
+        let is_ready = wire.requests[0].ends_with("{\"state\":\"Ready\"}");
+        assert_eq!((wire.requests.len(), is_ready), (1, ready == 1));
+        assert_eq!(record(&world).unwrap().contains(&format!("|reason={reason}|")), ready == 0);
+        if agent == Some(Ok(0)) {
+            assert!(world.system.runs.contains(&format!("{AGENT} --status --wait 120")));
+        }
+    }
+}

@@ -4,13 +4,14 @@ use super::{FakeDir, FakeKvp};
 use crate::error::{Errno, Result};
 use crate::event::{Event, Level, Value};
 use crate::format::guid::Guid;
+use crate::format::rtnetlink::LinkChange;
 use crate::format::superblock::FileSystem;
 use crate::sys::{
     Block, Clock, Disks, DriveStatus, Ejected, KernelPartition, Link, LinkState, Links, Loaded, Log,
     Messages, Mounted, ReadAt, Stream, System,
 };
 use std::borrow::ToOwned;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::string::String;
 use std::vec::Vec;
 
@@ -273,6 +274,10 @@ pub struct FakeSystem {
     pub output: Option<(FakeDir, String)>,
     /// The kernel's end of the data exchange.
     pub kvp: Option<FakeKvp>,
+    /// What each look at the interfaces finds; behind the last nothing changes any more.
+    pub link_changes: VecDeque<Result<Vec<LinkChange>>>,
+    /// Somebody follows the interfaces.
+    pub is_following: bool,
 }
 
 /// A program of the image: argv to exit status.
@@ -302,6 +307,8 @@ impl Default for FakeSystem {
             acts: None,
             output: None,
             kvp: None,
+            link_changes: VecDeque::new(),
+            is_following: false,
         }
     }
 }
@@ -355,6 +362,15 @@ impl System for FakeSystem {
         if let Some(mounted) = &mut self.mounted {
             mounted.bytes = bytes;
         }
+        Ok(())
+    }
+    fn follow_links(&mut self) -> Result<()> {
+        self.is_following = true;
+        Ok(())
+    }
+    fn link_changes(&mut self, _until_us: u64, each: &mut dyn FnMut(LinkChange)) -> Result<()> {
+        assert!(self.is_following);
+        self.link_changes.pop_front().unwrap_or(Ok(Vec::new()))?.into_iter().for_each(each);
         Ok(())
     }
     fn run(&mut self, _root: &str, argv: &[&str], _timeout_ms: u64) -> Result<i32> {

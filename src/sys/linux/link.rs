@@ -5,6 +5,7 @@ use super::raw::{checked, exit, syscall};
 use super::signal::{StopSignal, timespec};
 use super::{errno, open_path, raw, refused, stream};
 use crate::error::{Errno, Result, Rule};
+use crate::format::text::number;
 use crate::sys::{Link, LinkState, Links, Stream};
 use core::mem::size_of;
 use linux_raw_sys::general as nr;
@@ -275,6 +276,7 @@ fn ioctl_socket() -> Result<OwnedFd> {
 struct PacketLink<'s> {
     socket: OwnedFd,
     mac: [u8; 6],
+    index: i32,
     stop: Option<&'s StopSignal>,
 }
 
@@ -293,13 +295,28 @@ impl<'s> PacketLink<'s> {
         // Kernels before 4.20 cannot; our own frames come back then, and are ignored by their source.
         let _ = set_option(&socket, SOL_PACKET, PACKET_IGNORE_OUTGOING as usize, &1_i32);
         rustix::net::bind(&socket, &LinkAddress { index }).map_err(failed)?;
-        Ok(Self { socket, mac, stop })
+        Ok(Self { socket, mac, index, stop })
     }
 }
 
 impl Link for PacketLink<'_> {
     fn mac(&self) -> [u8; 6] {
         self.mac
+    }
+
+    fn index(&self) -> u32 {
+        self.index.unsigned_abs()
+    }
+
+    fn carrier_changes(&self) -> Option<u32> {
+        // By the name that it has now.
+        let mut request = Request::of_index(self.index);
+        let name = request.ask(SIOCGIFNAME, &self.socket, os!("name of a link")).ok()?.name();
+        let path = attribute(["/sys/class/net/", name, "/carrier_changes"])?;
+        let file = open_path(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC).ok()?;
+        let mut text = [0; 16];
+        let length = rustix::io::read(&file, &mut text).ok()?;
+        number(text.get(..length)?.trim_ascii())
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<()> {

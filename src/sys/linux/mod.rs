@@ -7,6 +7,7 @@ mod disks;
 mod kvp;
 mod link;
 mod mount;
+mod netlink;
 mod process;
 mod raw;
 mod scratch;

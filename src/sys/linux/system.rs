@@ -1,8 +1,10 @@
 //! What does the kernel do for us beyond files, disks and links? Modules, names, randomness, mounts.
 
+use super::netlink::LinkWatch;
 use super::{mount, process};
 use super::{open_path, refused};
-use crate::error::Result;
+use crate::error::{Errno, Result};
+use crate::format::rtnetlink::LinkChange;
 use crate::limits::MODULE_PARAMETERS;
 use crate::sys::{Loaded, Messages, Mounted, System};
 use core::ffi::CStr;
@@ -13,8 +15,11 @@ use rustix::io::Errno as Code;
 const COMPRESSED_FILE: i32 = 4;
 
 /// The running kernel.
-#[derive(Clone, Copy, Default)]
-pub struct LinuxSystem;
+#[derive(Default)]
+pub struct LinuxSystem {
+    /// What announces interfaces, once somebody follows them.
+    watch: Option<LinkWatch>,
+}
 
 impl System for LinuxSystem {
     fn load_module(&mut self, path: &str, parameters: &str, compressed: bool) -> Result<Loaded> {
@@ -103,6 +108,20 @@ impl System for LinuxSystem {
         mount::resize(path, mounted, bytes)
     }
 
+    fn follow_links(&mut self) -> Result<()> {
+        if self.watch.is_none() {
+            self.watch = Some(LinkWatch::open()?);
+        }
+        Ok(())
+    }
+
+    fn link_changes(&mut self, until_us: u64, each: &mut dyn FnMut(LinkChange)) -> Result<()> {
+        match &self.watch {
+            Some(watch) => watch.read(until_us, each),
+            None => Err(os!("interfaces that nobody follows", Errno::INVAL)),
+        }
+    }
+
     fn run(&mut self, root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32> {
         process::run(root, argv, process::NOWHERE, timeout_ms, None)
     }
@@ -161,22 +180,22 @@ mod tests {
     #[test]
     fn the_running_kernel_has_a_release() {
         let mut buf = [0; 65];
-        let said = LinuxSystem.kernel_release(&mut buf);
+        let said = LinuxSystem::default().kernel_release(&mut buf);
         assert_eq!(said, std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim());
-        assert_eq!(LinuxSystem.kernel_release(&mut [0; 1]), "");
+        assert_eq!(LinuxSystem::default().kernel_release(&mut [0; 1]), "");
     }
 
     #[test]
     fn random_bytes_differ() {
         let (mut a, mut b) = ([0; 32], [0; 32]);
-        LinuxSystem.random(&mut a).unwrap();
-        LinuxSystem.random(&mut b).unwrap();
+        LinuxSystem::default().random(&mut a).unwrap();
+        LinuxSystem::default().random(&mut b).unwrap();
         assert_ne!(a, b);
     }
 
     #[test]
     fn the_generator_takes_bytes_from_anyone() {
-        LinuxSystem.add_entropy(b"preroot test").unwrap();
+        LinuxSystem::default().add_entropy(b"preroot test").unwrap();
     }
 
     #[test]
@@ -188,6 +207,6 @@ mod tests {
 
     #[test]
     fn no_file_is_no_module() {
-        assert!(LinuxSystem.load_module("/nonexistent.ko", "", false).unwrap_err().is_not_found());
+        assert!(LinuxSystem::default().load_module("/nonexistent.ko", "", false).unwrap_err().is_not_found());
     }
 }

@@ -47,7 +47,7 @@ impl Linux {
             run: open_or_make(run)?,
             disks: LinuxDisks,
             links: LinuxLinks::new(),
-            system: LinuxSystem,
+            system: LinuxSystem::default(),
             options,
         })
     }
