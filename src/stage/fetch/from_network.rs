@@ -134,7 +134,8 @@ impl Gathered {
     /// For a document that came over the network, in the place of a medium.
     pub(in crate::stage) fn over(session: &Session<'_>) -> Self {
         let context = Context { lease: session.lease().cloned(), ..Context::default() };
-        Self { context, medium: Outcome::Good, imds_fault: None, is_nothing: false }
+        let medium = Outcome::Good;
+        Self { context, medium, imds_fault: None, why: "", is_nothing: false, is_final: true }
     }
 
     /// Publishes a seed that must not be applied, for this reason.
@@ -144,6 +145,7 @@ impl Gathered {
     pub(in crate::stage) fn refuse(&mut self, run: &mut dyn Dir, facts: &Facts, error: Error) -> Result<()> {
         self.context.is_fatal = true;
         self.context.failure = seed::failure(error.reason());
+        self.why = error.reason();
         seed::publish(run, facts, &self.context)?;
         Err(error)
     }
@@ -209,7 +211,8 @@ impl Gathered {
         verdict
     }
 
-    fn say_fatal(&self, say: &mut dyn FnMut(&'static str, &[Value<'_>])) {
+    /// Says why this VM is not provisioned, where that is so.
+    pub(in crate::stage) fn say_fatal(&self, say: &mut dyn FnMut(&'static str, &[Value<'_>])) {
         if self.context.is_fatal {
             say("this VM is not provisioned: {}", &[Value::Text(self.why)]);
         }

@@ -44,6 +44,7 @@ pub(super) fn await_document(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id:
                 Ok(imds) => gathered.conclude(rest.run, facts, imds),
                 Err(error) => gathered.refuse(rest.run, facts, error),
             };
+            gathered.say_fatal(&mut |text, values| session.say(Level::Error, text, values));
             gathered.tell_fatal(session, rest, bytes, facts);
             verdict
         });
