@@ -7,8 +7,7 @@ use crate::format::guid::Guid;
 use crate::format::root_arg::DeviceName;
 use crate::format::superblock::{BTRFS_BYTES, FileSystem, START_BYTES, Superblock};
 use crate::format::text::join;
-use crate::limits;
-use crate::sys::{Dir, Kernel, KernelPartition, Mounted};
+use crate::sys::{Dir, Kernel, Mounted};
 use core::fmt::Write as _;
 
 /// What became of it.
@@ -90,14 +89,10 @@ fn check_apart(host: &mut dyn Dir, device: &str) -> Result<()> {
     let Some(number) = sysfs::partition_number(host, device) else { return Ok(()) };
     let disk = sysfs::disk_of(host, device)?;
     let Some(own) = sysfs::partition(host, &disk, number)? else { return Ok(()) };
-    let end = |part: &KernelPartition| part.start_bytes.saturating_add(part.length_bytes);
-    for other in (1..=limits::KERNEL_PARTITIONS).filter(|other| *other != number) {
-        let other = sysfs::partition(host, &disk, other)?;
-        if other.is_some_and(|other| other.start_bytes < end(&own) && own.start_bytes < end(&other)) {
-            return Err(unsupported!(WHAT, "its partition overlaps another"));
-        }
+    match sysfs::has_neighbour_in(host, &disk, own)? {
+        true => Err(unsupported!(WHAT, "its partition overlaps another")),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// A root that is read-only as a whole has a subvolume that is not, where snapper keeps its snapshots: any of a

@@ -236,6 +236,21 @@ pub fn partition(host: &mut dyn Dir, disk: &str, wanted: u32) -> Result<Option<K
     }))
 }
 
+/// True when the kernel has another partition of the disk in the bytes of `part`.
+///
+/// # Errors
+/// As [`partition`].
+pub fn has_neighbour_in(host: &mut dyn Dir, disk: &str, part: KernelPartition) -> Result<bool> {
+    let end = |part: KernelPartition| part.start_bytes.saturating_add(part.length_bytes);
+    for number in (1..=limits::KERNEL_PARTITIONS).filter(|number| *number != part.number) {
+        let other = partition(host, disk, number)?;
+        if other.is_some_and(|other| other.start_bytes < end(part) && part.start_bytes < end(other)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Collects the names of all block devices into `buf`, each ended by a newline; returns them as text.
 ///
 /// # Errors

@@ -251,6 +251,7 @@ fn grow_partition(
         kernel.say(Level::Warning, "{}: the backup of the partition table is damaged", &values);
     }
     let growth = plan(&table, space.array, root.number, seen, Rules::ROOT)?;
+    check_room(kernel, &root.disk, &growth)?;
     let is_lost = seen.is_none();
     if growth.is_nothing() && !is_torn && !is_lost {
         say_full(kernel, &name, &growth);
@@ -266,6 +267,17 @@ fn grow_partition(
         kernel.say(Level::Info, "{}: backup of the partition table made anew", &[Value::Name(&root.disk)]);
     }
     Ok(if growth.needs_table() { Outcome::Grown } else { Outcome::Repaired })
+}
+
+/// The kernel may have a partition that the table has no more: somebody may use it.
+///
+/// # Errors
+/// `Unsupported` where it has; `Os`.
+pub(super) fn check_room(kernel: &mut Kernel<'_>, disk: &str, growth: &Growth) -> Result<()> {
+    if growth.needs_table() && sysfs::has_neighbour_in(kernel.host, disk, growth.kernel_partition())? {
+        return Err(unsupported!("partition table", "the kernel has another partition in the room behind"));
+    }
+    Ok(())
 }
 
 /// The end of the disk may say that it is a member of an array that nobody has put together yet: then the table is the

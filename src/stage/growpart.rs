@@ -3,6 +3,7 @@
 //!
 //! Its ends are growpart's, up to the last block, not aligned: what asks for `growpart` compares with what it would do.
 
+use super::grow::check_room;
 use super::grow::show::{self, Shown, Target};
 use crate::cli::growpart::{Growpart, Refused, parse};
 use crate::disk::grow::{Growth, Rules, plan};
@@ -101,6 +102,9 @@ fn grow(
     if asked.dry_run {
         say_change("CHANGE", &growth, out);
         return Ok(0);
+    }
+    if target.is_device && !growth.is_token {
+        check_room(kernel, name, &growth)?;
     }
     kernel.disks.open_write(name, &mut |disk| commit::write(disk, &table, &growth, space))?;
     let is_told = target.is_device && asked.update && !growth.is_token;

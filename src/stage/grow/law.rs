@@ -129,6 +129,23 @@ fn entries_of_a_primary_that_lie_behind_the_partitions_are_in_nobodys_way() {
     nothing_was_written(&machine);
 }
 
+/// Deleted from the table, and still mounted: the next boot does not know it, this one does.
+#[test]
+fn a_partition_that_only_the_kernel_has_is_not_grown_into() {
+    let both = Layout { parts: &[(1, 1, 1000), (2, 1500, 2047)], ..AZURE };
+    let known = partitions_linux_finds(&both.image());
+    let disk = Layout { parts: &[(1, 1, 1000)], ..AZURE }.image().enlarged(8 * GIB);
+    let mut machine = Machine::boot(disk.clone(), UUID);
+    put_sysfs(&mut machine.world.host, "sda", &disk, &known);
+    assert_eq!(machine.before_mount(false), Ok(Outcome::LeftAlone), "{}", machine.log());
+    assert!(
+        machine.log().contains("the kernel has another partition in the room behind"),
+        "{}",
+        machine.log()
+    );
+    nothing_was_written(&machine);
+}
+
 /// As `sgdisk -j 64` leaves room for the boot loader of a small board, at block 2 and on.
 fn with_loader() -> SparseDisk {
     let mut disk = Layout { parts: &[(1, 128, 2047)], ..AZURE }.image();
