@@ -2,7 +2,7 @@
 //!
 //! The table of the architecture, section "Verdicts", line by line; the tests are its rows.
 
-use crate::facts::{Facts, PreProvisioning};
+use crate::facts::{Fact, Facts, PreProvisioning, Provenance};
 
 /// How asking one source ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +28,8 @@ pub enum Fault {
     NoSource,
     /// A user that nobody could log in as.
     NoLogin,
+    /// The platform says that there is customData, and its medium, which alone has it, was not read.
+    CustomData,
     /// A VM of a pool of a kind that nobody knows, or where requests are to be signed.
     Pool,
 }
@@ -62,7 +64,7 @@ pub fn verdict(facts: &Facts, medium: Outcome, imds: Outcome) -> Verdict {
         PreProvisioning::None => {}
         PreProvisioning::Unknown => return Verdict::Fail(Fault::Pool),
         // Before its network is the owner's no proxy agent can sign.
-        _ if facts.wants_proxy_agent.as_ref().is_some_and(|fact| fact.value) => {
+        _ if is_true(facts.wants_proxy_agent.as_ref()) => {
             return Verdict::Fail(Fault::Pool);
         }
         _ => return Verdict::Await,
@@ -77,7 +79,13 @@ pub fn verdict(facts: &Facts, medium: Outcome, imds: Outcome) -> Verdict {
     if facts.user.is_some() && !has_login(facts) {
         return Verdict::Fail(if medium == Outcome::Bad { Fault::Medium } else { Fault::NoLogin });
     }
-    Verdict::Provision { fault }
+    let is_lost = is_true(facts.has_custom_data.as_ref())
+        && facts.custom_data.as_ref().is_none_or(|fact| fact.from != Provenance::OvfMedium);
+    Verdict::Provision { fault: fault.or(is_lost.then_some(Fault::CustomData)) }
+}
+
+fn is_true(fact: Option<&Fact<bool>>) -> bool {
+    fact.is_some_and(|fact| fact.value)
 }
 
 /// True when somebody could log in to what the facts describe.
@@ -130,6 +138,18 @@ mod tests {
             verdict(&Facts::new(), Outcome::Absent, Outcome::NotAsked),
             Verdict::Fail(Fault::NoSource)
         );
+    }
+
+    #[test]
+    fn custom_data_that_was_lost_with_the_medium_is_told() {
+        let facts = Facts { has_custom_data: fact(true), custom_data: fact(9), ..user(true) };
+        let lost = Verdict::Provision { fault: Some(Fault::CustomData) };
+        assert_eq!(verdict(&facts, Outcome::Absent, Outcome::Good), lost, "userData is not customData");
+        let custom_data = Some(Fact { value: 9, from: Provenance::OvfMedium });
+        let facts = Facts { custom_data, ..facts };
+        assert_eq!(verdict(&facts, Outcome::Good, Outcome::Good), Verdict::Provision { fault: None });
+        let facts = Facts { has_custom_data: fact(false), custom_data: None, ..facts };
+        assert_eq!(verdict(&facts, Outcome::Absent, Outcome::Good), Verdict::Provision { fault: None });
     }
 
     #[test]

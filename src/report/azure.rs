@@ -71,11 +71,6 @@ pub enum Next {
     },
     /// The platform has it.
     Done,
-    /// The platform does not want it, and asking again would not help.
-    GiveUp {
-        /// Its status.
-        status: u16,
-    },
 }
 
 /// How a status is taken.
@@ -86,18 +81,19 @@ enum Class {
     Refused,
     /// The goal state is no longer current, or the service is moving.
     Moved,
-    Later,
-    Fatal,
+    /// Nobody is let in, in whatever form: too many, or too early.
+    Busy,
+    Failed,
 }
 
 fn class_of(status: u16) -> Class {
     match status {
         200..=299 => Class::Taken,
-        400 | 404 | 405 => Class::Refused,
+        400 | 404 | 405 | 501 => Class::Refused,
         410 => Class::Moved,
-        // 403 is in waagent's retry set: the host's filter opens late.
-        403 | 408 | 429 | 500..=599 => Class::Later,
-        _ => Class::Fatal,
+        // 403 is in waagent's retry set: the host's filter opens late. 401: the proxy agent does not sign yet.
+        401 | 403 | 408 | 429 => Class::Busy,
+        _ => Class::Failed,
     }
 }
 
@@ -107,6 +103,8 @@ pub struct Conversation {
     ask: Ask,
     wait_ms: u64,
     moves: u8,
+    /// Nobody said that JSON is not spoken here.
+    has_json: bool,
 }
 
 impl Default for Conversation {
@@ -119,7 +117,7 @@ impl Conversation {
     /// Nothing was said yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { ask: Ask::Json, wait_ms: FIRST_MS, moves: 0 }
+        Self { ask: Ask::Json, wait_ms: FIRST_MS, moves: 0, has_json: true }
     }
 
     /// The first request.
@@ -128,29 +126,44 @@ impl Conversation {
         Next::Send { ask: self.ask, after_ms: 0 }
     }
 
-    /// What follows from the answer to the request that was sent last.
+    /// What follows from the answer to the request that was sent last. Until the platform has it: a status that nobody
+    /// expects today may be a proxy that is gone tomorrow.
     pub fn next(&mut self, last: Answer) -> Next {
-        let outcome = match last {
-            Answer::Status(outcome) => outcome,
-            // The same again, but a failed POST of the XML form needs a goal state that is current.
-            Answer::Failed(_) if self.ask == Ask::Json => return self.again(Ask::Json, 0),
-            Answer::Failed(_) => return self.again(Ask::GoalState, 0),
-        };
+        let Answer::Status(outcome) = last else { return self.failed(0) };
         let asked_ms = u64::from(outcome.retry_after_s.unwrap_or_default()).saturating_mul(1000);
         match (self.ask, class_of(outcome.status)) {
-            (_, Class::Fatal) => Next::GiveUp { status: outcome.status },
             (Ask::Json | Ask::Xml, Class::Taken) => Next::Done,
             (Ask::GoalState, Class::Taken) => self.go_on(Ask::Xml),
-            (Ask::Json, Class::Refused) => self.go_on(Ask::GoalState),
-            (Ask::Json, _) => self.again(Ask::Json, asked_ms),
+            (Ask::Json, Class::Refused) => {
+                self.has_json = false;
+                self.go_on(Ask::GoalState)
+            }
             (Ask::Xml, Class::Moved) if self.moves < MOVES => {
                 self.moves += 1;
                 self.go_on(Ask::GoalState)
             }
             // Neither form is taken: a service that is starting answers 404 to everything. From the beginning.
-            (Ask::GoalState | Ask::Xml, Class::Refused) => self.again(Ask::Json, asked_ms),
-            (Ask::GoalState | Ask::Xml, _) => self.again(Ask::GoalState, asked_ms),
+            (Ask::GoalState | Ask::Xml, Class::Refused) => {
+                self.has_json = true;
+                self.again(Ask::Json, asked_ms)
+            }
+            (_, Class::Busy) => self.again(self.first(), asked_ms),
+            _ => self.failed(asked_ms),
         }
+    }
+
+    /// What does not work in one form, or is lost, may work in the other: at once, unless a pause was asked for. A failed
+    /// POST of the XML form needs a goal state that is current.
+    fn failed(&mut self, asked_ms: u64) -> Next {
+        match self.ask {
+            Ask::Json if asked_ms == 0 => self.go_on(Ask::GoalState),
+            Ask::Json => self.again(Ask::GoalState, asked_ms),
+            Ask::GoalState | Ask::Xml => self.again(self.first(), asked_ms),
+        }
+    }
+
+    const fn first(&self) -> Ask {
+        if self.has_json { Ask::Json } else { Ask::GoalState }
     }
 
     fn go_on(&mut self, ask: Ask) -> Next {
@@ -256,12 +269,21 @@ mod tests {
     }
 
     #[test]
-    fn errors_and_silence_are_met_with_longer_and_longer_waits() {
+    fn errors_and_silence_are_met_with_longer_and_longer_waits_in_both_forms() {
         let (sent, end) = talk(&[status(500), SILENT, status(503), status(429), status(410), SILENT, SILENT]);
-        let waits: Vec<u64> = sent.iter().map(|(_, wait)| *wait).collect();
-        assert_eq!(waits, [0, 1000, 2000, 4000, 8000, 15_000, 15_000]);
-        assert!(sent.iter().all(|(ask, _)| *ask == Ask::Json));
+        let (json, goal) = (Ask::Json, Ask::GoalState);
+        let expected = [(json, 0), (goal, 0), (json, 1000), (goal, 0), (json, 2000), (goal, 0), (json, 4000)];
+        assert_eq!(sent, expected);
         assert_eq!(end, None);
+    }
+
+    #[test]
+    fn where_json_is_lost_or_not_implemented_xml_is_taken() {
+        for lost in [SILENT, status(500), status(501), status(302)] {
+            let (sent, end) = talk(&[lost, status(200), status(200)]);
+            assert_eq!(sent, [(Ask::Json, 0), (Ask::GoalState, 0), (Ask::Xml, 0)]);
+            assert_eq!(end, Some(Next::Done));
+        }
     }
 
     #[test]
@@ -280,9 +302,14 @@ mod tests {
     }
 
     #[test]
-    fn other_statuses_end_it() {
-        for fatal in [301, 401, 411, 418] {
-            assert_eq!(talk(&[status(fatal)]).1, Some(Next::GiveUp { status: fatal }));
+    fn no_status_ends_it_and_a_closed_door_is_knocked_at_later() {
+        for closed in [401, 403, 408, 429] {
+            let (sent, end) = talk(&[status(closed), status(closed), status(200)]);
+            assert_eq!(sent, [(Ask::Json, 0), (Ask::Json, 1000), (Ask::Json, 2000)]);
+            assert_eq!(end, Some(Next::Done));
+        }
+        for strange in [301, 402, 411, 418, 600] {
+            assert_eq!(talk(&[status(strange); 9]).1, None);
         }
     }
 

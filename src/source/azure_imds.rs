@@ -6,25 +6,17 @@ use crate::facts::{Facts, Provenance};
 use crate::format::base64::Output;
 use crate::format::imds::{ImdsDocument, ImdsRepr};
 
-/// The request. `extended=true` says that a provisioning agent asks: the answer is complete then, or an error
-/// (azure-init#134). The version is cloud-init's; Azure Stack may know only [`OLD_PATH`].
-pub const PATH: &str = "/metadata/instance?api-version=2021-08-01&extended=true";
-/// For a service that answers 400 to [`PATH`].
-pub const OLD_PATH: &str = "/metadata/instance?api-version=2019-06-01";
-/// Without it the service refuses, so that no proxy or forged request gets an answer.
-pub const HEADERS: &[(&str, &str)] = &[("Metadata", "true")];
-
 const FROM: Provenance = Provenance::Imds;
 
 /// What a stage may want to say about a document; the rest is in the facts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Learned {
+    /// Why a value of it was left out: the first.
+    pub fault: Option<Error>,
     /// Why its keys were left out: they are used only if all of them are OpenSSH keys.
     pub key_fault: Option<Error>,
     /// Why its userData was left out. What was spooled of it is to be forgotten.
     pub user_data_fault: Option<Error>,
-    /// Its vmId names another VM than the firmware.
-    pub is_other_vm: bool,
 }
 
 /// Reads one reply after another. 40 KiB: a static, not a local.
@@ -57,9 +49,15 @@ impl ImdsReader {
     /// taken from the network.
     ///
     /// # Errors
-    /// As [`push`](Self::push); `Malformed` when the reply is cut short or is no instance document.
+    /// As [`push`](Self::push); `Malformed` when the reply is cut short, is no instance document, or is another VM's:
+    /// whoever answers for that one must not choose who administers this.
     pub fn finish(&mut self, facts: &mut Facts) -> Result<Learned> {
-        Ok(learn(self.document.finish()?, facts))
+        let repr = self.document.finish()?;
+        let firmware = facts.instance_id.as_ref().map(|fact| &fact.value);
+        if repr.vm_id.as_ref().zip(firmware).is_some_and(|(ours, theirs)| !ours.is_same_vm(theirs)) {
+            return Err(malformed!("IMDS", "invalid IMDS metadata for key=compute.vmId", 0));
+        }
+        Ok(learn(repr, facts))
     }
 
     /// MAC addresses of the VM's interfaces, in no particular order; only after [`finish`](Self::finish).
@@ -80,16 +78,13 @@ fn learn(repr: &ImdsRepr, facts: &mut Facts) -> Learned {
     prefer(&mut facts.user, repr.user.clone(), FROM);
     prefer(&mut facts.password_login, repr.disable_password_login.map(|disabled| !disabled), FROM);
     prefer(&mut facts.has_custom_data, repr.has_custom_data, FROM);
-    prefer(&mut facts.has_os_profile, Some(repr.has_os_profile), FROM);
+    prefer(&mut facts.has_os_profile, repr.has_os_profile, FROM);
     prefer_keys(facts, &repr.keys, FROM);
     prefer_custom_data(facts, repr.user_data_bytes as u64, FROM);
     if let Some(kind) = repr.pre_provisioning {
         prefer_pre_provisioning(facts, kind, FROM);
     }
-    let firmware = facts.instance_id.as_ref().map(|fact| &fact.value);
-    let is_other_vm =
-        repr.vm_id.as_ref().zip(firmware).is_some_and(|(ours, theirs)| !ours.is_same_vm(theirs));
-    Learned { key_fault: repr.key_fault, user_data_fault: repr.user_data_fault, is_other_vm }
+    Learned { fault: repr.fault, key_fault: repr.key_fault, user_data_fault: repr.user_data_fault }
 }
 
 #[cfg(test)]
@@ -145,6 +140,7 @@ mod tests {
         for key in facts.keys.iter().flat_map(|keys| keys.value.lines()) {
             line("key", Some(key.to_string()));
         }
+        line("fault", learned.fault.map(why));
         line("key fault", learned.key_fault.map(why));
         line("custom data", fact(&facts.custom_data, u64::to_string));
         let spooled = String::from_utf8_lossy(user_data).escape_debug().to_string();
@@ -153,7 +149,6 @@ mod tests {
         line("has customData", fact(&facts.has_custom_data, bool::to_string));
         line("has osProfile", fact(&facts.has_os_profile, bool::to_string));
         line("pre-provisioning", fact(&facts.pre_provisioning, |kind| format!("{kind:?}")));
-        line("other VM", learned.is_other_vm.then(|| "true".to_string()));
         for mac in interfaces {
             line("interface", Some(mac.map(|byte| format!("{byte:02x}")).join(":")));
         }
@@ -198,7 +193,7 @@ mod tests {
             reader.reset();
             reader.push(INSTANCE, &mut |_| Ok(())).unwrap();
             let learned = reader.finish(&mut facts).unwrap();
-            assert_eq!(learned, Learned { key_fault: None, user_data_fault: None, is_other_vm: false });
+            assert_eq!(learned, Learned { fault: None, key_fault: None, user_data_fault: None });
             assert_eq!((reader.interfaces().len(), facts.custom_data.unwrap().value), (2, 14));
         }
     }

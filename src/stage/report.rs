@@ -373,7 +373,6 @@ fn speak(
     loop {
         let (ask, after_ms) = match next {
             Next::Done => return Ok(()),
-            Next::GiveUp { status } => return Err(refused(session, status)),
             Next::Send { ask, after_ms } => (ask, after_ms),
         };
         let wake_us = session.now_us().saturating_add(after_ms * 1000);
@@ -391,12 +390,6 @@ fn speak(
         }
         next = conversation.next(answer);
     }
-}
-
-fn refused(session: &mut Session<'_>, status: u16) -> Error {
-    let values = [Value::Number(status.into())];
-    session.say(Level::Warning, "the wireserver refuses the report with status {}", &values);
-    unsupported!("wireserver", "health report refused")
 }
 
 fn fault_of(answer: Answer) -> Option<Error> {

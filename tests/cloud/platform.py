@@ -63,6 +63,8 @@ API_VERSIONS = (
     "2021-03-01", "2021-05-01", "2021-08-01", "2021-10-01", "2021-11-01", "2021-12-13", "2023-07-01",
     "2023-11-15", "2025-04-07",
 )
+# Since when `compute` has a key (the service's own table).
+FIRST_VERSIONS = {"publicKeys": "2018-04-02", "osProfile": "2020-07-15", "userData": "2021-01-01"}
 DESCRIPTION_LIMIT = 4096  # characters; above it the wireserver answers 500 (WALinuxAgent issue 2017)
 MESSAGE_LIMIT = 1 << 20
 
@@ -153,6 +155,10 @@ def answer_imds(request, platform):
     node = json.loads(json.dumps(platform.document))
     if request.query.get("extended") != "true" or version < "2021-01-01":
         node.pop("extended", None)
+    compute = node.get("compute", {})
+    for name, first in FIRST_VERSIONS.items():
+        if version < first:
+            compute.pop(name, None)
     for name in [n for n in request.path.split("/")[3:] if n]:
         try:
             node = node[int(name)] if isinstance(node, list) else node[name]

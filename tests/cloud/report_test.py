@@ -142,7 +142,7 @@ def test_chunked_goal_state():
 def test_two_bad_then_good():
     with World({"health-json": "two-bad-then-good"}) as world:
         assert world.report() == 0
-        world.check_ready(["health-json"] * 3)
+        world.check_ready(XML)
 
 
 def test_the_goal_state_moved_on():
@@ -154,7 +154,23 @@ def test_the_goal_state_moved_on():
 def test_reset_and_truncated_are_tried_again():
     with World({"health-json": ["reset", {"status": 404}], "goalstate": ["truncated", "good"]}) as world:
         assert world.report() == 0
-        world.check_ready(["health-json"] * 2 + ["goalstate"] * 2 + ["health-xml"])
+        world.check_ready(["health-json", "goalstate"] * 2 + ["health-xml"])
+
+
+def test_a_form_that_is_lost_or_not_spoken_leads_to_the_other():
+    for answer in ("reset", "501", "302", "truncated"):
+        with World({"health-json": answer}) as world:
+            assert world.report() == 0
+            world.check_ready(XML)
+    with World({"goalstate": "501", "health-json": ["500", "good"]}) as world:
+        assert world.report() == 0
+        world.check_ready(["health-json", "goalstate", "health-json"])
+
+
+def test_a_door_that_opens_late_is_knocked_at_again():
+    with World({"health-json": ["401", "403", "good"]}) as world:
+        assert world.report() == 0
+        world.check_ready(["health-json"] * 3)
 
 
 def test_silence_ends_when_asked_to_and_keeps_everything():

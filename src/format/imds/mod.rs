@@ -27,8 +27,12 @@ pub struct ImdsRepr {
     pub user: Option<UserName>,
     /// `compute.osProfile.disablePasswordAuthentication`
     pub disable_password_login: Option<bool>,
-    /// `compute.osProfile` names the VM or its user. Where it does not, the disk was prepared elsewhere.
-    pub has_os_profile: bool,
+    /// `compute.osProfile` names the VM or its user. False only where the document is known to be complete, because it has
+    /// `extended.compute`: then the disk was prepared elsewhere. Old versions know no osProfile, and early in a boot
+    /// other replies may lack it (azure-init#134).
+    pub has_os_profile: Option<bool>,
+    /// Why a value counts as absent: the first.
+    pub fault: Option<Error>,
     /// `compute.publicKeys[].keyData`; empty when one of them is no OpenSSH key.
     pub keys: SshKeys,
     /// Why the keys cannot be used.
@@ -53,7 +57,8 @@ impl ImdsRepr {
             hostname: None,
             user: None,
             disable_password_login: None,
-            has_os_profile: false,
+            has_os_profile: None,
+            fault: None,
             keys: SshKeys::new(),
             key_fault: None,
             user_data_bytes: 0,
@@ -68,10 +73,32 @@ impl ImdsRepr {
     fn reset(&mut self) {
         (self.hostname, self.user, self.vm_id) = (None, None, None);
         (self.disable_password_login, self.has_custom_data, self.pre_provisioning) = (None, None, None);
-        (self.has_os_profile, self.user_data_bytes) = (false, 0);
-        (self.key_fault, self.user_data_fault) = (None, None);
+        (self.has_os_profile, self.user_data_bytes) = (None, 0);
+        (self.fault, self.key_fault, self.user_data_fault) = (None, None, None);
         self.keys.clear();
         self.interfaces.clear();
+    }
+
+    /// Takes a value; false when it breaks the rules of its kind.
+    fn set(&mut self, field: Field, text: &str) -> bool {
+        match field {
+            Field::ComputerName => self.hostname = Hostname::parse(text).ok(),
+            Field::AdminUsername => self.user = UserName::parse(text).ok(),
+            Field::DisablePasswordLogin => self.disable_password_login = truth(text),
+            Field::HasCustomData => self.has_custom_data = truth(text),
+            Field::VmId => self.vm_id = InstanceId::parse(text).ok(),
+            Field::PpsType => self.pre_provisioning = Some(PreProvisioning::of_azure(text)),
+            // More of them than there is room for are no loss: it is asked which of ours are there.
+            Field::MacAddress => drop(mac(text).map(|mac| self.interfaces.push(mac))),
+            Field::KeyData | Field::UserData => {}
+        }
+        match field {
+            Field::ComputerName => self.hostname.is_some(),
+            Field::AdminUsername => self.user.is_some(),
+            Field::DisablePasswordLogin => self.disable_password_login.is_some(),
+            Field::HasCustomData => self.has_custom_data.is_some(),
+            _ => true,
+        }
     }
 }
 
@@ -91,6 +118,7 @@ struct Content {
     /// What the value that follows is.
     target: Option<Target>,
     has_compute: bool,
+    has_extended: bool,
     /// Text of the string we are in.
     text: heapless::Vec<u8, { limits::SSH_KEY }>,
     /// A string did not fit into `text`.
@@ -111,6 +139,7 @@ impl ImdsDocument {
             key: None,
             target: None,
             has_compute: false,
+            has_extended: false,
             text: heapless::Vec::new(),
             is_long: false,
             after_return: false,
@@ -209,7 +238,10 @@ impl Sink for Spooled<'_, '_> {
             }
             Event::String => match content.target.take() {
                 Some(Target::Value(Field::UserData)) => content.finish_user_data(self.spool),
-                Some(Target::Value(field)) => content.string(field),
+                Some(Target::Value(field)) => {
+                    content.string(field);
+                    Ok(())
+                }
                 _ => Ok(()),
             },
             Event::Bool(value) => {
@@ -232,8 +264,8 @@ impl Content {
         (self.key, self.target) = (None, None);
         self.text.clear();
         self.user_data.reset();
-        (self.has_compute, self.is_long, self.after_return, self.has_user_data) =
-            (false, false, false, false);
+        (self.has_compute, self.has_extended, self.is_long) = (false, false, false);
+        (self.after_return, self.has_user_data) = (false, false);
     }
 
     fn place(&self) -> Place {
@@ -250,6 +282,15 @@ impl Content {
             _ => Place::Other,
         };
         self.has_compute |= place == Place::Compute;
+        self.has_extended |= place == Place::ExtendedCompute;
+        match place {
+            Place::PublicKeys => {
+                self.repr.keys.clear();
+                self.repr.key_fault = None;
+            }
+            Place::Interfaces => self.repr.interfaces.clear(),
+            _ => {}
+        }
         self.key = Some(heapless::Vec::new());
         // The tokenizer is bounded by the same depth.
         self.places.push(place).map_err(|_| too_many!("JSON nesting", DEPTH))
@@ -290,37 +331,24 @@ impl Content {
         }
     }
 
-    /// A wanted string is whole.
-    fn string(&mut self, field: Field) -> Result<()> {
+    /// A wanted string is whole. What is wrong with it costs its value and no other.
+    fn string(&mut self, field: Field) {
         // The tokenizer lets only UTF-8 through.
         let text = core::str::from_utf8(&self.text).unwrap_or_default().trim_ascii();
-        let repr = &mut self.repr;
         if field == Field::KeyData {
-            self.key_data();
-            return Ok(());
+            return self.key_data();
         }
         if text.is_empty() {
-            return Ok(());
+            return;
         }
-        let bad = field.rule().at(0);
-        if self.is_long {
-            return Err(bad);
+        let repr = &mut self.repr;
+        let is_good = !self.is_long && repr.set(field, text);
+        if !is_good {
+            repr.fault = repr.fault.or(Some(field.rule().at(0)));
         }
-        match field {
-            Field::ComputerName => repr.hostname = Some(Hostname::parse(text).map_err(|_| bad)?),
-            Field::AdminUsername => repr.user = Some(UserName::parse(text).map_err(|_| bad)?),
-            Field::DisablePasswordLogin => repr.disable_password_login = Some(truth(text).ok_or(bad)?),
-            Field::HasCustomData => repr.has_custom_data = Some(truth(text).ok_or(bad)?),
-            Field::VmId => repr.vm_id = InstanceId::parse(text).ok(),
-            Field::PpsType => repr.pre_provisioning = Some(PreProvisioning::of_azure(text)),
-            Field::MacAddress => {
-                let full = too_many!("IMDS network interfaces", limits::LINKS);
-                mac(text).map_or(Ok(()), |mac| repr.interfaces.push(mac)).map_err(|_| full)?;
-            }
-            Field::KeyData | Field::UserData => {}
+        if matches!(field, Field::AdminUsername | Field::ComputerName) {
+            repr.has_os_profile = Some(true);
         }
-        repr.has_os_profile |= matches!(field, Field::AdminUsername | Field::ComputerName);
-        Ok(())
     }
 
     fn key_data(&mut self) {
@@ -375,6 +403,9 @@ impl Content {
     fn finish(&mut self) -> Result<()> {
         if !self.has_compute {
             return Err(malformed!(WHAT, "invalid IMDS metadata for key=compute", 0));
+        }
+        if self.has_extended && self.repr.has_os_profile.is_none() {
+            self.repr.has_os_profile = Some(false);
         }
         if self.repr.key_fault.is_some() {
             self.repr.keys.clear();

@@ -32,7 +32,7 @@ fn read(document: &[u8], sizes: &[usize]) -> (Result<String>, Vec<u8>) {
             (repr.user_data_bytes, repr.user_data_fault),
             repr.vm_id,
             repr.interfaces,
-            (repr.has_os_profile, repr.has_custom_data, repr.pre_provisioning),
+            (repr.has_os_profile, repr.has_custom_data, repr.pre_provisioning, repr.fault),
         )
     });
     (result, spooled)

@@ -178,6 +178,7 @@ impl Gathered {
         });
         if let Some(learned) = learned {
             say_learned(session, &learned);
+            self.imds_fault = learned.fault;
         }
         if wants_user_data && learned.is_some_and(|learned| learned.user_data_fault.is_some()) {
             let _ = seed::forget_spooled(run, seed::CUSTOM_DATA);
@@ -246,7 +247,7 @@ impl Gathered {
                 seed::remove(run, seed::SEED)?;
                 return Err(not_applicable!("a specialised disk: nothing to provision"));
             }
-            Verdict::Provision { fault } => self.note(fault, false),
+            Verdict::Provision { fault } => self.note(fault.or(self.imds_fault.map(|_| Fault::Imds)), false),
             Verdict::Await => self.note(None, false),
             Verdict::Fail(fault) => self.note(Some(fault), true),
         }
@@ -266,6 +267,7 @@ impl Gathered {
             Some(Fault::Imds) => self.imds_fault.map_or("IMDS", |error| error.reason()),
             Some(Fault::NoSource) => "No OVF or IMDS available",
             Some(Fault::NoLogin) => "neither SSH key nor password",
+            Some(Fault::CustomData) => "failure to read customData while hasCustomData=true",
             Some(Fault::Pool) => "unsupported pps_type",
         };
         self.why = reason;
@@ -302,18 +304,14 @@ fn is_first_boot(clock: &mut dyn Clock, run: &mut dyn Dir) -> bool {
 }
 
 fn say_learned(session: &mut Session<'_>, learned: &Learned) {
+    if let Some(error) = learned.fault {
+        session.say(Level::Warning, "a value of IMDS is not used: {}", &[Value::Why(error)]);
+    }
     if let Some(error) = learned.key_fault {
         session.say(Level::Warning, "IMDS keys are not used: {}", &[Value::Why(error)]);
     }
     if let Some(error) = learned.user_data_fault {
         session.say(Level::Warning, "userData is not used: {}", &[Value::Why(error)]);
-    }
-    if learned.is_other_vm {
-        session.say(
-            Level::Warning,
-            "IMDS names another VM than the firmware does; the firmware is believed",
-            &[],
-        );
     }
 }
 

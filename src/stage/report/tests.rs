@@ -187,11 +187,15 @@ fn a_dead_wireserver_costs_twenty_minutes_and_keeps_the_seed() {
 }
 
 #[test]
-fn a_report_that_is_refused_is_not_repeated() {
-    let mut world = provisioned();
-    let mut wire = Wire::new(&[(401, "")]);
-    assert_eq!(report(&mut world, &mut wire, &late()).unwrap_err().reason(), "health report refused");
-    assert_eq!(wire.requests.len(), 1);
+fn whatever_is_answered_it_is_asked_for_twenty_minutes() {
+    for status in [401, 302, 418] {
+        let mut world = provisioned();
+        let mut wire = Wire::new(&[(status, "")]);
+        assert_eq!(report(&mut world, &mut wire, &late()).unwrap_err().reason(), "http error from wireserver");
+        let minutes = world.clock.us / 60_000_000;
+        assert!((19..=20).contains(&minutes), "{minutes}");
+        assert!((60..400).contains(&wire.requests.len()), "{}", wire.requests.len());
+    }
 }
 
 #[test]
