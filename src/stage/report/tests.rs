@@ -191,7 +191,10 @@ fn whatever_is_answered_it_is_asked_for_twenty_minutes() {
     for status in [401, 302, 418] {
         let mut world = provisioned();
         let mut wire = Wire::new(&[(status, "")]);
-        assert_eq!(report(&mut world, &mut wire, &late()).unwrap_err().reason(), "http error from wireserver");
+        assert_eq!(
+            report(&mut world, &mut wire, &late()).unwrap_err().reason(),
+            "http error from wireserver"
+        );
         let minutes = world.clock.us / 60_000_000;
         assert!((19..=20).contains(&minutes), "{minutes}");
         assert!((60..400).contains(&wire.requests.len()), "{}", wire.requests.len());
