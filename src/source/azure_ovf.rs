@@ -2,7 +2,7 @@
 
 use super::{prefer, prefer_custom_data, prefer_keys, prefer_pre_provisioning};
 use crate::error::Result;
-use crate::facts::{Facts, PasswordHash, Provenance};
+use crate::facts::{Facts, PasswordHash, PreProvisioning, Provenance};
 use crate::format::base64::Output;
 use crate::format::ovf::{OvfDocument, OvfRepr};
 use crate::format::sha512_crypt::{self, sha512_crypt};
@@ -69,7 +69,7 @@ impl OvfReader {
         self.document.has_password()
     }
 
-    /// The document ends: what it says is merged into `facts`, all of it or nothing. The password is hashed with a
+    /// The document ends: what it says is merged into `facts`, all of it or only what concerns the platform. The password is hashed with a
     /// salt made of `random`, and overwritten; the reader is ready for another document.
     ///
     /// # Errors
@@ -81,7 +81,10 @@ impl OvfReader {
     ) -> Result<Learned> {
         let learned = match self.document.finish() {
             Ok(repr) => learn(repr, random, facts),
-            Err(error) => Err(error),
+            Err(error) => {
+                learn_platform(self.document.platform(), facts);
+                Err(error)
+            }
         };
         self.document.reset();
         learned
@@ -117,6 +120,15 @@ fn learn(
         fingerprint_only_keys: repr.fingerprint_only_keys,
         refused_keys: repr.refused_keys,
     })
+}
+
+/// Where requests are to be signed, or a VM is of a pool, that holds whatever else is wrong.
+fn learn_platform(platform: Option<(bool, PreProvisioning)>, facts: &mut Facts) {
+    let Some((wants_proxy_agent, pool)) = platform else { return };
+    prefer(&mut facts.wants_proxy_agent, wants_proxy_agent.then_some(true), FROM);
+    if pool != PreProvisioning::None {
+        prefer_pre_provisioning(facts, pool, FROM);
+    }
 }
 
 fn hash(
@@ -181,7 +193,10 @@ mod tests {
             Err(error) if error.is(Kind::NotApplicable) => {
                 line("not applicable", Some(error.reason().to_string()))
             }
-            Err(error) => line("error", Some(error.reason().to_string())),
+            Err(error) => {
+                line("error", Some(error.reason().to_string()));
+                line("proxy agent", fact(&facts.wants_proxy_agent, bool::to_string));
+            }
             Ok(learned) => {
                 line("hostname", fact(&facts.hostname, |name| name.as_str().to_string()));
                 line("user", fact(&facts.user, |name| name.as_str().to_string()));

@@ -85,6 +85,8 @@ pub struct OvfDocument {
     tokenizer: Tokenizer,
     content: Content,
     failed: Option<Error>,
+    /// It was read to its end.
+    is_whole: bool,
 }
 
 /// What is known so far; the tokenizer's sink.
@@ -95,6 +97,9 @@ struct Content {
     skipped: usize,
     /// Bits of the elements seen.
     seen: u32,
+    /// The first value that breaks the rules of its kind. Nothing of the document is used then, but it is read on: what
+    /// says how the platform may be spoken to comes last.
+    fault: Option<Error>,
     /// Text of the value we are in.
     text: heapless::Vec<u8, { limits::SSH_KEY }>,
     password_characters: usize,
@@ -112,27 +117,28 @@ impl OvfDocument {
             places: heapless::Vec::new(),
             skipped: 0,
             seen: 0,
+            fault: None,
             text: heapless::Vec::new(),
             password_characters: 0,
             custom_data: Decoder::new(base64_rules!(CUSTOM_DATA), limits::CUSTOM_DATA),
             key: (false, false),
         };
-        Self { tokenizer: Tokenizer::new(NAMESPACES), content, failed: None }
+        Self { tokenizer: Tokenizer::new(NAMESPACES), content, failed: None, is_whole: false }
     }
 
     /// Forgets everything and is ready for another document. The password is overwritten.
     pub fn reset(&mut self) {
         self.content.reset();
         self.tokenizer = Tokenizer::new(NAMESPACES);
-        self.failed = None;
+        (self.failed, self.is_whole) = (None, false);
     }
 
     /// Reads the next bytes; decoded customData goes to `spool`. The caller overwrites `bytes`: they hold the
     /// password in clear.
     ///
     /// # Errors
-    /// `Malformed`, `TooMany`, `Unsupported` (password length), `NotApplicable` (another document), `spool`'s own.
-    /// The password is overwritten then, and the reader says the same until it is reset.
+    /// `Malformed`, `TooMany`, `NotApplicable` (another document), `spool`'s own. The password is overwritten then, and
+    /// the reader says the same until it is reset. What is wrong with a value is said at the end.
     pub fn push(&mut self, bytes: &[u8], spool: &mut Output<'_>) -> Result<()> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -145,14 +151,26 @@ impl OvfDocument {
     /// The document ends. The reader holds the password until it is reset.
     ///
     /// # Errors
-    /// As [`push`](Self::push); `NotApplicable` when this is no document of Azure's.
+    /// As [`push`](Self::push); `Malformed`, `TooMany`, `Unsupported` (password length) of a value; `NotApplicable` when
+    /// this is no document of Azure's.
     pub fn finish(&mut self) -> Result<&mut OvfRepr> {
         let result = match self.failed {
             Some(error) => Err(error),
-            None => self.tokenizer.finish().and_then(|()| self.content.check_required()),
+            None => self.tokenizer.finish().and_then(|()| {
+                self.is_whole = true;
+                self.content.fault.map_or(Ok(()), Err).and(self.content.check_required())
+            }),
         };
         self.judge(result)?;
         Ok(&mut self.content.repr)
+    }
+
+    /// How the platform may be spoken to, as a document says that was read to its end, whatever is wrong with its values:
+    /// `ProvisionGuestProxyAgent` and the pool.
+    #[must_use]
+    pub fn platform(&self) -> Option<(bool, PreProvisioning)> {
+        let repr = &self.content.repr;
+        self.is_whole.then(|| (repr.wants_proxy_agent == Some(true), repr.pre_provisioning()))
     }
 
     /// True when a password was read that must be hashed.
@@ -190,16 +208,20 @@ impl Sink for Spooled<'_, '_> {
 
     fn text(&mut self, chunk: &[u8]) -> Result<()> {
         let content = &mut *self.content;
-        match content.place() {
+        let mut lost = None;
+        let result = match content.place() {
             Place::Value(_) if content.skipped > 0 => Ok(()),
-            Place::Value(Field::CustomData) => content.custom_data.push(chunk, self.spool),
+            Place::Value(Field::CustomData) => content
+                .custom_data
+                .push(chunk, &mut |data| (self.spool)(data).inspect_err(|error| lost = Some(*error))),
             Place::Value(Field::UserPassword) => content.password(chunk),
             Place::Value(_) => {
                 let long = too_many!("ovf-env.xml value", limits::SSH_KEY);
                 content.text.extend_from_slice(chunk).map_err(|_| long)
             }
             _ => Ok(()),
-        }
+        };
+        content.note(result, lost)
     }
 
     fn close(&mut self) -> Result<()> {
@@ -208,10 +230,13 @@ impl Sink for Spooled<'_, '_> {
             content.skipped = content.skipped.saturating_sub(1);
             return Ok(());
         }
-        match content.places.pop() {
+        let mut lost = None;
+        let result = match content.places.pop() {
             Some(Place::Value(Field::CustomData)) => {
-                content.repr.custom_data_bytes = content.custom_data.finish(self.spool)?;
-                Ok(())
+                let bytes = content
+                    .custom_data
+                    .finish(&mut |data| (self.spool)(data).inspect_err(|error| lost = Some(*error)));
+                bytes.map(|bytes| content.repr.custom_data_bytes = bytes)
             }
             Some(Place::Value(field)) => content.value(field),
             Some(Place::PublicKey) => {
@@ -219,7 +244,8 @@ impl Sink for Spooled<'_, '_> {
                 Ok(())
             }
             _ => Ok(()),
-        }
+        };
+        content.note(result, lost)
     }
 }
 
@@ -237,6 +263,19 @@ impl Content {
         self.text.clear();
         self.custom_data.reset();
         (self.skipped, self.seen, self.password_characters, self.key) = (0, 0, 0, (false, false));
+        self.fault = None;
+    }
+
+    /// A value that cannot be used; what was `lost` of a good one ends the document.
+    fn note(&mut self, result: Result<()>, lost: Option<Error>) -> Result<()> {
+        match result {
+            Err(error) if Some(error) != lost => {
+                self.fault.get_or_insert(error);
+                self.repr.password.wipe();
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn place(&self) -> Place {
@@ -255,7 +294,7 @@ impl Content {
         if let (Times::Optional(twice) | Times::Required(twice, _), true) =
             (element.times, self.seen & bit(at) != 0)
         {
-            return Err(twice.at(0));
+            self.fault.get_or_insert(twice.at(0));
         }
         self.seen |= bit(at);
         if element.place == Place::PublicKey {
