@@ -140,11 +140,28 @@ fn mapping(kernel: &mut Kernel<'_>, device: &str) -> Result<heapless::String<{ l
     join(&["/dev/mapper/", sysfs::attribute(kernel.host, device, "dm/name", &mut buf)?])
 }
 
+/// Where images have such programs; one without a merged /usr has them in the second.
+const PLACES: [&str; 3] = ["/usr/sbin/", "/sbin/", "/usr/bin/"];
+/// As a shell counts it.
+const NOT_FOUND: i32 = 127;
+
 fn run(kernel: &mut Kernel<'_>, path: &str, argv: &[&str]) -> Result<i32> {
-    let status = kernel.system.run(path, argv, limits::GROW_PROGRAM_MS)?;
+    let (name, words) = argv.split_first().unwrap_or((&"", &[]));
+    let mut status = NOT_FOUND;
+    for place in PLACES {
+        let program = join(&[place, name])?;
+        let full = too_many!("words of a command", 8);
+        let mut argv = heapless::Vec::<&str, 8>::new();
+        argv.push(&program).map_err(|_| full)?;
+        argv.extend_from_slice(words).map_err(|_| full)?;
+        status = kernel.system.run(path, &argv, limits::GROW_PROGRAM_MS)?;
+        if status != NOT_FOUND {
+            break;
+        }
+    }
     let level = if status == 0 { Level::Info } else { Level::Warning };
-    let program = Value::Name(argv.first().copied().unwrap_or_default());
-    kernel.say(level, "{} ended with {}", &[program, Value::Number(u64::from(status.unsigned_abs()))]);
+    let values = [Value::Name(name), Value::Number(u64::from(status.unsigned_abs()))];
+    kernel.say(level, "{} ended with {}", &values);
     Ok(status)
 }
 
@@ -178,9 +195,10 @@ mod tests {
         put(1, "LVM-2", "vg-root", "dm-0", volume_sectors);
         machine.world.host.put_dir("sys/devices/virtual/block/dm-0/holders/dm-1");
         machine.world.host.put_symlink("sys/dev/block/0:0", "../../devices/virtual/block/dm-1");
-        for program in ["cryptsetup", "pvresize", "lvextend"] {
+        for program in ["/sbin/cryptsetup", "/usr/sbin/pvresize", "/usr/sbin/lvextend"] {
             machine.world.system.programs.insert(program.into(), 0);
         }
+        machine.world.system.programs.insert("/usr/sbin/cryptsetup".into(), 127);
         machine
     }
 
@@ -202,22 +220,23 @@ mod tests {
         assert_eq!(grow(&mut machine.kernel(), &mut scratch(), "/"), Ok(Outcome::Grown), "{}", machine.log());
         assert!(machine.drive.known[&1].length_bytes > before.length_bytes);
         let expected = [
-            "cryptsetup resize c",
-            "pvresize /dev/dm-0",
-            "lvextend -l +100%FREE /dev/mapper/vg-root /dev/dm-0",
+            "/usr/sbin/cryptsetup resize c",
+            "/sbin/cryptsetup resize c",
+            "/usr/sbin/pvresize /dev/dm-0",
+            "/usr/sbin/lvextend -l +100%FREE /dev/mapper/vg-root /dev/dm-0",
         ];
         assert_eq!(machine.world.system.runs, expected);
     }
 
     #[test]
     fn a_cut_before_lvextend_is_made_up_for_and_a_full_volume_runs_no_program() {
-        let lvextend = "lvextend -l +100%FREE /dev/mapper/vg-root /dev/dm-0";
+        let lvextend = "/usr/sbin/lvextend -l +100%FREE /dev/mapper/vg-root /dev/dm-0";
         for (volume_sectors, expected) in [(2_000_000, &[lvextend][..]), (2_990_000, &[])] {
             let mut machine = machine(3_000_000, volume_sectors);
             put_physical_volume(&mut machine, 3_000_000 * 512);
             grow(&mut machine.kernel(), &mut scratch(), "/").unwrap();
             let runs = &mut machine.world.system.runs;
-            runs.retain(|line| !line.starts_with("cryptsetup"));
+            runs.retain(|line| !line.contains("cryptsetup"));
             assert_eq!(runs, expected);
         }
     }
@@ -227,7 +246,7 @@ mod tests {
     fn an_inactive_volume_is_told_as_the_reason() {
         let mut machine = machine(3_000_000, 2_000_000);
         put_physical_volume(&mut machine, 3_000_000 * 512);
-        machine.world.system.programs.insert("lvextend".into(), 5);
+        machine.world.system.programs.insert("/usr/sbin/lvextend".into(), 5);
         grow(&mut machine.kernel(), &mut scratch(), "/").unwrap();
         assert!(machine.log().contains("lvextend ended with 5"), "{}", machine.log());
         let why = "dm-0: the 488.2 MiB that no active volume has are an inactive one's: no room";
