@@ -2,11 +2,12 @@
 # The fast loop: a kernel, a few modules, preroot and a busybox script; about 5 s a boot.
 #
 # usage: appliance.sh         with SUITE in the environment; prints a directory with vmlinuz, initrd.img and disk.img
-# (strace.cpio, captured.cpio, storage.cpio: to be appended to initrd.img: strace for it; what an image has that is captured later; mkfs and its kin; disk.img: the same layout as the real image, root 64 MiB on a disk of 512 MiB)
+# (strace.cpio, captured.cpio, storage.cpio, stack.cpio: to be appended to initrd.img: strace for it; what an image has that is captured later; mkfs and its kin; LVM and cryptsetup; disk.img: the same layout as the real image, root 64 MiB on a disk of 512 MiB)
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
 
 require cpio=cpio zstd=zstd modprobe=kmod depmod=kmod mke2fs=e2fsprogs sgdisk=gdisk strace=strace mkfs.xfs=xfsprogs mdadm=mdadm mkswap=util-linux
+require mkfs.btrfs=btrfs-progs e2fsck=e2fsprogs cryptsetup=cryptsetup-bin lvextend=lvm2
 binary=$REPO/target/release/preroot
 [ -x "$binary" ] || die "build first: cargo build --release"
 tree=$(INITRD=initramfs-tools "$REPO/tests/vm/build-root.sh")
@@ -14,7 +15,7 @@ release=$(basename "$(find "$tree/usr/lib/modules" -mindepth 1 -maxdepth 1 | sor
 out=$VM_DIR/appliance-$SUITE-$(digest "$(basename "$tree")" "$(cat "$binary" "$0" "$REPO/tests/vm/appliance/init" | sha256sum)")
 
 modules="virtio_pci virtio_blk virtio_scsi virtio_net virtio_rng ata_piix ata_generic ahci sr_mod sd_mod cdrom
-    hv_vmbus hv_storvsc hv_netvsc hv_utils af_packet nvme ext4 xfs btrfs raid0"
+    hv_vmbus hv_storvsc hv_netvsc hv_utils af_packet nvme ext4 xfs btrfs raid0 dm-mod dm-crypt algif_skcipher xts ecb"
 
 # with_libraries PROGRAM: a dynamic program of the tree and what it loads, as paths inside the tree.
 with_libraries() { echo "$1"; chroot "$tree" ldd "$1" | grep -oE '/[^ ]+'; }
@@ -88,19 +89,32 @@ write_captured() {
     rm -rf "$dir"
 }
 
-# A fourth for the temporary disk: the programs that the root would have, below /storage.
-write_storage() {
-    local dir=$out.storage program file
+# write_programs NAME DIRECTORY PROGRAM...: an archive with programs of this machine and what they load below that directory.
+write_programs() {
+    local dir=$out.$1 below=$2 name=$1 program file
     rm -rf "$dir"
-    for program in mdadm mkfs.ext4 mkfs.xfs mkswap swapon fallocate mount sh dd sleep; do
+    shift 2
+    for program; do
         file=$(command -v "$program")
-        install -D -m 755 "$(readlink -f "$file")" "$dir/storage$file"
+        install -D -m 755 "$(readlink -f "$file")" "$dir/$below$file"
         ldd "$file" | grep -oE '/[^ ]+' | while read -r file; do
-            install -D -m 755 "$(readlink -f "$file")" "$dir/storage$file"
+            install -D -m 755 "$(readlink -f "$file")" "$dir/$below$file"
         done
     done
-    (cd "$dir" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -R 0:0 -o -H newc) | zstd -q -1 >"$out.part/storage.cpio"
+    if [ "$name" = stack ]; then
+        mkdir -p "$dir/$below/mnt" "$dir/$below/etc/lvm"
+        echo 'the key of this laboratory' >"$dir/$below/key"
+        # there is no udev
+        echo 'activation { udev_sync=0 udev_rules=0 }' >"$dir/$below/etc/lvm/lvm.conf"
+    fi
+    (cd "$dir" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -R 0:0 -o -H newc) | zstd -q -1 >"$out.part/$name.cpio"
     rm -rf "$dir"
+}
+# For the temporary disk, the programs that the root would have; for a root in LVM or LUKS, those of its initrd and its own.
+write_storage() { write_programs storage storage mdadm mkfs.ext4 mkfs.xfs mkswap swapon fallocate mount sh dd sleep; }
+write_stack() {
+    write_programs stack stack cryptsetup lvm pvresize lvextend \
+        mkfs.ext4 mkfs.xfs mkfs.btrfs e2fsck xfs_repair btrfs resize2fs xfs_growfs
 }
 
 write_disk() {
@@ -138,6 +152,7 @@ if [ ! -d "$out" ]; then
     write_strace
     write_captured
     write_storage
+    write_stack
     write_disk
     cp "$tree/boot/vmlinuz-$release" "$out.part/vmlinuz"
     rm -rf "$VM_DIR/appliance-$SUITE"-????????????

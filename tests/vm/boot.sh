@@ -4,6 +4,8 @@
 # usage: boot.sh NAME key=value...
 #   kernel= initrd=        files
 #   disk=FILE              the root disk, written to; snapshot=yes keeps the file as it is
+#   cache=MODE             of the root disk: QEMU's word, `none` where the power is to be cut                       (default unsafe)
+#   slow=N                 the root disk takes so many writes a second                                (default all)
 #   medium=FILE|empty|none the optical drive's disc, a drive without a disc, or no drive at all   (default none)
 #   drive=ide|scsi         where the drive is: Gen1's IDE or Gen2's SCSI                           (default ide)
 #   network=NAME|none      a namespace of tests/cloud/namespace.sh that is up (tap), or no NIC     (default none)
@@ -25,13 +27,13 @@ set -euo pipefail
 [ $# -ge 1 ] || die "usage: boot.sh NAME key=value..."
 name=$1
 shift
-kernel='' initrd='' disk='' snapshot=no medium=none drive=ide network=none append='' marker=PREROOT-VM-OK deadline=240 memory=768 plugin='' temporary='' as=virtio data='' make=azure serial=''
+kernel='' initrd='' disk='' snapshot=no medium=none drive=ide network=none append='' marker=PREROOT-VM-OK deadline=240 memory=768 plugin='' temporary='' as=virtio data='' make=azure serial='' cache=unsafe slow=''
 uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf
 console=$VM_DIR/console-$name.log
 for pair in "$@"; do
     case $pair in
         kernel=* | initrd=* | disk=* | snapshot=* | medium=* | drive=* | network=* | append=* | marker=* | deadline=* | \
-            console=* | memory=* | plugin=* | uuid=* | temporary=* | as=* | data=* | make=* | serial=*) declare "$pair" ;;
+            console=* | memory=* | plugin=* | uuid=* | temporary=* | as=* | data=* | make=* | serial=* | cache=* | slow=*) declare "$pair" ;;
         *) die "unknown setting '$pair'" ;;
     esac
 done
@@ -53,7 +55,7 @@ case $make in
 esac
 machine+=(-smbios "type=1,uuid=$uuid,$smbios${serial:+,serial=$serial}")
 
-[ -z "$disk" ] || machine+=(-drive "if=none,id=root,file=$disk,format=raw,cache=unsafe,snapshot=$([ "$snapshot" = yes ] && echo on || echo off)"
+[ -z "$disk" ] || machine+=(-drive "if=none,id=root,file=$disk,format=raw,cache=$cache,snapshot=$([ "$snapshot" = yes ] && echo on || echo off)${slow:+,throttling.iops-write=$slow}"
     -device virtio-blk-pci,drive=root)
 more_disk() { machine+=(-drive "if=none,id=$1,file=$2,format=raw,cache=unsafe" -device "$3,drive=$1"); }
 case $as in
