@@ -315,7 +315,7 @@ fn look_into(
         look = match read_contents(device, offset, window)? {
             Contents::FileSystem(found) if test(&found) => Look::Match,
             Contents::Luks => Look::Container("an encrypted partition (LUKS)"),
-            Contents::Lvm { .. } => Look::Container("a logical volume (LVM)"),
+            Contents::Lvm => Look::Container("a logical volume (LVM)"),
             Contents::Raid => Look::Container("a RAID array (md)"),
             _ => Look::Other,
         };

@@ -66,11 +66,8 @@ pub enum Contents<'a> {
     FileSystem(Superblock<'a>),
     /// An encrypted container.
     Luks,
-    /// An LVM physical volume.
-    Lvm {
-        /// Its size as it knows it (`device_size_xl` of struct pv_header).
-        bytes: u64,
-    },
+    /// An LVM physical volume. (The size in its label is what pvcreate saw, whatever pvresize did since.)
+    Lvm,
     /// A member of an md array (superblock 1.1 or 1.2, which lie at the start; for the others see [`raid_places`]).
     Raid,
     /// Anything else.
@@ -85,8 +82,8 @@ impl<'a> Contents<'a> {
         if start.starts_with(b"LUKS\xba\xbe") {
             return Self::Luks;
         }
-        if let Some(bytes) = lvm(start) {
-            return Self::Lvm { bytes };
+        if is_lvm(start) {
+            return Self::Lvm;
         }
         if is_md(start) || start.get(4096..).is_some_and(is_md) {
             return Self::Raid;
@@ -136,14 +133,11 @@ pub fn is_raid(raw: &[u8]) -> bool {
     is_md(raw) || raw.starts_with(b"Intel Raid ISM Cfg Sig. ") || raw.starts_with(&[0xDE, 0x11, 0xDE, 0x11])
 }
 
-/// The label is in one of the first four sectors; behind it a UUID of 32 bytes, and the size.
-fn lvm(start: &[u8]) -> Option<u64> {
-    let is_label = |sector: &&[u8]| {
+/// The label is in one of the first four sectors.
+fn is_lvm(start: &[u8]) -> bool {
+    start.chunks_exact(512).take(4).any(|sector| {
         sector.starts_with(b"LABELONE") && sector.get(24..32).is_some_and(|kind| kind == b"LVM2 001")
-    };
-    let sector = start.chunks_exact(512).take(4).find(is_label)?;
-    let header = usize::try_from(le32(sector, 20)?).ok()?;
-    Some(header.checked_add(32).and_then(|at| le64(sector, at)).unwrap_or_default())
+    })
 }
 
 fn text(bytes: &[u8], at: usize, len: usize) -> Option<&[u8]> {
@@ -289,9 +283,7 @@ mod tests {
         let mut start = ext4_start();
         start[512..520].copy_from_slice(b"LABELONE");
         start[536..544].copy_from_slice(b"LVM2 001");
-        start[532] = 32;
-        start[512 + 65] = 1;
-        assert_eq!(Contents::parse(&start, &[]), Contents::Lvm { bytes: 256 });
+        assert_eq!(Contents::parse(&start, &[]), Contents::Lvm);
         let mut start = ext4_start();
         start[4096..4100].copy_from_slice(&0xA92B_4EFC_u32.to_le_bytes());
         assert_eq!(Contents::parse(&start, &[]), Contents::Raid);

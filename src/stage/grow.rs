@@ -341,9 +341,9 @@ fn examine(kernel: &mut Kernel<'_>, root: &RootDisk, space: &mut Space<'_>) -> R
             }
             Contents::FileSystem(_) => return Ok(()),
             Contents::Luks if root.stack == Stack::Luks => return Ok(()),
-            Contents::Lvm { .. } if root.stack == Stack::Lvm => return Ok(()),
+            Contents::Lvm if root.stack == Stack::Lvm => return Ok(()),
             Contents::Luks => unsupported!(rule WHAT, "encrypted (LUKS)"),
-            Contents::Lvm { .. } => unsupported!(rule WHAT, "a physical volume (LVM)"),
+            Contents::Lvm => unsupported!(rule WHAT, "a physical volume (LVM)"),
             Contents::Raid => unsupported!(rule WHAT, "part of a RAID array (md)"),
             Contents::Unknown => unsupported!(rule WHAT, "neither ext4, xfs nor btrfs: not supported"),
         };

@@ -227,7 +227,7 @@ fn look_for_others(device: &mut dyn ReadAt, place: Place, scratch: &mut [u8]) ->
             return Ok(Contents::FileSystem { is_ours });
         }
         superblock::Contents::Luks => "an encrypted volume (LUKS)",
-        superblock::Contents::Lvm { .. } => "an LVM physical volume",
+        superblock::Contents::Lvm => "an LVM physical volume",
         superblock::Contents::Raid if place == Place::LocalNvme && is_in_our_array(device)? => {
             return Ok(Contents::Member);
         }

@@ -270,7 +270,7 @@ fn describe(
             return Ok(());
         }
         Contents::Luks => return out.write_str("LUKS"),
-        Contents::Lvm { .. } => return out.write_str("LVM"),
+        Contents::Lvm => return out.write_str("LVM"),
         Contents::Raid => return out.write_str("md array"),
         Contents::Unknown => {}
     }

@@ -10,15 +10,14 @@ use crate::disk::{filesystem, sysfs};
 use crate::error::Result;
 use crate::event::{Level, Value};
 use crate::format::root_arg::DeviceName;
-use crate::format::superblock::Contents;
 use crate::format::text::join;
 use crate::limits;
 use crate::sys::Kernel;
 
 /// Mappings on the way from the file system to the partition: LVM on LUKS is the most seen.
 type Layers = heapless::Vec<(DeviceName, Stack), 4>;
-/// An extent of LVM: less cannot be used.
-const EXTENT_BYTES: u64 = 4 << 20;
+/// How LVM's programs end that did not do it.
+const NOTHING_FREE: i32 = 5;
 /// A LUKS header takes up to 16 MiB, the metadata of LVM and an extent that does not fit a few; less than this more than
 /// the mappings have is not worth a program.
 const SLACK_BYTES: u64 = 64 << 20;
@@ -52,7 +51,7 @@ fn grow_layers(kernel: &mut Kernel<'_>, scratch: &mut [u8], path: &str) -> Resul
     let mut below = sysfs::partition_name(&root.disk, root.number)?;
     for (device, stack) in layers.iter().rev() {
         match stack {
-            Stack::Lvm => grow_volume(kernel, path, &below, device, &mut space)?,
+            Stack::Lvm => grow_volume(kernel, path, &below, device)?,
             _ => grow_mapping(kernel, path, &below, device)?,
         }
         below = device.clone();
@@ -84,40 +83,22 @@ fn descend(kernel: &mut Kernel<'_>, device: &str, layers: &mut Layers) -> Result
     root::partition_below(kernel.host, &device, stack).map(Some)
 }
 
-/// `pvresize`, where the physical volume does not know of its device's size; `lvextend`, then and where the logical volumes
-/// leave room in it, as after a cut between the two. Room in another physical volume of the group is somebody's.
-fn grow_volume(
-    kernel: &mut Kernel<'_>,
-    path: &str,
-    below: &str,
-    device: &str,
-    space: &mut Space<'_>,
-) -> Result<()> {
-    let device_bytes = sysfs::size_bytes(kernel.host, below)?;
-    let mut known_bytes = device_bytes;
-    kernel.disks.open_read(below, &mut |disk| {
-        if let Contents::Lvm { bytes } = root::read_contents(disk, 0, space.window)? {
-            known_bytes = bytes;
-        }
-        Ok(())
-    })?;
-    let is_larger = device_bytes.saturating_sub(known_bytes) >= EXTENT_BYTES;
-    let room_bytes = device_bytes.saturating_sub(sysfs::held_bytes(kernel.host, below)?);
-    if !is_larger && room_bytes < SLACK_BYTES {
+/// `pvresize` and `lvextend`, where the volumes leave room in the physical volume's device: it grew, or a cut came between the
+/// two. What the physical volume knows of its size is in the metadata: its label keeps the size that pvcreate saw. Room in
+/// another physical volume of the group is somebody's.
+fn grow_volume(kernel: &mut Kernel<'_>, path: &str, below: &str, device: &str) -> Result<()> {
+    let held_bytes = sysfs::held_bytes(kernel.host, below)?;
+    let room_bytes = sysfs::size_bytes(kernel.host, below)?.saturating_sub(held_bytes);
+    if room_bytes < SLACK_BYTES {
         return Ok(());
     }
+    let name = Value::Name(below);
     let below = join(&["/dev/", below])?;
     let volume = mapping(kernel, device)?;
-    if is_larger {
-        run(kernel, path, &["pvresize", &below])?;
-    }
-    let status = run(kernel, path, &["lvextend", "-l", "+100%FREE", &volume, &below])?;
-    if status != 0 && !is_larger {
-        kernel.say(
-            Level::Info,
-            "{}: the {} that no active volume has are an inactive one's: no room",
-            &[Value::Name(below.strip_prefix("/dev/").unwrap_or_default()), Value::SizeBytes(room_bytes)],
-        );
+    run(kernel, path, &["pvresize", &below])?;
+    if run(kernel, path, &["lvextend", "-l", "+100%FREE", &volume, &below])? == NOTHING_FREE {
+        let text = "{}: the {} that no active volume has are an inactive one's: no room";
+        kernel.say(Level::Info, text, &[name, Value::SizeBytes(room_bytes)]);
     }
     Ok(())
 }
@@ -202,20 +183,9 @@ mod tests {
         machine
     }
 
-    /// The physical volume is in the mapping, which this machine shows as nothing but a device.
-    fn put_physical_volume(machine: &mut Machine, bytes: u64) {
-        let mut raw = std::vec![0; 8192];
-        raw[512..520].copy_from_slice(b"LABELONE");
-        raw[532] = 32;
-        raw[536..544].copy_from_slice(b"LVM2 001");
-        raw[576..584].copy_from_slice(&bytes.to_le_bytes());
-        machine.drive.others.insert("dm-0".into(), raw);
-    }
-
     #[test]
     fn each_layer_grows_from_below_by_the_images_programs() {
         let mut machine = machine(3_000_000, 2_000_000);
-        put_physical_volume(&mut machine, 0);
         let before = machine.drive.known[&1];
         assert_eq!(grow(&mut machine.kernel(), &mut scratch(), "/"), Ok(Outcome::Grown), "{}", machine.log());
         assert!(machine.drive.known[&1].length_bytes > before.length_bytes);
@@ -230,10 +200,10 @@ mod tests {
 
     #[test]
     fn a_cut_before_lvextend_is_made_up_for_and_a_full_volume_runs_no_program() {
-        let lvextend = "/usr/sbin/lvextend -l +100%FREE /dev/mapper/vg-root /dev/dm-0";
-        for (volume_sectors, expected) in [(2_000_000, &[lvextend][..]), (2_990_000, &[])] {
+        let programs =
+            ["/usr/sbin/pvresize /dev/dm-0", "/usr/sbin/lvextend -l +100%FREE /dev/mapper/vg-root /dev/dm-0"];
+        for (volume_sectors, expected) in [(2_000_000, &programs[..]), (2_990_000, &[])] {
             let mut machine = machine(3_000_000, volume_sectors);
-            put_physical_volume(&mut machine, 3_000_000 * 512);
             grow(&mut machine.kernel(), &mut scratch(), "/").unwrap();
             let runs = &mut machine.world.system.runs;
             runs.retain(|line| !line.contains("cryptsetup"));
@@ -245,7 +215,6 @@ mod tests {
     #[test]
     fn an_inactive_volume_is_told_as_the_reason() {
         let mut machine = machine(3_000_000, 2_000_000);
-        put_physical_volume(&mut machine, 3_000_000 * 512);
         machine.world.system.programs.insert("/usr/sbin/lvextend".into(), 5);
         grow(&mut machine.kernel(), &mut scratch(), "/").unwrap();
         assert!(machine.log().contains("lvextend ended with 5"), "{}", machine.log());
