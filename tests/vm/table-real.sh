@@ -142,6 +142,10 @@ real_beside_cloud_init() {
     plant /etc/cloud/cloud.cfg.d/91-laboratory.cfg 644 <<<'locale: false' # the laboratory's root has no locales
     boot real-beside-cloud-init-1
     nobody_waited
+    # its growpart and resizefs found nothing to do
+    root_grown 8000000000
+    expect growpart NOCHANGE
+    expect file-system-resized 1
     expect cloud-init 'exit 0 status: done .*enabled-by-generator.*'
     expect cloud-init-made "$VM_USER"
     expect sudoers 90-cloud-init-users' '
@@ -155,6 +159,8 @@ real_beside_cloud_init() {
     medium=empty
     boot real-beside-cloud-init-2
     nobody_waited
+    expect growpart NOCHANGE
+    expect file-system-resized 0
     expect cloud-init 'exit 0 status: done .*'
     expect_reports Ready 0
 
