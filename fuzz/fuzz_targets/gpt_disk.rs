@@ -28,8 +28,13 @@ struct Disk {
 
 impl Disk {
     fn put(&mut self, offset: u64, bytes: &[u8]) {
-        for (at, byte) in (offset..).zip(bytes) {
-            self.sectors.entry(at / SECTOR).or_insert([0; SECTOR as usize])[(at % SECTOR) as usize] = *byte;
+        let mut at = 0;
+        while at < bytes.len() {
+            let (lba, from) = ((offset + at as u64) / SECTOR, ((offset + at as u64) % SECTOR) as usize);
+            let length = (SECTOR as usize - from).min(bytes.len() - at);
+            let sector = self.sectors.entry(lba).or_insert([0; SECTOR as usize]);
+            sector[from..from + length].copy_from_slice(&bytes[at..at + length]);
+            at += length;
         }
     }
 
@@ -46,8 +51,10 @@ impl ReadAt for Disk {
     }
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         assert!(offset + buf.len() as u64 <= self.size_bytes, "read past the end");
-        for (at, byte) in (offset..).zip(buf) {
-            *byte = self.sectors.get(&(at / SECTOR)).map_or(0, |sector| sector[(at % SECTOR) as usize]);
+        assert!(offset % SECTOR == 0, "whole sectors");
+        for (lba, piece) in (offset / SECTOR..).zip(buf.chunks_mut(SECTOR as usize)) {
+            let sector = self.sectors.get(&lba).copied().unwrap_or([0; SECTOR as usize]);
+            piece.copy_from_slice(&sector[..piece.len()]);
         }
         Ok(())
     }
@@ -101,8 +108,12 @@ fn disk(input: &Input) -> Disk {
         entry_bytes: 128,
         entries_crc: Crc32::new().with(&array[..bytes]).value(),
     };
-    let backup =
-        GptHeader { my_lba: IMAGE - 1, alternate_lba: PRIMARY_LBA, entries_lba: IMAGE - 1 - blocks, ..primary };
+    let backup = GptHeader {
+        my_lba: IMAGE - 1,
+        alternate_lba: PRIMARY_LBA,
+        entries_lba: IMAGE - 1 - blocks,
+        ..primary
+    };
     let size_bytes = (IMAGE + u64::from(*extra)) * SECTOR;
     let mut disk = Disk { sectors: BTreeMap::new(), size_bytes, written: Vec::new() };
     disk.put(446, &[0, 0, 2, 0, 0xEE, 0, 0, 0, 1, 0, 0, 0, 0xFF, 7, 0, 0]);
