@@ -29,8 +29,15 @@ pub const UDEV_MS: u64 = 500;
 pub const CARRIER_MS: u64 = 5_000;
 /// The same for the early report, which has less in all; the link had a carrier minutes ago.
 pub const CARRIER_EARLY_MS: u64 = 1_500;
-/// For a DHCP lease.
+/// For a DHCP lease, from the last carrier that came. All interfaces ask at once.
 pub const DHCP_MS: u64 = 10_000;
+/// A lease that does not lead to the platform waits this long for one that does, where other interfaces have none yet, or
+/// may still appear.
+pub const OTHER_LEASE_MS: u64 = 3_000;
+/// The same where all interfaces have one.
+pub const LONE_LEASE_MS: u64 = 2_000;
+/// Between two looks for interfaces that appeared, or have another name.
+pub const NIC_LOOK_MS: u64 = 250;
 /// For IMDS, all tries together, in the initrd.
 pub const IMDS_MS: u64 = 5_000;
 /// For a salt: the kernel's generator seeds itself within this on real machines.
@@ -49,8 +56,9 @@ pub const POOL_IMDS_MS: u64 = 300_000;
 pub const POOL_POWER_OFF_MS: u64 = 365 * 86_400_000;
 /// For azure-proxy-agent to say that it signs requests: cloud-init has it wait 120 s, and this is somewhat more.
 pub const PROXY_AGENT_MS: u64 = 130_000;
-/// For the whole online half: carrier, lease and IMDS, with room for a second interface, and one report.
-pub const ONLINE_MS: u64 = NIC_MS + UDEV_MS + CARRIER_MS + 2 * DHCP_MS + IMDS_MS + MARK_MS + REPORT_EARLY_MS;
+/// For the whole online half: carrier, lease and IMDS, and one report.
+pub const ONLINE_MS: u64 =
+    NIC_MS + UDEV_MS + CARRIER_MS + DHCP_MS + IMDS_MS + MARK_MS + REPORT_EARLY_MS + SLACK_MS;
 /// For telling the platform that the online half was lost.
 pub const LOST_MS: u64 = ONLINE_MS - IMDS_MS;
 /// For all of fetch.
@@ -61,8 +69,8 @@ pub const MODULES_MS: u64 = 20_000;
 pub const GROW_MS: u64 = 15_000;
 /// What a supervisor adds to a stage's own deadlines before it kills it.
 pub const SLACK_MS: u64 = 5_000;
-/// For one try of them: an answer lost on the way is asked for again.
-pub const IMDS_TRY_MS: u64 = 2_500;
+/// For a connection to open; then the next hop is asked for anew. Once it is open its answer is waited for to the end.
+pub const CONNECT_MS: u64 = 2_500;
 /// `persist` joins a running fetch for at most this long.
 pub const JOIN_MS: u64 = 10_000;
 /// A fetch that was told to stop may take this long to lower its link and end.
@@ -176,7 +184,7 @@ pub const REASON: usize = 256;
 pub const GOAL_STATE: u64 = 256 * 1024;
 /// Body of a health report: both ids and a description of which every byte is escaped.
 pub const HEALTH_BODY: usize = 6 * 1024;
-/// Network interfaces looked at.
+/// Network interfaces tried; the largest VMs have 15.
 pub const LINKS: usize = 64;
 /// Optical drives looked at; a VM has one or two.
 pub const OPTICAL_DRIVES: usize = 8;

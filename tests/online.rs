@@ -303,6 +303,180 @@ fn a_vm_of_a_pool_waits_for_its_owner_while_its_interface_is_exchanged() {
     pool("Savable", &leave, &["cloud", "ip", "link", "set", "eth0", "netns", &side("vm")]);
 }
 
+impl Cloud {
+    /// Somebody on the platform's side of the link.
+    fn start_rogue(&mut self, words: &[&str]) {
+        let output = self.state.join("rogue.out");
+        let rogue = format!("{ROOT}/tests/cloud/rogue.py");
+        self.start("cloud", &[&["python3", &rogue], words].concat(), &output);
+        wait_for("the rogue", || self.text("rogue.out").contains("listening"));
+    }
+
+    fn is_as_before(&self) {
+        let link = String::from_utf8(self.vm(&["ip", "link", "show", "eth0"]).stdout).unwrap();
+        assert!(!link.contains("UP"), "down as before: {link}");
+        let ipv6 = self.vm(&["cat", "/proc/sys/net/ipv6/conf/eth0/disable_ipv6"]);
+        assert!(matches!(&ipv6.stdout[..], b"0\n" | b""), "as before: {ipv6:?}");
+    }
+}
+
+#[test]
+fn an_offer_in_a_vlan_is_not_for_us() {
+    let Some(mut cloud) = Cloud::up("vlan", "azure") else { return };
+    cloud.start_rogue(&["vlan", "cloud0", "100"]);
+    assert!(cloud.run("inside_print_the_lease").contains("lease of 10.0.0."));
+}
+
+#[test]
+fn a_tag_that_gives_a_priority_only_is_no_vlan() {
+    let Some(mut cloud) = Cloud::up("priority", "silent") else { return };
+    cloud.start_rogue(&["vlan", "cloud0", "0"]);
+    assert!(cloud.run("inside_print_the_lease").contains("lease of 10.66.0.4"));
+}
+
+#[test]
+fn a_flood_does_not_hold_us_up() {
+    let Some(mut cloud) = Cloud::up("flood", "azure") else { return };
+    cloud.start_platform();
+    cloud.vm(&["ip", "link", "set", "eth0", "up"]); // else it cannot flood
+    cloud.start_rogue(&["flood", "cloud0"]);
+    let told = cloud.run("inside_ask_imds");
+    println!("{told}");
+    assert!(told.contains("IMDS sent a document that names osProfile"), "{told}");
+}
+
+#[test]
+fn an_interface_that_appears_later_is_found() {
+    let Some(mut cloud) = Cloud::up("late", "azure") else { return };
+    cloud.start_platform();
+    let (vm, side) = (format!("{}-vm", cloud.name), format!("{}-cloud", cloud.name));
+    // A card that leads nowhere is there from the start.
+    let nowhere =
+        ["link", "add", "eth1", "netns", &vm, "type", "veth", "peer", "name", "nowhere", "netns", &side];
+    assert!(Command::new("ip").args(nowhere).status().unwrap().success());
+    cloud.script("cloud", &["ip", "link", "set", "nowhere", "up"]).status().unwrap();
+    let away = ["-n", &vm, "link", "set", "eth0", "netns", &side];
+    assert!(Command::new("ip").args(away).status().unwrap().success());
+    let back = format!("sleep 3; ip -n {side} link set eth0 netns {vm}");
+    let mut later = Command::new("sh").args(["-c", &back]).spawn().unwrap();
+    let told = cloud.run("inside_print_the_lease");
+    later.wait().unwrap();
+    assert!(told.contains("lease of 10.0.0."), "{told}");
+    cloud.is_as_before();
+}
+
+#[test]
+fn a_link_is_put_back_after_our_death_too() {
+    let Some(cloud) = Cloud::up("killed", "silent") else { return };
+    let story = "$preroot fetch & pid=$!; n=0; until ls \"$2/run/preroot\" | grep -q raised-; do sleep 0.2; n=$((n + 1)); [ $n -lt 100 ]; done; ip -o link show eth0; ls \"$2/run/preroot\"; \
+        child=$(cat /proc/$pid/task/$pid/children); kill -9 $child; sleep 1; echo after; ip -o link show eth0; \
+        ls \"$2/run/preroot\"; touch \"$2/run/preroot/cancel\"; wait $pid || :";
+    let text = cloud.binary(story);
+    let (before, after) = text.split_once("after").unwrap();
+    assert!(before.contains("UP") && before.contains("raised-"), "{text}");
+    assert!(!after.contains("UP") && !after.contains("raised-"), "{text}");
+    cloud.is_as_before();
+}
+
+/// CVE-2024-6174: whoever answers on 169.254.169.254 is believed only where the firmware says Azure.
+#[test]
+fn no_packet_without_azures_dmi() {
+    let Some(mut cloud) = Cloud::up("nodmi", "azure") else { return };
+    cloud.start_platform();
+    cloud.vm(&["ip", "link", "set", "eth0", "up"]);
+    let sent = || {
+        let counter = cloud.script("cloud", &["cat", "/sys/class/net/cloud0/statistics/rx_packets"]).output();
+        String::from_utf8(counter.unwrap().stdout).unwrap()
+    };
+    cloud.vm(&["sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1"]);
+    std::thread::sleep(Duration::from_millis(500));
+    let before = sent();
+    for tag in ["", "7783-7084-3265-9085-8269-3286-7", "7783-7084-3265-9085-8269-3286-77 x", "Azure"] {
+        let story = format!(
+            "printf '%s\\n' '{tag}' > \"$2/sys/class/dmi/id/chassis_asset_tag\"; [ -n '{tag}' ] || rm \"$2/sys/class/dmi/id/chassis_asset_tag\"; \
+            for verb in 'fetch --online' 'fetch' 'report --early' 'report' 'persist --root /' 'apply'; do $preroot $verb || :; done"
+        );
+        cloud.binary(&story);
+    }
+    assert_eq!(sent(), before, "frames from the VM");
+    assert!(!cloud.text("platform.jsonl").contains("\"endpoint\""), "a request");
+    assert!(!cloud.text("dnsmasq.log").contains("DHCPDISCOVER"));
+}
+
+/// The servers that are met elsewhere. CI has them; where one is missing, that is said.
+#[test]
+fn other_servers_leases_are_taken() {
+    for server in ["dnsmasq", "udhcpd", "dhcpd", "kea-dhcp4"] {
+        let found = Command::new("sh")
+            .args(["-c", &format!("command -v {server} || busybox {server} --help")])
+            .output();
+        if !found.is_ok_and(|found| found.status.success()) {
+            eprintln!("skipped: no {server}");
+            continue;
+        }
+        let kind = format!("azure-{server}");
+        let Some(cloud) = Cloud::up("interop", &kind) else { return };
+        let told = cloud.run("inside_print_the_lease");
+        assert!(
+            told.contains("lease of 10.0.0.") && told.contains("is primary, wireserver [168, 63, 129, 16]"),
+            "{server}: {told}"
+        );
+        eprintln!("{server}: a lease");
+    }
+}
+
+#[test]
+#[ignore = "runs on the VM's side of a namespace"]
+fn inside_print_the_lease() {
+    let run = std::env::var("PREROOT_TEST_RUN").unwrap();
+    let mut linux = Linux::open("/", &run, false).unwrap();
+    let mut buffers = Box::new(Buffers::new());
+    let mut work = |session: &mut Session<'_>, _: &mut Rest<'_>| {
+        let lease = session.lease().unwrap();
+        let [a, b, c, d] = lease.address;
+        let word = if lease.is_primary() { "is" } else { "is not" };
+        println!(
+            "lease of {a}.{b}.{c}.{d} {word} primary, wireserver {:?}, {:?} s",
+            lease.wireserver.unwrap_or_default(),
+            lease.lease_s
+        );
+        Ok(())
+    };
+    with_lease(&mut linux.kernel(), &mut buffers, None, &mut work).unwrap();
+}
+
+/// `PREROOT_EXCHANGES` times a lease and an answer, over whatever the link is made to be (`bench/exchanges.sh`).
+#[test]
+#[ignore = "runs on the VM's side of a namespace"]
+fn inside_many_exchanges() {
+    let run = std::env::var("PREROOT_TEST_RUN").unwrap();
+    let count: usize = std::env::var("PREROOT_EXCHANGES").unwrap().parse().unwrap();
+    let mut linux = Linux::open("/", &run, false).unwrap();
+    let mut buffers = Box::new(Buffers::new());
+    let (mut leases, mut times) = (0, Vec::new());
+    for _ in 0..count {
+        let begin = Instant::now();
+        let mut work = |session: &mut Session<'_>, _: &mut Rest<'_>| {
+            leases += 1;
+            ask_imds(session, &mut |_| Ok(()))
+        };
+        if with_lease(&mut linux.kernel(), &mut buffers, None, &mut work).is_ok() {
+            times.push(begin.elapsed().as_micros());
+        }
+    }
+    times.sort_unstable();
+    let ms = |p: usize| times.get(times.len() * p / 100).map_or(0.0, |us| *us as f64 / 1000.0);
+    println!(
+        "{count} exchanges: {leases} leases, {} answers; P50 {:.1} P90 {:.1} P99 {:.1} ms",
+        times.len(),
+        ms(50),
+        ms(90),
+        ms(99)
+    );
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
+}
+
 /// Asks over a lease, then over the same lease again without DHCP.
 #[test]
 #[ignore = "runs on the VM's side of a namespace"]

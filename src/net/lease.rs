@@ -1,29 +1,32 @@
 //! How is an address obtained, and over which next hop is a destination reached from it?
 //!
 //! A DHCP client (RFC 2131, 4.4) that does no I/O: frames in, frames out, time as an argument. It takes a lease
-//! and is done: no renewal (the OS makes its own), no release (Azure ties the address to the interface), no
-//! ARP probe (a second per try that no cloud needs).
+//! and is done: no renewal (the OS makes its own), no release (Azure ties the address to the interface, other clouds
+//! too, and a server knows us again by the MAC: no client identifier is sent), no ARP probe (a second per try that no
+//! cloud needs).
 
 pub use crate::format::dhcp::{IMDS, Ipv4, Lease, Route, WIRESERVER, is_unicast};
 
-use crate::error::Result;
+use super::neighbour::{self, BROADCAST, HEADER, IPV4, Mac, Path};
+use crate::error::{Errno, Result};
 use crate::facts::Hostname;
 use crate::format::dhcp::{Kind, Query, Reply};
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol, Ipv4Address,
-    Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
-};
+use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr};
 
 const CLIENT_PORT: u16 = 68;
 const SERVER_PORT: u16 = 67;
 /// Ethernet, IPv4 and UDP headers before the message.
-const HEADERS: usize = 14 + 20 + 8;
+const HEADERS: usize = HEADER + 20 + 8;
 /// First interval between tries; doubled up to `LONGEST_US`, give or take an eighth.
-const FIRST_US: u64 = 500_000;
-const LONGEST_US: u64 = 4_000_000;
+/// RFC 2131 speaks of four seconds, for a hundred machines that share a cable; a platform that lost our frame answers
+/// the next, and a boot waits for it.
+const FIRST_US: u64 = 250_000;
+const LONGEST_US: u64 = 1_000_000;
 /// Requests for one offer before asking anew.
-const REQUESTS: u32 = 3;
+const REQUESTS: u32 = 4;
+/// Before anything is asked anew after a refusal.
+const REFUSED_US: u64 = 500_000;
 /// An offer without routes to Azure's services waits this long for a better one.
 const BETTER_OFFER_US: u64 = 100_000;
 
@@ -45,6 +48,19 @@ impl Lease {
         let best = routes.filter(|route| route.contains(destination)).max_by_key(|route| route.prefix);
         best.map(|route| route.gateway).filter(|gateway| *gateway != [0; 4]).unwrap_or(destination)
     }
+
+    /// The way of a TCP connection from our `port` to `peer`.
+    ///
+    /// # Errors
+    /// `Os(NETUNREACH)` where an address on it is no other host's.
+    pub fn path(&self, peer: Ipv4, port: u16) -> Result<Path> {
+        let (ours, hop) = (self.address, self.next_hop(peer));
+        let is_host = |address| is_unicast(address) && address != ours;
+        if !is_unicast(ours) || !is_host(peer) || !is_host(hop) {
+            return Err(os!("connect", Errno::NETUNREACH));
+        }
+        Ok(Path { mac: self.mac, ours, port, peer, hop })
+    }
 }
 
 /// Where the conversation stands.
@@ -55,6 +71,8 @@ enum State {
     Offered { offer: Lease, until_us: u64 },
     /// Request is sent until the server answers.
     Requesting { offer: Lease },
+    /// That is it.
+    Bound { lease: Lease },
 }
 
 /// The client's side of one conversation.
@@ -95,49 +113,65 @@ impl Client {
         client
     }
 
+    /// A conversation that is over: with this lease.
+    #[must_use]
+    pub fn bound(lease: &Lease) -> Self {
+        let mut client = Self::new(lease.mac, None, 0, 0);
+        client.state = State::Bound { lease: lease.clone() };
+        client
+    }
+
+    /// The lease, once there is one.
+    #[must_use]
+    pub const fn lease(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Bound { lease } => Some(lease),
+            _ => None,
+        }
+    }
+
     /// When [`Self::next_frame`] has something to do next.
     #[must_use]
     pub fn next_deadline_us(&self) -> u64 {
         match self.state {
             State::Offered { until_us, .. } => until_us,
+            State::Bound { .. } => u64::MAX,
             _ => self.next_us,
         }
     }
 
-    /// Takes a frame from the link; the lease, once there is one. Frames that are not for this conversation
-    /// change nothing.
+    /// Takes a frame from the link. Frames that are not for this conversation change nothing. `is_intact`: the kernel
+    /// vouches for the checksum.
     ///
     /// # Errors
     /// A message of our server for us that breaks a rule; the conversation goes on.
     #[inline(never)]
-    pub fn on_frame(&mut self, frame: &[u8], now_us: u64) -> Result<Option<Lease>> {
-        let Some(message) = message(frame, self.mac) else { return Ok(None) };
+    pub fn on_frame(&mut self, frame: &[u8], is_intact: bool, now_us: u64) -> Result<()> {
+        let Some(message) = message(frame, self.mac, is_intact) else { return Ok(()) };
         if !self.is_ours(message) {
-            return Ok(None);
+            return Ok(());
         }
         let reply = Reply::parse(message)?;
         match (&self.state, reply.kind, reply.lease) {
             (State::Selecting | State::Offered { .. }, Kind::Offer, Some(offer)) => {
                 self.on_offer(offer, now_us);
-                Ok(None)
             }
             // Late, but better than the one that was taken.
             (State::Requesting { offer }, Kind::Offer, Some(better))
                 if better.is_primary() && !offer.is_primary() =>
             {
                 self.request(better, now_us);
-                Ok(None)
             }
             (State::Requesting { offer }, Kind::Ack, Some(lease)) if offer.server == reply.server => {
                 let until_s = lease.lease_s.map(|s| (now_us / 1_000_000).saturating_add(s.into()));
-                Ok(Some(Lease { until_s, ..lease }))
+                self.state = State::Bound { lease: Lease { until_s, ..lease } };
             }
             (State::Requesting { offer }, Kind::Nak, _) if offer.server == reply.server => {
-                self.restart(now_us.saturating_add(FIRST_US));
-                Ok(None)
+                self.restart(now_us.saturating_add(REFUSED_US));
             }
-            _ => Ok(None),
+            _ => {}
         }
+        Ok(())
     }
 
     /// Transaction and client match. Looked at before anything else, so that nobody else's malformed message
@@ -215,7 +249,7 @@ impl Client {
         }
     }
 
-    /// 0.5 s, 1 s, 2 s, 4 s, 4 s ..., each up to an eighth shorter or longer.
+    /// 0.25 s, 0.5 s, 1 s, 1 s ..., each up to an eighth shorter or longer.
     fn interval_us(&mut self) -> u64 {
         let interval = FIRST_US.checked_shl(self.tries).unwrap_or(LONGEST_US).clamp(FIRST_US, LONGEST_US);
         let eighth = interval / 8;
@@ -232,21 +266,21 @@ impl Client {
 }
 
 /// The DHCP message in a frame, if it is one from a server to `mac` or to all.
-fn message(frame: &[u8], mac: [u8; 6]) -> Option<&[u8]> {
-    let ethernet = EthernetFrame::new_checked(frame).ok()?;
-    let is_for_us = ethernet.dst_addr() == EthernetAddress(mac) || ethernet.dst_addr().is_broadcast();
-    if !is_for_us || ethernet.ethertype() != EthernetProtocol::Ipv4 {
+fn message(frame: &[u8], mac: Mac, is_intact: bool) -> Option<&[u8]> {
+    let (to, ether_type, packet) = neighbour::open(frame)?;
+    if (to != mac && to != BROADCAST) || ether_type != IPV4 {
         return None;
     }
-    let ip = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
+    let ip = Ipv4Packet::new_checked(packet).ok()?;
     let is_whole = !ip.more_frags() && ip.frag_offset() == 0;
     if ip.version() != 4 || !is_whole || !ip.verify_checksum() || ip.next_header() != IpProtocol::Udp {
         return None;
     }
-    // No UDP checksum: a local peer leaves it to an offload that never happens.
     let udp = UdpPacket::new_checked(ip.payload()).ok()?;
     let is_dhcp = udp.src_port() == SERVER_PORT && udp.dst_port() == CLIENT_PORT;
-    is_dhcp.then(|| udp.payload())
+    // A peer on the same machine leaves the checksum to an offload that never happens; the kernel knows.
+    let is_sound = is_intact || udp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into());
+    (is_dhcp && is_sound).then(|| udp.payload())
 }
 
 /// Writes the frame around a query, from nobody to all.
@@ -256,14 +290,8 @@ fn frame(query: &Query<'_>, out: &mut [u8]) -> Result<usize> {
     let whole = out.get_mut(..HEADERS + length).ok_or(full)?;
     let checksums = ChecksumCapabilities::default();
     let (source, destination) = (Ipv4Address::UNSPECIFIED, Ipv4Address::BROADCAST);
-    let mut ethernet = EthernetFrame::new_unchecked(whole);
-    let repr = EthernetRepr {
-        src_addr: EthernetAddress(query.mac),
-        dst_addr: EthernetAddress::BROADCAST,
-        ethertype: EthernetProtocol::Ipv4,
-    };
-    repr.emit(&mut ethernet);
-    let mut ip = Ipv4Packet::new_unchecked(ethernet.payload_mut());
+    neighbour::seal(whole, BROADCAST, query.mac, IPV4);
+    let mut ip = Ipv4Packet::new_unchecked(whole.get_mut(HEADER..).ok_or(full)?);
     let repr = Ipv4Repr {
         src_addr: source,
         dst_addr: destination,
@@ -375,9 +403,10 @@ pub(crate) mod tests {
         fn server(&mut self, name: &str, message: &dyn Fn(u32) -> Vec<u8>) -> &mut Self {
             let frame = served(&message(self.client.transaction), MAC);
             self.lines.push(format!("<- {name}"));
-            if let Some(lease) = self.client.on_frame(&frame, self.now_us).unwrap() {
+            self.client.on_frame(&frame, true, self.now_us).unwrap();
+            if let (None, Some(lease)) = (&self.lease, self.client.lease()) {
                 self.lines.push(format!("lease of {:?}", lease.server));
-                self.lease = Some(lease);
+                self.lease = Some(lease.clone());
             }
             self
         }
@@ -416,17 +445,20 @@ pub(crate) mod tests {
                 "DISCOVER unicast ->"
             ]
         );
-        assert!((6..=8).contains(&kinds.len()), "0, 0.5, 1.5, 3.5, 7.5, 11.5, 15.5: {:?}", talk.lines);
+        assert!((16..=19).contains(&kinds.len()), "0, 0.25, 0.75, 1.75, 2.75 ...: {:?}", talk.lines);
     }
 
     #[test]
     fn a_server_that_goes_silent_after_its_offer_is_left() {
         let mut talk = Diagram::new();
-        talk.until(1).server("OFFER", &|x| azure(2, x)).until(6 * S);
+        talk.until(1).server("OFFER", &|x| azure(2, x)).until(4 * S);
         let kinds: Vec<&str> = talk.lines.iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
         assert_eq!(
             kinds,
-            ["DISCOVER", "OFFER", "REQUEST", "REQUEST", "REQUEST", "DISCOVER", "DISCOVER", "DISCOVER"]
+            [
+                "DISCOVER", "OFFER", "REQUEST", "REQUEST", "REQUEST", "REQUEST", "DISCOVER", "DISCOVER",
+                "DISCOVER"
+            ]
         );
     }
 
@@ -490,8 +522,8 @@ pub(crate) mod tests {
             bytes
         };
         let mut talk = Diagram::new();
-        talk.until(1).server("OFFER", &|x| azure(2, x)).until(3 * S).server("ACK", &ack);
-        assert_eq!(talk.lease.unwrap().until_s, Some(63));
+        talk.until(1).server("OFFER", &|x| azure(2, x)).until(S).server("ACK", &ack);
+        assert_eq!(talk.lease.unwrap().until_s, Some(61));
     }
 
     /// CVE-2020-13529, and what other servers, clients and relays say.
@@ -535,11 +567,47 @@ pub(crate) mod tests {
             frames.push(frame);
         }
         for frame in frames {
-            assert_eq!(talk.client.on_frame(&frame, 2), Ok(None));
+            assert_eq!(talk.client.on_frame(&frame, true, 2), Ok(()));
             assert_eq!(talk.client.next_frame(2, &mut [0; 1514]), Ok(None));
         }
-        assert_eq!(talk.client.on_frame(&good, 2), Ok(None));
+        assert_eq!(talk.client.on_frame(&good, true, 2), Ok(()));
         assert!(talk.client.next_frame(2, &mut [0; 1514]).unwrap().is_some(), "the REQUEST");
+    }
+
+    /// smoltcp 0.13.1, and the last bytes of a message.
+    #[test]
+    fn an_answer_cut_anywhere_or_with_any_header_length_is_survived() {
+        for end in 0..served(&azure(2, 0), MAC).len() {
+            let mut talk = Diagram::new();
+            talk.until(1);
+            let _ = talk.client.on_frame(&served(&azure(2, talk.client.transaction), MAC)[..end], true, 2);
+        }
+        for at in [14, 38, 39] {
+            for value in 0..=255 {
+                let mut talk = Diagram::new();
+                talk.until(1);
+                let mut frame = served(&azure(2, talk.client.transaction), MAC);
+                frame[at] = value;
+                Ipv4Packet::new_unchecked(&mut frame[14..]).set_checksum(0);
+                if value & 15 == 5 {
+                    Ipv4Packet::new_unchecked(&mut frame[14..]).fill_checksum();
+                }
+                let _ = talk.client.on_frame(&frame, false, 2);
+            }
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_seen_unless_the_kernel_vouches_for_the_checksum() {
+        let mut talk = Diagram::new();
+        talk.until(1);
+        let mut frame = served(&azure(2, talk.client.transaction), MAC);
+        let mut ip = Ipv4Packet::new_unchecked(&mut frame[14..]);
+        let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
+        UdpPacket::new_unchecked(ip.payload_mut()).fill_checksum(&from, &to);
+        assert!(message(&frame, MAC, false).is_some());
+        frame[60] ^= 1;
+        assert!(message(&frame, MAC, false).is_none() && message(&frame, MAC, true).is_some());
     }
 
     #[test]
@@ -556,7 +624,7 @@ pub(crate) mod tests {
         assert!(udp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into()));
         // Turned around, it is what the client itself would read.
         frame.swap(35, 37);
-        assert!(message(&frame, MAC).is_some());
+        assert!(message(&frame, MAC, false).is_some());
     }
 
     #[test]
@@ -585,7 +653,7 @@ pub(crate) mod tests {
         fn no_frame_panics(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..4)) {
             let mut client = Client::new(MAC, None, 1, 0);
             for frame in &frames {
-                let _ = client.on_frame(frame, 5);
+                let _ = client.on_frame(frame, true, 5);
             }
         }
 
@@ -601,8 +669,11 @@ pub(crate) mod tests {
                         *place = *byte;
                     }
                 }
-                let _ = client.on_frame(&frame, now);
+                let _ = client.on_frame(&frame, true, now);
                 let _ = client.next_frame(now, &mut out);
+                if client.lease().is_some() {
+                    break;
+                }
                 prop_assert!(client.next_deadline_us() > now);
                 now = client.next_deadline_us();
             }

@@ -6,7 +6,15 @@ use zeroize::Zeroize as _;
 pub mod device;
 pub mod http_client;
 pub mod lease;
+pub mod neighbour;
 pub mod stack;
+
+#[cfg(test)]
+pub(crate) mod far;
+#[cfg(test)]
+mod loss;
+
+use lease::Client;
 
 /// What an exchange needs in memory; a static, because it is far too big for a stack.
 pub struct Buffers {
@@ -20,6 +28,8 @@ pub struct Buffers {
     pub tcp_tx: [u8; limits::HTTP_REQUEST],
     /// The head of the response.
     pub head: [u8; limits::HTTP_HEAD],
+    /// Conversations with DHCP servers, one for each interface.
+    pub clients: heapless::Vec<Client, { limits::LINKS }>,
 }
 
 impl Buffers {
@@ -32,6 +42,7 @@ impl Buffers {
             tcp_rx: [0; limits::TCP_RX],
             tcp_tx: [0; limits::HTTP_REQUEST],
             head: [0; limits::HTTP_HEAD],
+            clients: heapless::Vec::new(),
         }
     }
 }

@@ -292,6 +292,7 @@ fn say_lost(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command, ended:
     };
     kernel.say(Level::Error, text, &[]);
     kvp::tell_trouble(kernel, bytes, command);
+    online::give_back(kernel);
 }
 
 /// A line in [`STATUS`].

@@ -4,7 +4,7 @@
 //! Paths are relative to the directory a [`Dir`] stands for, without a leading `/`. They are UTF-8:
 //! every path we build is; foreign names that are not are skipped by [`Dir::list`].
 
-use crate::error::Result;
+use crate::error::{Errno, Result};
 use crate::event::{Level, Value};
 
 pub use crate::format::ReadAt;
@@ -334,29 +334,60 @@ pub trait Disks {
     fn eject(&mut self, name: &str) -> Result<Ejected>;
 }
 
-/// One Ethernet interface, opened for raw frames.
-pub trait Link {
-    /// Its address.
-    fn mac(&self) -> [u8; 6];
-    /// Its number in the kernel, which stays whatever its name is.
-    fn index(&self) -> u32;
-    /// How often its carrier came or went since it is there; `None` where the kernel does not say (before 3.16).
-    fn carrier_changes(&self) -> Option<u32>;
-    /// Sends a frame; a full queue looks like loss.
+/// A frame that came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// Its bytes in the buffer.
+    pub length: usize,
+    /// The interface it came by: the kernel's number, which stays whatever the name is.
+    pub index: u32,
+    /// The kernel vouches for the checksum of what it carries, or says that the sender left it to an offload.
+    pub is_intact: bool,
+}
+
+/// The one conversation of which frames are still wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Only {
+    /// The interface.
+    pub index: u32,
+    /// Our address; ARP for it is wanted too.
+    pub ours: [u8; 4],
+    /// The server, whose port is 80.
+    pub peer: [u8; 4],
+    /// Our port.
+    pub port: u16,
+}
+
+/// Raw frames of all Ethernet interfaces, those that appear later too.
+pub trait Frames {
+    /// Sends a frame; a full queue, and a link that is down for the moment, look like loss.
     ///
     /// # Errors
     /// `Os` when the link is gone.
-    fn send(&mut self, frame: &[u8]) -> Result<()>;
-    /// The next frame, if one is there. Never waits.
+    fn send(&mut self, _index: u32, _frame: &[u8]) -> Result<()> {
+        Err(os!("send a frame", Errno::NODEV))
+    }
+    /// The next frame, if one is there. Never waits. Frames of a VLAN are never seen.
     ///
     /// # Errors
-    /// `Os` when the link is gone.
-    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>>;
+    /// `Os`.
+    fn receive(&mut self, _frame: &mut [u8]) -> Result<Option<Frame>> {
+        Ok(None)
+    }
     /// Waits until a frame is there, `until_us` has passed, or the process was asked to stop.
     ///
     /// # Errors
     /// `Os`.
-    fn wait(&mut self, until_us: u64) -> Result<()>;
+    fn wait(&mut self, _until_us: u64) -> Result<()> {
+        Ok(())
+    }
+    /// From now on only frames of this conversation; until then what DHCP servers send.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn narrow(&mut self, _only: &Only) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// State of an interface as the kernel has it.
@@ -371,7 +402,7 @@ pub struct LinkState {
 }
 
 /// Network interfaces by name.
-pub trait Links {
+pub trait Links: Frames {
     /// What the kernel says of it.
     ///
     /// # Errors
@@ -384,11 +415,31 @@ pub trait Links {
     /// # Errors
     /// `Os`.
     fn set_up(&mut self, name: &str, up: bool) -> Result<()>;
-    /// Opens it for raw frames; only ARP and IPv4 are received.
+    /// Opens all of them for raw frames, see [`Frames`].
     ///
     /// # Errors
     /// `Os`.
-    fn open(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Link) -> Result<()>) -> Result<()>;
+    fn open(&mut self) -> Result<()> {
+        Err(os!("open links", Errno::NODEV))
+    }
+    /// The end of that.
+    fn close(&mut self) {}
+    /// How often the carrier of a link came or went since it is there; `None` where the kernel does not say (before 3.16).
+    fn carrier_changes(&mut self, _index: u32) -> Option<u32> {
+        None
+    }
+    /// True when the kernel knows a way to `address`. Sends nothing.
+    fn has_route(&mut self, _address: [u8; 4]) -> bool {
+        true
+    }
+    /// Lowers a link that a process of ours raised and died over, and lets the kernel's IPv6 have it where we took it
+    /// away. What somebody gave an address meanwhile stays up.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn give_back(&mut self, _index: u32, _is_silenced: bool) -> Result<()> {
+        Ok(())
+    }
     /// A TCP connection of the kernel's own stack.
     ///
     /// # Errors

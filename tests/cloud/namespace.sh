@@ -2,7 +2,7 @@
 # A cloud network without uplink: a namespace that plays the platform's side (gateway, DHCP server and the
 # addresses of IMDS and wireserver), joined to a second namespace (veth) or to a VM (tap).
 #
-#   namespace.sh up NAME veth|tap [azure|secondary|silent]   default azure
+#   namespace.sh up NAME veth|tap [azure[-SERVER]|secondary|silent]   default azure
 #   namespace.sh cloud NAME COMMAND...      run on the platform's side
 #   namespace.sh vm NAME COMMAND...         run on the VM's side (veth only)
 #   namespace.sh down NAME
@@ -11,12 +11,14 @@
 #   secondary   DHCP as on an Azure NIC that is not primary: no option 121, no 245
 #   silent      no DHCP server
 #
+#   SERVER is dnsmasq, udhcpd (busybox's), dhcpd (ISC's) or kea-dhcp4; dnsmasq by default.
+#
 # veth: the VM's side is `eth0` (00:0d:3a:12:34:56), down. tap: run QEMU through `cloud NAME`, with
 # `-netdev tap,id=n,ifname=tap0,script=no,downscript=no`. Nothing can leave: no namespace has a way out.
 # State (pids, dnsmasq.log with every DHCP message, leases) is in $PREROOT_LAB/NAME, /run/preroot-lab by default.
 set -eu
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 [ $# -ge 2 ] || usage
 command=$1 name=$2
@@ -56,9 +58,68 @@ start_dhcp() { # options of the DHCP server
     done
 }
 
+# A server in the background, that writes no pid file of the form `down` knows.
+start_server() {
+    ip netns exec "$cloud" "$@" >"$state/server.out" 2>&1 </dev/null &
+    echo $! >"$state/server.pid"
+    sleep 1
+    kill -0 "$(cat "$state/server.pid")" || { echo "namespace.sh: $1 does not start:" >&2; cat "$state/server.out" >&2; exit 1; }
+}
+
+start_udhcpd() {
+    cat >"$state/udhcpd.conf" <<CONF
+start 10.0.0.4
+end 10.0.0.20
+interface cloud0
+lease_file $state/leases
+pidfile $state/udhcpd.pidfile
+opt subnet 255.255.255.0
+opt router $gateway
+opt lease 3600
+opt staticroutes 0.0.0.0/0 $gateway, $wireserver/32 $gateway, $imds/32 $gateway
+opt 0xf5 a83f8110
+CONF
+    : >"$state/leases"
+    if command -v udhcpd >/dev/null; then set -- udhcpd; else set -- busybox udhcpd; fi
+    start_server "$@" -f "$state/udhcpd.conf"
+}
+
+start_dhcpd() {
+    cat >"$state/dhcpd.conf" <<CONF
+authoritative;
+default-lease-time 3600;
+option routes121 code 121 = array of unsigned integer 8;
+option wireserver code 245 = ip-address;
+subnet 10.0.0.0 netmask 255.255.255.0 {
+    range 10.0.0.4 10.0.0.20;
+    option routers $gateway;
+    option routes121 0,10,0,0,1,32,168,63,129,16,10,0,0,1,32,169,254,169,254,10,0,0,1;
+    option wireserver $wireserver;
+}
+CONF
+    : >"$state/leases"
+    start_server dhcpd -4 -f -d --no-pid -cf "$state/dhcpd.conf" -lf "$state/leases" cloud0
+}
+
+start_kea() {
+    cat >"$state/kea.json" <<CONF
+{"Dhcp4": {
+  "interfaces-config": {"interfaces": ["cloud0"]},
+  "lease-database": {"type": "memfile", "persist": false},
+  "valid-lifetime": 3600,
+  "option-def": [{"name": "routes121", "code": 121, "type": "binary"}, {"name": "wireserver", "code": 245, "type": "ipv4-address"}],
+  "subnet4": [{"subnet": "10.0.0.0/24", "pools": [{"pool": "10.0.0.4 - 10.0.0.20"}], "option-data": [
+    {"name": "routers", "data": "$gateway"},
+    {"name": "routes121", "csv-format": false, "data": "000a00000120a83f81100a00000120a9fea9fe0a000001"},
+    {"name": "wireserver", "data": "$wireserver"}]}]
+}}
+CONF
+    KEA_PIDFILE_DIR=$state KEA_LOCKFILE_DIR=none start_server kea-dhcp4 -c "$state/kea.json"
+}
+
 up() { # veth|tap azure|secondary|silent
     case $1 in veth | tap) ;; *) usage ;; esac
-    case $2 in azure | secondary | silent) ;; *) usage ;; esac
+    case $2 in azure | azure-dnsmasq | azure-udhcpd | azure-dhcpd | azure-kea-dhcp4 | secondary | silent) ;; *) usage ;; esac
     [ ! -e "$state" ] || { echo "namespace.sh: $name is up already" >&2; exit 1; }
     mkdir -p "$state"
     ip netns add "$cloud"
@@ -71,7 +132,10 @@ up() { # veth|tap azure|secondary|silent
     in_cloud ip address add $imds/32 dev lo
     in_cloud ip link set cloud0 up
     case $2 in
-    azure)
+    azure-udhcpd) start_udhcpd ;;
+    azure-dhcpd) start_dhcpd ;;
+    azure-kea-dhcp4) start_kea ;;
+    azure*)
         start_dhcp --dhcp-option=26,1500 --dhcp-option=245,a8:3f:81:10 \
             --dhcp-option=121,0.0.0.0/0,$gateway,$wireserver/32,$gateway,$imds/32,$gateway
         ;;

@@ -78,7 +78,6 @@ fn ask(
         headers: &[("Metadata", "true"), ("User-Agent", "preroot")],
         body: b"",
     };
-    let until_us = until_us.min(session.now_us().saturating_add(limits::IMDS_TRY_MS * 1000));
     body(Body::Begin)?;
     let outcome = session
         .exchange(IMDS, &request, limits::IMDS_DOCUMENT, until_us, &mut |bytes| body(Body::Bytes(bytes)))?;

@@ -21,8 +21,19 @@ pub(super) type Nics = heapless::Vec<Nic, { limits::LINKS }>;
 pub(super) struct Nic {
     pub(super) name: Name,
     pub(super) mac: [u8; 6],
+    /// The kernel's number: it stays when the name changes.
+    pub(super) index: u32,
+    /// The longest packet it sends.
+    pub(super) mtu: u16,
     kind: Kind,
     has_carrier: bool,
+}
+
+impl Nic {
+    /// A virtual function whose synthetic interface has not appeared yet: drivers come up in any order.
+    pub(super) fn is_half(&self) -> bool {
+        self.kind == Kind::Function
+    }
 }
 
 /// What drives it; the order is that of preference.
@@ -32,37 +43,62 @@ enum Kind {
     Synthetic,
     /// Other hardware.
     Hardware,
+    /// What is a virtual function on Azure (its drivers' names); elsewhere a card like others.
+    Function,
     /// Software: bridge, bond, dummy, veth.
     Software,
 }
+
+/// Names looked at in one go.
+const PORTION: usize = 32;
 
 /// All that may be tried, best first.
 ///
 /// # Errors
 /// `Os` when sysfs cannot be listed; `TooMany` interfaces.
 pub(super) fn choose(host: &mut dyn Dir, links: &mut dyn Links) -> Result<Nics> {
-    let full = too_many!("network interfaces", limits::LINKS);
-    let mut names = heapless::Vec::<Name, { limits::LINKS }>::new();
-    let mut is_full = false;
-    host.list("sys/class/net", &mut |name, file_type| {
-        // `bonding_masters` is a file. No interface name is longer than 15 bytes.
-        if let (true, Ok(name)) = (file_type != FileType::File, Name::try_from(name)) {
-            is_full |= names.push(name).is_err();
-        }
-        !is_full
-    })?;
-    if is_full {
-        return Err(full);
-    }
     let mut nics = Nics::new();
-    for name in names {
-        if let Some(nic) = look(host, links, name) {
-            nics.push(nic).map_err(|_| full)?;
+    let mut seen = 0;
+    loop {
+        // Accelerated networking doubles the names: they are taken in portions.
+        let mut names = heapless::Vec::<Name, PORTION>::new();
+        let mut at = 0;
+        host.list("sys/class/net", &mut |name, file_type| {
+            at += 1;
+            // `bonding_masters` is a file. No interface name is longer than 15 bytes.
+            if let (true, true, Ok(name)) = (at > seen, file_type != FileType::File, Name::try_from(name)) {
+                let _ = names.push(name); // it has room
+            }
+            !names.is_full()
+        })?;
+        let is_last = !names.is_full();
+        for name in names {
+            if let Some(nic) = look(host, links, name) {
+                add(&mut nics, nic)?;
+            }
         }
+        if is_last {
+            break;
+        }
+        seen = at;
     }
     drop_unfit(&mut nics);
     sort_few(&mut nics, &|a, b| order(a).cmp(&order(b)).then_with(|| natural(&a.name, &b.name)).is_lt());
     Ok(nics)
+}
+
+/// Adds one. A virtual function has the MAC of the synthetic interface above it and is never used itself (cloud-init
+/// `filter_hyperv_vf_with_synthetic_interface`), whichever comes first.
+fn add(nics: &mut Nics, nic: Nic) -> Result<()> {
+    let twin = nics.iter_mut().find(|other| {
+        other.mac == nic.mac && (other.kind == Kind::Synthetic) != (nic.kind == Kind::Synthetic)
+    });
+    match twin {
+        Some(twin) if nic.kind == Kind::Synthetic => *twin = nic,
+        Some(_) => {}
+        None => nics.push(nic).map_err(|_| too_many!("network interfaces", limits::LINKS))?,
+    }
+    Ok(())
 }
 
 /// True when udev has done with all of them, or is not there. An interface that is up cannot be renamed before
@@ -72,17 +108,11 @@ pub(super) fn are_named(host: &mut dyn Dir, nics: &Nics) -> bool {
     if host.stat("run/udev/control").is_err() {
         return true;
     }
-    let mut buf = [0; 128];
     nics.iter().all(|nic| {
-        let Some(index) = read(host, &nic.name, "ifindex", &mut buf) else { return false };
         let mut path = heapless::String::<64>::from_str("run/udev/data/n").unwrap_or_default();
-        path.push_str(&index).is_ok() && host.stat(&path).is_ok()
+        core::fmt::Write::write_fmt(&mut path, format_args!("{}", nic.index)).is_ok()
+            && host.stat(&path).is_ok()
     })
-}
-
-/// Finds the interface that has this MAC now, whatever it is called.
-pub(super) fn find(nics: Nics, mac: [u8; 6]) -> Option<Nic> {
-    nics.into_iter().find(|nic| nic.mac == mac)
 }
 
 /// One interface; `None` when it is not Ethernet, enslaved, or going away as we look.
@@ -93,24 +123,23 @@ fn look(host: &mut dyn Dir, links: &mut dyn Links, name: Name) -> Option<Nic> {
         return None;
     }
     let mac = parse_mac(&text("address")?)?;
+    let index = text("ifindex")?.parse().ok()?;
+    let mtu = text("mtu").and_then(|mtu| mtu.parse().ok()).unwrap_or(1500);
     if link_target(host, &name, "master", &mut buf).is_some() {
         return None;
     }
     let kind = match link_target(host, &name, "device/driver", &mut buf) {
         Some("hv_netvsc") => Kind::Synthetic,
+        Some("mlx4_core" | "mlx5_core" | "mana") => Kind::Function,
         Some(_) => Kind::Hardware,
         None => Kind::Software,
     };
     let has_carrier = links.state(&name).is_ok_and(|state| state.has_carrier);
-    Some(Nic { name, mac, kind, has_carrier })
+    Some(Nic { name, mac, index, mtu, kind, has_carrier })
 }
 
-/// A virtual function has the MAC of the synthetic interface above it and is never used itself (cloud-init
-/// `filter_hyperv_vf_with_synthetic_interface`). Software interfaces count only where there is nothing else.
+/// Software interfaces count only where there is nothing else.
 fn drop_unfit(nics: &mut Nics) {
-    let synthetic: heapless::Vec<[u8; 6], { limits::LINKS }> =
-        nics.iter().filter(|nic| nic.kind == Kind::Synthetic).map(|nic| nic.mac).collect();
-    nics.retain(|nic| nic.kind == Kind::Synthetic || !synthetic.contains(&nic.mac));
     if nics.iter().any(|nic| nic.kind != Kind::Software) {
         nics.retain(|nic| nic.kind != Kind::Software);
     }
@@ -172,7 +201,7 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{are_named, choose, find, natural, parse_mac};
+    use super::{are_named, choose, natural, parse_mac};
     use crate::sys::LinkState;
     use crate::sys::fake::World;
     use std::format;
@@ -181,7 +210,10 @@ pub(super) mod tests {
     /// Adds an interface to sysfs and to the fake kernel.
     pub(crate) fn add(world: &mut World, name: &str, mac: &str, driver: Option<&str>, flags: &str) {
         let base = format!("sys/class/net/{name}");
-        for (attribute, value) in [("type", "1\n"), ("flags", flags), ("address", mac)] {
+        let index = format!("{}\n", world.links.states.len() + 2);
+        for (attribute, value) in
+            [("type", "1\n"), ("flags", flags), ("address", mac), ("ifindex", &index), ("mtu", "1500\n")]
+        {
             world.host.put(&format!("{base}/{attribute}"), value.as_bytes());
         }
         if let Some(driver) = driver {
@@ -208,6 +240,20 @@ pub(super) mod tests {
         add(&mut world, "eth1", "00:0d:3a:12:34:56\n", Some("hv_netvsc"), "0x1002\n");
         add(&mut world, "eth2", "00:0d:3a:00:00:02\n", Some("mana"), "0x1002\n");
         assert_eq!(names(&mut world), ["eth1", "eth2"]);
+    }
+
+    #[test]
+    fn fifty_interfaces_with_a_virtual_function_each_are_fifty() {
+        let mut world = World::new();
+        add(&mut world, "lo", "00:00:00:00:00:00\n", None, "0x9\n");
+        for n in 0..50 {
+            let mac = format!("00:0d:3a:00:00:{n:02x}\n");
+            add(&mut world, &format!("eth{n}"), &mac, Some("hv_netvsc"), "0x1002\n");
+            add(&mut world, &format!("enP{n}s2"), &mac, Some("mlx5_core"), "0x1002\n");
+        }
+        let names = names(&mut world);
+        assert_eq!(names.len(), 50);
+        assert!(names.iter().all(|name| name.starts_with("eth")));
     }
 
     #[test]
@@ -242,16 +288,12 @@ pub(super) mod tests {
         world.links.states.get_mut("eth3").unwrap().has_carrier = true;
         assert_eq!(names(&mut world), ["eth3", "eth0", "enp1s0", "eth2", "eth10"]);
         assert!(natural("eth", "eth0").is_lt());
-        let nics = choose(&mut world.host, &mut world.links).unwrap();
-        let found = find(nics, [0, 0x0d, 0x3a, 0, 0, 2]).unwrap();
-        assert_eq!(found.name, "eth2");
     }
 
     #[test]
     fn where_udev_runs_it_gives_the_names_first() {
         let mut world = World::new();
         add(&mut world, "eth0", "00:0d:3a:12:34:56\n", Some("virtio_net"), "0x1002\n");
-        world.host.put("sys/class/net/eth0/ifindex", "2\n");
         let nics = choose(&mut world.host, &mut world.links).unwrap();
         assert!(are_named(&mut world.host, &nics));
         world.host.put("run/udev/control", "");

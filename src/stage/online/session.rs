@@ -1,14 +1,19 @@
 //! How does one exchange with the platform go, over our own stack or over the kernel's?
 
-use crate::error::{Error, Result};
+use super::nics::{Name, Nic};
+use crate::error::{Errno, Error, Result};
 use crate::event::{Level, Value};
 use crate::limits;
 use crate::net::Buffers;
 use crate::net::device::Device;
 use crate::net::http_client::{self, Outcome, Request, Response};
 use crate::net::lease::{self, Ipv4, Lease};
+use crate::net::neighbour::Neighbour;
 use crate::net::stack::{Room, Stack, Step};
-use crate::sys::{Clock, Link, Links, Log};
+use crate::sys::{Clock, Links, Log};
+
+/// Ports we connect from (RFC 6335: dynamic).
+const PORTS: (u16, u16) = (49_152, 16_384);
 
 /// A way to the platform, while it lasts.
 pub struct Session<'s> {
@@ -16,43 +21,57 @@ pub struct Session<'s> {
     pub(super) log: &'s mut dyn Log,
     pub(super) buffers: &'s mut Buffers,
     pub(super) random: u64,
-    pub(super) way: Way<'s>,
+    pub(super) links: &'s mut dyn Links,
+    /// Our own TCP/IP; nothing: the kernel's.
+    pub(super) own: Option<Own<'s>>,
 }
 
-/// Whose TCP/IP it is.
-pub(super) enum Way<'s> {
-    /// Ours, over raw frames.
-    Own { link: &'s mut dyn Link, lease: &'s Lease },
-    /// The kernel's.
-    Kernel { links: &'s mut dyn Links },
+/// What our own TCP/IP goes by, over raw frames.
+pub(super) struct Own<'s> {
+    lease: &'s Lease,
+    index: u32,
+    /// The longest packet that link and lease allow.
+    mtu: usize,
+    neighbour: Neighbour,
+    /// Of the last connection. Each has the next one: a server remembers the ports of the last minute.
+    port: u16,
+    /// The interface's name.
+    name: Name,
+}
+
+impl<'s> Own<'s> {
+    pub(super) fn new(lease: &'s Lease, nic: &Nic, random: u64) -> Self {
+        // A smaller one than IPv4's least would be a mistake (RFC 791); a larger one than Ethernet's is of no use.
+        let mtu = lease.mtu.unwrap_or(1500).clamp(576, 1500).min(nic.mtu);
+        Self {
+            lease,
+            index: nic.index,
+            mtu: mtu.into(),
+            neighbour: Neighbour::default(),
+            port: (random >> 48) as u16,
+            name: nic.name.clone(),
+        }
+    }
 }
 
 impl Session<'_> {
     /// The lease; `None` when the kernel's own network is used.
     #[must_use]
-    pub const fn lease(&self) -> Option<&Lease> {
-        match &self.way {
-            Way::Own { lease, .. } => Some(lease),
-            Way::Kernel { .. } => None,
-        }
+    pub fn lease(&self) -> Option<&Lease> {
+        self.own.as_ref().map(|own| own.lease)
     }
 
     /// The kernel's number of the interface; `None` when the kernel's own network is used.
     #[must_use]
     pub fn link_index(&self) -> Option<u32> {
-        match &self.way {
-            Way::Own { link, .. } => Some(link.index()),
-            Way::Kernel { .. } => None,
-        }
+        self.own.as_ref().map(|own| own.index)
     }
 
     /// How often the carrier of the interface came or went; `None` when nobody knows.
     #[must_use]
-    pub fn carrier_changes(&self) -> Option<u32> {
-        match &self.way {
-            Way::Own { link, .. } => link.carrier_changes(),
-            Way::Kernel { .. } => None,
-        }
+    pub fn carrier_changes(&mut self) -> Option<u32> {
+        let index = self.link_index()?;
+        self.links.carrier_changes(index)
     }
 
     /// Where it says things.
@@ -71,7 +90,7 @@ impl Session<'_> {
         self.clock.now_us()
     }
 
-    /// The clock.
+    /// Time.
     pub fn clock(&mut self) -> &mut dyn Clock {
         self.clock
     }
@@ -107,26 +126,39 @@ impl Session<'_> {
         if self.clock.is_cancelled() {
             return Err(Error::STOPPED);
         }
-        let Buffers { frame_rx, frame_tx, tcp_rx, tcp_tx, head } = &mut *self.buffers;
+        let Buffers { frame_rx, frame_tx, tcp_rx, tcp_tx, head, .. } = &mut *self.buffers;
         let mut response = Response::new(head, limit);
-        match &mut self.way {
-            Way::Kernel { links } => {
-                over_kernel(*links, address, request, frame_rx, &mut response, body, until_us)
-            }
-            Way::Own { link, lease } => {
-                self.random = self.random.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                let now_us = self.clock.now_us();
-                let mut room = [Room::EMPTY];
-                let mtu = usize::from(lease.mtu.unwrap_or(1500).clamp(576, 1500));
-                let frame_tx = frame_tx.get_mut(..mtu + 14).unwrap_or_default();
-                let mut device = Device::new(*link, frame_rx, frame_tx);
-                let seed = self.random ^ now_us;
-                let buffers = (&mut tcp_rx[..], &mut tcp_tx[..]);
-                let stack = Stack::connect(&mut room, buffers, &mut device, lease, address, seed, now_us)?;
-                let mut way = Frames { stack, device: &mut device, clock: self.clock, until_us };
-                way.exchange(request, &mut response, body)
-            }
+        let Some(own) = &mut self.own else {
+            return over_kernel(self.links, address, request, frame_rx, &mut response, body, until_us);
+        };
+        self.random = self.random.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        own.port = own.port.wrapping_add(1);
+        let (first, count) = PORTS;
+        let port = first + own.port % count;
+        let begin_us = self.clock.now_us();
+        let frame_tx = frame_tx.get_mut(..own.mtu.saturating_add(14)).unwrap_or_default();
+        let path = own.lease.path(address, port)?;
+        let frames = (&mut frame_rx[..], frame_tx);
+        let mut device = Device::new(self.links, frames, own.index, path, &mut own.neighbour)?;
+        let mut room = [Room::EMPTY];
+        let buffers = (&mut tcp_rx[..], &mut tcp_tx[..]);
+        let stack = Stack::connect(&mut room, buffers, &mut device, self.random ^ begin_us, begin_us)?;
+        let open_us = begin_us.saturating_add(limits::CONNECT_MS * 1000);
+        let mut talk = Talk { stack, device: &mut device, clock: self.clock, begin_us, open_us, until_us };
+        let outcome = talk.exchange(request, &mut response, body);
+        if !talk.stack.was_open() {
+            own.neighbour.forget();
         }
+        if let Err(error) = outcome
+            && matches!(error.errno(), Some(Errno::CONNRESET | Errno::CONNREFUSED))
+            && self.links.state(&own.name).is_ok_and(|state| state.has_address)
+        {
+            // It was the kernel that reset us.
+            let text = "the kernel has an address on {} now: its sockets are used";
+            self.log.say(Level::Info, text, &[Value::Name(&own.name)]);
+            self.own = None;
+        }
+        outcome
     }
 }
 
@@ -148,21 +180,23 @@ fn over_kernel(
 }
 
 /// Our stack at work: it decides, this waits.
-struct Frames<'f, 'd, 'b> {
+struct Talk<'f, 'd, 'b> {
     stack: Stack<'b>,
     device: &'f mut Device<'d>,
     clock: &'f mut dyn Clock,
+    begin_us: u64,
+    /// When the connection must be open.
+    open_us: u64,
     until_us: u64,
 }
 
-impl Frames<'_, '_, '_> {
+impl Talk<'_, '_, '_> {
     fn exchange(
         &mut self,
         request: &Request<'_>,
         response: &mut Response<'_>,
         body: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<Outcome> {
-        let begin_us = self.clock.now_us();
         loop {
             let now_us = self.clock.now_us();
             let next_us = match self.stack.step(now_us, self.device, request, response, body)? {
@@ -172,13 +206,20 @@ impl Frames<'_, '_, '_> {
             if self.clock.is_cancelled() {
                 return Err(Error::STOPPED);
             }
+            let after_ms = now_us.saturating_sub(self.begin_us) / 1000;
             if now_us >= self.until_us {
-                let after_ms = now_us.saturating_sub(begin_us) / 1000;
                 return Err(deadline!("HTTP answer", after_ms));
+            }
+            let mut until_us = self.until_us;
+            if !self.stack.was_open() {
+                until_us = until_us.min(self.open_us);
+                if now_us >= self.open_us {
+                    return Err(deadline!("TCP connection", after_ms));
+                }
             }
             // The wish to stop may be a file, which no wait sees.
             let look_us = now_us.saturating_add(limits::STOP_LOOK_MS * 1000);
-            self.device.wait(next_us.min(self.until_us).min(look_us))?;
+            self.device.wait(next_us.min(until_us).min(look_us))?;
         }
     }
 }

@@ -5,19 +5,15 @@ use crate::error::{Errno, Error, Result};
 use crate::facts::Hostname;
 use crate::format::dhcp::tests::{azure, plain};
 use crate::net::Buffers;
-use crate::net::device::Device;
-use crate::net::lease::WIRESERVER;
+use crate::net::far::Far;
 use crate::net::lease::tests::{said, served};
+use crate::net::lease::{IMDS, WIRESERVER};
 use crate::sys::fake::World;
-use crate::sys::{Kernel, Link, LinkState, Links, Stream};
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{Socket, SocketBuffer};
-use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address, Ipv4Cidr};
+use crate::sys::{Dir as _, Frame, Frames, Kernel, LinkState, Links, Only, Stream};
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::format;
-use std::string::{String, ToString};
+use std::string::String;
 use std::vec::Vec;
 
 /// A platform: DHCP on some links, IMDS behind the gateway.
@@ -30,109 +26,37 @@ struct Cloud {
     /// What happened, in order.
     story: Vec<String>,
     far: Far,
-}
-
-struct Far {
-    interface: Interface,
-    sockets: SocketSet<'static>,
-    server: SocketHandle,
-    inbox: VecDeque<Vec<u8>>,
-    outbox: VecDeque<Vec<u8>>,
-    asked: Vec<u8>,
-    us: i64,
-}
-
-/// The far end's link: two queues.
-struct Queues<'q>(&'q mut VecDeque<Vec<u8>>, &'q mut VecDeque<Vec<u8>>);
-
-fn take(queue: &mut VecDeque<Vec<u8>>, frame: &mut [u8]) -> Option<usize> {
-    let bytes = queue.pop_front()?;
-    frame[..bytes.len()].copy_from_slice(&bytes);
-    Some(bytes.len())
-}
-
-impl Link for Queues<'_> {
-    fn mac(&self) -> [u8; 6] {
-        [2, 0, 0, 0, 0, 1]
-    }
-    fn index(&self) -> u32 {
-        2
-    }
-    fn carrier_changes(&self) -> Option<u32> {
-        None
-    }
-    fn send(&mut self, frame: &[u8]) -> Result<()> {
-        self.1.push_back(frame.to_vec());
-        Ok(())
-    }
-    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>> {
-        Ok(take(self.0, frame))
-    }
-    fn wait(&mut self, _: u64) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl Far {
-    fn new() -> Self {
-        let (mut a, mut b) = (VecDeque::new(), VecDeque::new());
-        let (mut rx, mut tx) = ([0; 1600], [0; 1514]);
-        let mut link = Queues(&mut a, &mut b);
-        let mut device = Device::new(&mut link, &mut rx, &mut tx);
-        let config = Config::new(EthernetAddress([2, 0, 0, 0, 0, 1]).into());
-        let mut interface = Interface::new(config, &mut device, Instant::ZERO);
-        interface.update_ip_addrs(|addresses| {
-            addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Address::new(10, 0, 0, 1), 24))).unwrap();
-        });
-        // There is room for one address: a router that answers for every address behind it.
-        interface.set_any_ip(true);
-        interface.routes_mut().add_default_ipv4_route(Ipv4Address::new(10, 0, 0, 1)).unwrap();
-        let buffer = |size| SocketBuffer::new(Box::leak(std::vec![0; size].into_boxed_slice()));
-        let mut sockets =
-            SocketSet::new(Box::leak(Box::new([smoltcp::iface::SocketStorage::EMPTY])) as &mut [_]);
-        let server = sockets.add(Socket::new(buffer(2048), buffer(8192)));
-        Self {
-            interface,
-            sockets,
-            server,
-            inbox: VecDeque::new(),
-            outbox: VecDeque::new(),
-            asked: Vec::new(),
-            us: 0,
-        }
-    }
-
-    /// Lets a millisecond pass; returns the path of a request that came, to be answered.
-    fn poll(&mut self, answer: &mut dyn FnMut(&str) -> &'static str) {
-        let (mut rx, mut tx) = ([0; 1600], [0; 1514]);
-        self.us += 1000;
-        for _ in 0..2 {
-            let mut link = Queues(&mut self.inbox, &mut self.outbox);
-            let mut device = Device::new(&mut link, &mut rx, &mut tx);
-            self.interface.poll(Instant::from_micros(self.us), &mut device, &mut self.sockets);
-            let socket = self.sockets.get_mut::<Socket<'_>>(self.server);
-            if !socket.is_open() {
-                socket.listen(80).unwrap();
-                self.asked.clear();
-            }
-            if socket.can_recv() {
-                socket.recv(|bytes| (bytes.len(), self.asked.extend_from_slice(bytes))).unwrap();
-            }
-            if self.asked.ends_with(b"\r\n\r\n") {
-                let text = core::mem::take(&mut self.asked);
-                let path = core::str::from_utf8(&text).unwrap().split(' ').nth(1).unwrap().to_string();
-                socket.send_slice(answer(&path).as_bytes()).unwrap();
-                socket.close();
-            }
-        }
-    }
+    /// A millisecond for each time that nothing comes.
+    us: u64,
+    /// The interface that spoke last.
+    index: u32,
+    queue: VecDeque<(u32, Vec<u8>)>,
+    /// No carrier before.
+    carrier_us: u64,
+    /// Then the kernel gets an address on all.
+    address_us: Option<u64>,
+    has_route: bool,
 }
 
 impl Cloud {
     fn new(links: &[(&'static str, &'static str)], answers: &[&'static str]) -> Self {
         let down = LinkState { is_up: false, has_carrier: false, has_address: false };
         let states = links.iter().map(|(name, _)| (*name, down)).collect();
-        Self { links: links.to_vec(), states, answers: answers.to_vec(), story: Vec::new(), far: Far::new() }
+        let mut far = Far::new(&[[10, 0, 0, 1]]);
+        far.answer = Some(Vec::new());
+        Self {
+            links: links.to_vec(),
+            states,
+            answers: answers.to_vec(),
+            story: Vec::new(),
+            far,
+            us: 0,
+            index: 0,
+            queue: VecDeque::new(),
+            carrier_us: 0,
+            address_us: None,
+            has_route: true,
+        }
     }
 
     fn at(&mut self, name: &str) -> Result<&mut LinkState> {
@@ -143,17 +67,30 @@ impl Cloud {
 
 impl Links for Cloud {
     fn state(&mut self, name: &str) -> Result<LinkState> {
-        self.at(name).copied()
+        let (has_carrier, has_address) =
+            (self.us >= self.carrier_us, self.address_us.is_some_and(|at| self.us >= at));
+        let state = *self.at(name)?;
+        Ok(LinkState {
+            has_carrier: state.has_carrier && has_carrier,
+            has_address: state.has_address || has_address,
+            ..state
+        })
+    }
+    fn has_route(&mut self, _: [u8; 4]) -> bool {
+        self.has_route
+    }
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn give_back(&mut self, index: u32, is_silenced: bool) -> Result<()> {
+        self.story.push(format!("given back {index} {is_silenced}"));
+        Ok(())
     }
     fn set_up(&mut self, name: &str, up: bool) -> Result<()> {
         let state = self.at(name)?;
         (state.is_up, state.has_carrier) = (up, up);
         self.story.push(format!("{name} {}", if up { "up" } else { "down" }));
         Ok(())
-    }
-    fn open(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Link) -> Result<()>) -> Result<()> {
-        let server = self.links.iter().find(|(known, _)| *known == name).unwrap().1;
-        work(&mut Plug { server, cloud: self, queue: VecDeque::new() })
     }
     fn connect(
         &mut self,
@@ -167,54 +104,47 @@ impl Links for Cloud {
     }
 }
 
-/// An open link into the cloud.
-struct Plug<'c> {
-    server: &'static str,
-    cloud: &'c mut Cloud,
-    queue: VecDeque<Vec<u8>>,
-}
-
-impl Link for Plug<'_> {
-    fn mac(&self) -> [u8; 6] {
-        crate::format::dhcp::tests::MAC
-    }
-    fn index(&self) -> u32 {
-        2
-    }
-    fn carrier_changes(&self) -> Option<u32> {
-        None
-    }
-    fn send(&mut self, frame: &[u8]) -> Result<()> {
+impl Frames for Cloud {
+    fn send(&mut self, index: u32, frame: &[u8]) -> Result<()> {
+        let (name, server) = self.links[index as usize - 2];
+        assert!(self.at(name).unwrap().is_up);
+        self.index = index;
         let is_dhcp = frame[12..14] == [8, 0] && frame[23] == 17;
         if !is_dhcp {
-            self.cloud.far.inbox.push_back(frame.to_vec());
+            self.far.inbox.push_back(frame.to_vec());
             return Ok(());
         }
         let words = said(frame);
         let kind = if words.starts_with("DISCOVER") { 2 } else { 5 };
-        if self.cloud.story.last() != Some(&words) {
-            self.cloud.story.push(words);
+        if self.story.last() != Some(&words) {
+            self.story.push(words);
         }
         let transaction = u32::from_be_bytes(frame[46..50].try_into().unwrap());
-        match self.server {
-            "azure" => self.queue.push_back(served(&azure(kind, transaction), self.mac())),
-            "plain" => self.queue.push_back(served(&plain(kind, transaction, [10, 0, 0, 2]), self.mac())),
-            _ => {}
-        }
+        let mut answer = match server {
+            "azure" => azure(kind, transaction),
+            "plain" => plain(kind, transaction, [10, 0, 0, 2]),
+            _ => return Ok(()),
+        };
+        answer[28..34].copy_from_slice(&frame[70..76]);
+        self.queue.push_back((index, served(&answer, frame[70..76].try_into().unwrap())));
         Ok(())
     }
-    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>> {
-        if let Some(length) = take(&mut self.queue, frame) {
-            return Ok(Some(length));
-        }
-        let Cloud { far, answers, story, .. } = &mut *self.cloud;
-        far.poll(&mut |path| {
-            story.push(format!("GET {path}"));
-            if answers.len() > 1 { answers.remove(0) } else { answers[0] }
+    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<Frame>> {
+        let next = self.queue.pop_front().or_else(|| {
+            self.us += 1000;
+            let Self { far, answers, story, us, index, .. } = &mut *self;
+            far.poll_with(*us, &mut |path| {
+                story.push(format!("GET {path}"));
+                (if answers.len() > 1 { answers.remove(0) } else { answers[0] }).into()
+            });
+            far.outbox.pop_front().map(|frame| (*index, frame))
         });
-        Ok(take(&mut far.outbox, frame))
+        let Some((index, bytes)) = next else { return Ok(None) };
+        frame[..bytes.len()].copy_from_slice(&bytes);
+        Ok(Some(Frame { length: bytes.len(), index, is_intact: true }))
     }
-    fn wait(&mut self, _: u64) -> Result<()> {
+    fn narrow(&mut self, only: &Only) -> Result<()> {
+        assert!(only.peer == IMDS && only.ours == [10, 0, 0, 4]);
         Ok(())
     }
 }
@@ -287,7 +217,103 @@ fn the_primary_interface_is_found_by_its_routes() {
     let (mut world, mut cloud) = (world(&["eth0", "eth1", "eth2", "eth3"]), Cloud::new(&links, &[GOOD]));
     ask(&mut world, &mut cloud).unwrap();
     let links: Vec<_> = cloud.story.iter().filter(|line| line.starts_with("eth")).collect();
-    assert_eq!(links, ["eth0 up", "eth0 down", "eth1 up", "eth1 down", "eth2 up", "eth2 down"]);
+    let ups = ["eth0 up", "eth1 up", "eth2 up", "eth3 up"];
+    assert_eq!(links[..4], ups);
+    assert_eq!(links[4..], ["eth0 down", "eth1 down", "eth3 down", "eth2 down"]);
+    assert!(world.clock.us < 100_000, "nobody waits for the silent ones");
+}
+
+#[test]
+fn one_of_fifty_interfaces_is_found_in_the_time_of_one() {
+    let names: Vec<&'static str> = (0..50).map(|n| &*Box::leak(format!("eth{n}").into_boxed_str())).collect();
+    let server = |n| match n {
+        33 => "azure",
+        3 | 40 => "plain",
+        _ => "silent",
+    };
+    let links: Vec<_> = names.iter().enumerate().map(|(n, name)| (*name, server(n))).collect();
+    let (mut world, mut cloud) = (world(&names), Cloud::new(&links, &[GOOD]));
+    ask(&mut world, &mut cloud).unwrap();
+    assert!(world.clock.us < 100_000);
+    assert_eq!(cloud.story.last().unwrap(), "eth33 down");
+    assert!(cloud.states.iter().all(|(_, state)| !state.is_up));
+}
+
+#[test]
+fn a_carrier_may_come_late() {
+    for carrier_ms in [4_900, 7_000, 12_000] {
+        let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "azure")], &[GOOD]));
+        cloud.carrier_us = carrier_ms * 1000;
+        ask(&mut world, &mut cloud).unwrap();
+    }
+    let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "azure")], &[GOOD]));
+    cloud.carrier_us = u64::MAX;
+    assert_eq!(ask(&mut world, &mut cloud), Err(Error::NEED_NETWORK));
+    assert_eq!(world.log.lines, ["fetch: no lease on eth0: carrier: nothing after 15000 ms"]);
+}
+
+#[test]
+fn an_answer_may_take_three_seconds() {
+    let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "azure")], &[GOOD]));
+    cloud.far.delay_us = 3_000_000;
+    ask(&mut world, &mut cloud).unwrap();
+    assert_eq!(cloud.story.iter().filter(|line| line.starts_with("GET")).count(), 1);
+}
+
+#[test]
+fn a_virtual_function_waits_for_its_interface_first() {
+    let mut world = World::new();
+    world.clock.tick_us = 1000;
+    nics::tests::add(&mut world, "eth0", "00:0d:3a:12:34:56", Some("mlx5_core"), "0x1002\n");
+    let mut cloud = Cloud::new(&[("eth0", "azure")], &[GOOD]);
+    ask(&mut world, &mut cloud).unwrap();
+    assert!(world.clock.us > 2_000_000, "it never came: a card like others");
+}
+
+#[test]
+fn an_address_of_the_kernel_without_a_route_is_no_way() {
+    let links = [("eth0", "silent"), ("eth1", "azure")];
+    let (mut world, mut cloud) = (world(&["eth0", "eth1"]), Cloud::new(&links, &[GOOD]));
+    cloud.states[0].1 = LinkState { is_up: true, has_carrier: true, has_address: true };
+    cloud.has_route = false;
+    ask(&mut world, &mut cloud).unwrap();
+    let links: Vec<_> = cloud.story.iter().filter(|line| line.starts_with("eth")).collect();
+    assert_eq!(links, ["eth1 up", "eth1 down"], "the other is left alone");
+}
+
+#[test]
+fn an_address_that_the_kernel_gets_meanwhile_means_its_sockets() {
+    // While a lease is asked for.
+    let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "silent")], &[GOOD]));
+    cloud.address_us = Some(1_000_000);
+    assert_eq!(ask(&mut world, &mut cloud).unwrap_err().errno(), Some(Errno::NETUNREACH));
+    assert!(cloud.story.iter().any(|line| line == "kernel socket"), "{:?}", cloud.story);
+    // And while IMDS is asked: the kernel resets what it does not know.
+    let (mut world, mut cloud) = (self::world(&["eth0"]), Cloud::new(&[("eth0", "azure")], &[BUSY]));
+    cloud.address_us = Some(3_000);
+    cloud.far.answer = None;
+    assert_eq!(ask(&mut world, &mut cloud).unwrap_err().errno(), Some(Errno::NETUNREACH));
+    assert!(cloud.story.iter().any(|line| line == "kernel socket"), "{:?}", cloud.story);
+}
+
+#[test]
+fn links_are_noted_while_they_are_raised_and_put_back_by_whoever_finds_the_note() {
+    let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "azure")], &[GOOD]));
+    world.host.put("proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0\n");
+    let mut buffers = Box::new(Buffers::new());
+    let mut noted = None;
+    let mut work = |_: &mut Session<'_>, rest: &mut Rest<'_>| {
+        let mut value = [0; 4];
+        noted = Some((rest.run.read("raised-2", &mut value)?, value[0]));
+        Ok(())
+    };
+    with_lease(&mut kernel(&mut world, &mut cloud), &mut buffers, None, &mut work).unwrap();
+    assert_eq!(noted, Some((1, b'1')));
+    assert!(world.run.stat("raised-2").is_err());
+    world.run.put("raised-2", "1");
+    super::give_back(&mut kernel(&mut world, &mut cloud));
+    assert!(world.run.stat("raised-2").is_err());
+    assert_eq!(cloud.story.last().unwrap(), "given back 2 true");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::net::lease::{IMDS, Ipv4};
 use crate::seed::{self, Context};
 use crate::stage::fetch::tests::scratch;
 use crate::sys::fake::{FakeDisk, World};
-use crate::sys::{DriveStatus, Link, LinkState, Links, Stream};
+use crate::sys::{DriveStatus, Frames, LinkState, Links, Stream};
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::format;
@@ -55,15 +55,14 @@ impl Platform {
     }
 }
 
+impl Frames for Platform {}
+
 impl Links for Platform {
     fn state(&mut self, _: &str) -> Result<LinkState> {
         Ok(LinkState { is_up: true, has_carrier: true, has_address: true })
     }
     fn set_up(&mut self, _: &str, _: bool) -> Result<()> {
         Err(os!("the kernel's network is used: no link is touched", Errno::INVAL))
-    }
-    fn open(&mut self, _: &str, _: &mut dyn FnMut(&mut dyn Link) -> Result<()>) -> Result<()> {
-        Err(os!("open link", Errno::NODEV))
     }
     fn connect(
         &mut self,
@@ -137,7 +136,9 @@ fn pooled(kind: PreProvisioning) -> World {
     world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
     world.host.put("sys/class/dmi/id/product_uuid", format!("{ID}\n"));
     world.host.put_dir("sys/firmware/efi");
-    for (attribute, value) in [("type", "1\n"), ("flags", "0x1003\n"), ("address", "00:0d:3a:12:34:56\n")] {
+    for (attribute, value) in
+        [("type", "1\n"), ("flags", "0x1003\n"), ("address", "00:0d:3a:12:34:56\n"), ("ifindex", "2\n")]
+    {
         world.host.put(&format!("sys/class/net/eth0/{attribute}"), value);
     }
     world.host.put_symlink("sys/class/net/eth0/device/driver", "../../../bus/vmbus/drivers/hv_netvsc");

@@ -9,7 +9,7 @@ use crate::net::Buffers;
 use crate::report::health::Reason;
 use crate::seed::{self, Context};
 use crate::sys::fake::{FakeDisk, World};
-use crate::sys::{DriveStatus, Link, LinkState, Links, Stream};
+use crate::sys::{DriveStatus, Frames, LinkState, Links, Stream};
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::string::String;
@@ -38,15 +38,14 @@ impl Wire {
     }
 }
 
+impl Frames for Wire {}
+
 impl Links for Wire {
     fn state(&mut self, _: &str) -> Result<LinkState> {
         Ok(LinkState { is_up: true, has_carrier: true, has_address: true })
     }
     fn set_up(&mut self, _: &str, _: bool) -> Result<()> {
         Err(os!("the kernel's network is used: no link is touched", Errno::INVAL))
-    }
-    fn open(&mut self, _: &str, _: &mut dyn FnMut(&mut dyn Link) -> Result<()>) -> Result<()> {
-        Err(os!("open link", Errno::NODEV))
     }
     fn connect(
         &mut self,

@@ -7,7 +7,7 @@ use crate::format::guid::Guid;
 use crate::format::rtnetlink::LinkChange;
 use crate::format::superblock::FileSystem;
 use crate::sys::{
-    Block, Clock, Disks, DriveStatus, Ejected, KernelPartition, Link, LinkState, Links, Loaded, Log,
+    Block, Clock, Disks, DriveStatus, Ejected, Frames, KernelPartition, LinkState, Links, Loaded, Log,
     Messages, Mounted, ReadAt, Stream, System,
 };
 use std::borrow::ToOwned;
@@ -220,6 +220,8 @@ pub struct FakeLinks {
     pub changes: Vec<String>,
 }
 
+impl Frames for FakeLinks {}
+
 impl Links for FakeLinks {
     fn state(&mut self, name: &str) -> Result<LinkState> {
         self.states.get(name).copied().ok_or(os!("link state", Errno::NODEV))
@@ -229,9 +231,6 @@ impl Links for FakeLinks {
         state.is_up = up;
         self.changes.push(std::format!("{} {name}", if up { "up" } else { "down" }));
         Ok(())
-    }
-    fn open(&mut self, _: &str, _: &mut dyn FnMut(&mut dyn Link) -> Result<()>) -> Result<()> {
-        Err(os!("open link", Errno::NODEV))
     }
     fn connect(
         &mut self,

@@ -6,36 +6,41 @@ use super::signal::{StopSignal, timespec};
 use super::{errno, open_path, raw, refused, stream};
 use crate::error::{Errno, Result, Rule};
 use crate::format::text::number;
-use crate::sys::{Link, LinkState, Links, Stream};
+use crate::limits;
+use crate::sys::{Frame, Frames, LinkState, Links, Only, Stream};
 use core::mem::size_of;
+use core::net::{Ipv4Addr, SocketAddrV4};
 use linux_raw_sys::general as nr;
-use linux_raw_sys::if_packet::{PACKET_IGNORE_OUTGOING, sockaddr_ll};
-use linux_raw_sys::ioctl::{
-    SIOCGIFADDR, SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX, SIOCGIFNAME, SIOCSIFFLAGS,
+use linux_raw_sys::if_packet::{
+    PACKET_AUXDATA, PACKET_IGNORE_OUTGOING, TP_STATUS_CSUMNOTREADY, sockaddr_ll, tpacket_auxdata,
 };
+use linux_raw_sys::ioctl::{SIOCGIFADDR, SIOCGIFFLAGS, SIOCGIFINDEX, SIOCGIFNAME, SIOCSIFFLAGS};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno as Code;
 use rustix::ioctl;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 const IFF_UP: u16 = 1;
-/// include/uapi/linux/if_arp.h
-const ARPHRD_ETHER: u16 = 1;
 const ETH_P_ALL: u16 = 3;
 const SOL_SOCKET: usize = 1;
 const SO_ATTACH_FILTER: usize = 26;
 const SOL_PACKET: usize = 263;
-/// Interfaces raised at one time.
-const RAISED: usize = 8;
+/// include/uapi/linux/if_packet.h: the kernel, or the card, has found the checksum right.
+const TP_STATUS_CSUM_VALID: u32 = 0x80;
+const MSG_DONTWAIT: usize = 0x40;
+const MSG_TRUNC: usize = 0x20;
 
 /// The kernel's interfaces.
 pub struct LinuxLinks {
     stop: Option<StopSignal>,
     /// What we raised and have not lowered yet.
-    raised: heapless::Vec<Raised, RAISED>,
+    raised: heapless::Vec<Raised, { limits::LINKS }>,
+    /// The AF_PACKET socket of all links: one, because each costs a grace period of RCU to close, and because a link
+    /// that goes down ends the sockets that are bound to it.
+    frames: Option<OwnedFd>,
 }
 
 type Name = heapless::String<16>;
@@ -52,14 +57,14 @@ impl LinuxLinks {
     /// SIGTERM ends every wait from now on.
     #[must_use]
     pub fn new() -> Self {
-        Self { stop: StopSignal::new().ok(), raised: heapless::Vec::new() }
+        Self { stop: StopSignal::new().ok(), raised: heapless::Vec::new(), frames: None }
     }
 
     /// Notes the link, keeps the kernel's IPv6 off it (else: fe80::/64, MLD reports, router solicitations).
     fn raise(&mut self, socket: &OwnedFd, name: &str) -> Result<()> {
         let index = Request::new(name)?.ask(SIOCGIFINDEX, socket, os!("link index"))?.index();
         let known = Name::try_from(name).map_err(|_| os!("link name", Errno::NAMETOOLONG))?;
-        let full = too_many!("raised links", RAISED);
+        let full = too_many!("raised links", limits::LINKS);
         self.raised.push(Raised { name: known, index, is_silenced: false }).map_err(|_| full)?;
         let is_silenced = swap_disable_ipv6(name, b'0', b'1')?;
         if let Some(raised) = self.raised.last_mut() {
@@ -68,19 +73,8 @@ impl LinuxLinks {
         change_up(socket, name, true)
     }
 
-    /// Lowers what we raised, by the name that it has now. Where somebody gave it an address meanwhile it is
-    /// theirs: it stays up, and only IPv6 is given back.
-    fn give_back(&mut self, socket: &OwnedFd, raised: &Raised) -> Result<()> {
-        let mut request = Request::of_index(raised.index);
-        let name = request.ask(SIOCGIFNAME, socket, os!("name of a raised link"))?.name();
-        let lowered = match self.state(name)?.has_address {
-            true => Ok(()),
-            false => change_up(socket, name, false),
-        };
-        if raised.is_silenced {
-            swap_disable_ipv6(name, b'1', b'0')?;
-        }
-        lowered
+    fn frames(&self) -> Result<&OwnedFd> {
+        self.frames.as_ref().ok_or(os!("links are not open", Errno::NODEV))
     }
 }
 
@@ -117,24 +111,73 @@ impl Links for LinuxLinks {
 
     fn set_up(&mut self, name: &str, up: bool) -> Result<()> {
         let socket = ioctl_socket()?;
-        let at = self.raised.iter().position(|raised| raised.name == name);
+        let mut request = Request::new(name)?;
+        let index = request.ask(SIOCGIFINDEX, &socket, os!("link index")).map_or(0, Request::index);
+        let at = self.raised.iter().position(|raised| raised.index == index || raised.name == name);
         match (up, at) {
             (true, Some(_)) => change_up(&socket, name, true),
             (true, None) if self.state(name)?.is_up => Ok(()),
             (true, None) => self.raise(&socket, name),
             (false, Some(at)) => {
                 let raised = self.raised.swap_remove(at);
-                self.give_back(&socket, &raised)
+                self.give_back(raised.index.unsigned_abs(), raised.is_silenced)
             }
             (false, None) => change_up(&socket, name, false),
         }
     }
 
-    fn open(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Link) -> Result<()>) -> Result<()> {
-        let mut link = PacketLink::open(name, self.stop.as_ref())?;
-        let result = work(&mut link);
-        close_in_background(link.socket);
-        result
+    fn open(&mut self) -> Result<()> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        // Protocol 0: nothing is received (and no grace period is due) until `bind` names the protocol.
+        let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None);
+        let socket = socket.map_err(|code| refused(os!("open links"), code))?;
+        attach(&socket, &DHCP)?;
+        // Kernels before 4.20 cannot; our own frames come back then, and are for nobody here.
+        let _ = set_option(&socket, SOL_PACKET, PACKET_IGNORE_OUTGOING as usize, &1_i32);
+        set_option(&socket, SOL_PACKET, PACKET_AUXDATA as usize, &1_i32)?;
+        rustix::net::bind(&socket, &LinkAddress { index: 0 })
+            .map_err(|code| refused(os!("open links"), code))?;
+        self.frames = Some(socket);
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        if let Some(socket) = self.frames.take() {
+            close_in_background(socket);
+        }
+    }
+
+    fn carrier_changes(&mut self, index: u32) -> Option<u32> {
+        // By the name that it has now.
+        let mut request = Request::of_index(index.cast_signed());
+        let name = request.ask(SIOCGIFNAME, &ioctl_socket().ok()?, os!("name of a link")).ok()?.name();
+        let path = attribute(["/sys/class/net/", name, "/carrier_changes"])?;
+        let file = open_path(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC).ok()?;
+        let mut text = [0; 16];
+        let length = rustix::io::read(&file, &mut text).ok()?;
+        number(text.get(..length)?.trim_ascii())
+    }
+
+    fn has_route(&mut self, address: [u8; 4]) -> bool {
+        // Connecting UDP looks the route up and does no more.
+        let to = SocketAddrV4::new(Ipv4Addr::from(address), 80);
+        ioctl_socket().is_ok_and(|socket| rustix::net::connect(&socket, &to).is_ok())
+    }
+
+    fn give_back(&mut self, index: u32, is_silenced: bool) -> Result<()> {
+        let socket = ioctl_socket()?;
+        // udev may have given it another name meanwhile (Linux 6.2): its index stays.
+        let mut request = Request::of_index(index.cast_signed());
+        let name = request.ask(SIOCGIFNAME, &socket, os!("name of a raised link"))?.name();
+        // Where somebody gave it an address it is theirs: it stays up, and only IPv6 is given back.
+        let lowered = match self.state(name)?.has_address {
+            true => Ok(()),
+            false => change_up(&socket, name, false),
+        };
+        if is_silenced {
+            swap_disable_ipv6(name, b'1', b'0')?;
+        }
+        lowered
     }
 
     fn connect(
@@ -233,16 +276,6 @@ impl Request {
     const fn set_flags(&mut self, flags: u16) {
         [self.data[0], self.data[1]] = flags.to_ne_bytes();
     }
-
-    /// The Ethernet address of a `sockaddr` in the union.
-    const fn mac(&self) -> Option<[u8; 6]> {
-        match self.data {
-            [f0, f1, a, b, c, d, e, f, ..] if u16::from_ne_bytes([f0, f1]) == ARPHRD_ETHER => {
-                Some([a, b, c, d, e, f])
-            }
-            _ => None,
-        }
-    }
 }
 
 /// rustix's `Updater` takes the call as its own opcode type; linux-raw-sys has them as `u32`.
@@ -272,77 +305,90 @@ fn ioctl_socket() -> Result<OwnedFd> {
         .map_err(|code| refused(os!("socket"), code))
 }
 
-/// One interface, bound to an AF_PACKET socket.
-struct PacketLink<'s> {
-    socket: OwnedFd,
-    mac: [u8; 6],
-    index: i32,
-    stop: Option<&'s StopSignal>,
-}
-
-impl<'s> PacketLink<'s> {
-    fn open(name: &str, stop: Option<&'s StopSignal>) -> Result<Self> {
-        const WHAT: &str = "open link";
-        let failed = |code| os!(WHAT, errno(code));
-        let mac = Request::new(name)?.ask(SIOCGIFHWADDR, &ioctl_socket()?, os!("link address"))?.mac();
-        let mac = mac.ok_or(unsupported!(WHAT, "link is not Ethernet"))?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        // Protocol 0: nothing is received (and no grace period is due) until `bind` names link and protocol.
-        let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None);
-        let socket = socket.map_err(failed)?;
-        let index = Request::new(name)?.ask(SIOCGIFINDEX, &socket, os!(WHAT))?.index();
-        attach_filter(&socket)?;
-        // Kernels before 4.20 cannot; our own frames come back then, and are ignored by their source.
-        let _ = set_option(&socket, SOL_PACKET, PACKET_IGNORE_OUTGOING as usize, &1_i32);
-        rustix::net::bind(&socket, &LinkAddress { index }).map_err(failed)?;
-        Ok(Self { socket, mac, index, stop })
-    }
-}
-
-impl Link for PacketLink<'_> {
-    fn mac(&self) -> [u8; 6] {
-        self.mac
-    }
-
-    fn index(&self) -> u32 {
-        self.index.unsigned_abs()
-    }
-
-    fn carrier_changes(&self) -> Option<u32> {
-        // By the name that it has now.
-        let mut request = Request::of_index(self.index);
-        let name = request.ask(SIOCGIFNAME, &self.socket, os!("name of a link")).ok()?.name();
-        let path = attribute(["/sys/class/net/", name, "/carrier_changes"])?;
-        let file = open_path(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC).ok()?;
-        let mut text = [0; 16];
-        let length = rustix::io::read(&file, &mut text).ok()?;
-        number(text.get(..length)?.trim_ascii())
-    }
-
-    fn send(&mut self, frame: &[u8]) -> Result<()> {
-        match rustix::net::send(&self.socket, frame, SendFlags::DONTWAIT) {
-            // A full queue looks like loss: the protocols repeat.
-            Ok(_) | Err(Code::AGAIN | Code::NOBUFS | Code::INTR) => Ok(()),
+impl Frames for LinuxLinks {
+    fn send(&mut self, index: u32, frame: &[u8]) -> Result<()> {
+        let to = LinkAddress { index: index.cast_signed() };
+        match rustix::net::sendto(self.frames()?, frame, SendFlags::DONTWAIT, &to) {
+            // A full queue, or a link that is down for a moment, looks like loss: the protocols repeat.
+            Ok(_) | Err(Code::AGAIN | Code::NOBUFS | Code::INTR | Code::NETDOWN) => Ok(()),
+            Err(Code::NXIO) => Err(os!("send a frame", Errno::NODEV)), // the link, not the socket
             Err(code) => Err(refused(os!("send a frame"), code)),
         }
     }
 
-    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>> {
+    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<Frame>> {
+        let socket = self.frames()?;
         loop {
-            match rustix::net::recv(&self.socket, &mut *frame, RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
+            match receive(socket, frame) {
                 // A frame longer than the buffer would be cut: it counts as lost.
-                Ok((length, whole)) if length < whole => {}
-                Ok((length, _)) => return Ok(Some(length)),
-                Err(Code::AGAIN) => return Ok(None),
-                Err(Code::INTR) => {}
-                Err(code) => return Err(refused(os!("receive a frame"), code)),
+                Ok(received) if received.length > frame.len() => {}
+                Ok(received) => return Ok(Some(received)),
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(os!("receive a frame", errno)),
             }
         }
     }
 
     fn wait(&mut self, until_us: u64) -> Result<()> {
-        wait(&self.socket, PollFlags::IN, until_us, self.stop)
+        wait(self.frames()?, PollFlags::IN, until_us, self.stop.as_ref())
     }
+
+    fn narrow(&mut self, only: &Only) -> Result<()> {
+        attach(self.frames()?, &conversation(only))
+    }
+}
+
+/// `struct msghdr` with what it points to.
+#[repr(C)]
+struct Message {
+    name: *mut sockaddr_ll,
+    name_length: u32,
+    pieces: *mut Piece,
+    piece_count: usize,
+    control: *mut Control,
+    control_length: usize,
+    flags: i32,
+}
+
+/// `struct iovec`.
+#[repr(C)]
+struct Piece {
+    start: *mut u8,
+    length: usize,
+}
+
+/// `struct cmsghdr` and the one message we ask for.
+#[repr(C)]
+struct Control {
+    length: usize,
+    level: i32,
+    kind: i32,
+    data: tpacket_auxdata,
+}
+
+/// The next frame; its length may be above that of the buffer.
+fn receive(socket: &OwnedFd, frame: &mut [u8]) -> core::result::Result<Frame, Errno> {
+    // SAFETY: both are plain integers, for which all zero is a value.
+    let (mut from, mut control): (sockaddr_ll, Control) = unsafe { core::mem::zeroed() };
+    let mut piece = Piece { start: frame.as_mut_ptr(), length: frame.len() };
+    let mut message = Message {
+        name: &raw mut from,
+        name_length: size_of::<sockaddr_ll>() as u32,
+        pieces: &raw mut piece,
+        piece_count: 1,
+        control: &raw mut control,
+        control_length: size_of::<Control>(),
+        flags: 0,
+    };
+    let descriptor = usize::try_from(socket.as_raw_fd()).unwrap_or(usize::MAX);
+    let place = (&raw mut message) as usize;
+    // SAFETY: the message and all it points to live here, with the sizes it says.
+    let result = unsafe { syscall(nr::__NR_recvmsg, [descriptor, place, MSG_DONTWAIT | MSG_TRUNC, 0, 0]) };
+    let length = checked(result)?;
+    let is_told = control.level == SOL_PACKET as i32 && control.kind == PACKET_AUXDATA as i32;
+    let vouches = control.data.tp_status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID) != 0;
+    Ok(Frame { length, index: from.sll_ifindex.unsigned_abs(), is_intact: is_told && vouches })
 }
 
 /// Waits for `events` on a descriptor, for `until_us`, or for the stop signal.
@@ -365,7 +411,7 @@ pub(super) fn now_us() -> u64 {
     raw::monotonic_ns() / 1000
 }
 
-/// `sockaddr_ll` for bind: all protocols (the filter chooses) of one link.
+/// `sockaddr_ll` of one link (0: of all), for all protocols (the filter chooses).
 struct LinkAddress {
     index: i32,
 }
@@ -388,6 +434,7 @@ unsafe impl SocketAddrArg for LinkAddress {
 
 /// `struct sock_filter`: one instruction of classic BPF.
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct Instruction(u16, u8, u8, u32);
 
 /// `struct sock_fprog`.
@@ -397,17 +444,78 @@ struct Program {
     filter: *const Instruction,
 }
 
-/// ARP and IPv4 only: the EtherType at offset 12.
-static FILTER: [Instruction; 5] = [
-    Instruction(0x28, 0, 0, 12),     // ldh [12]
-    Instruction(0x15, 1, 0, 0x0800), // jeq IPv4, accept
-    Instruction(0x15, 0, 1, 0x0806), // jeq ARP, accept, drop
-    Instruction(0x06, 0, 0, u32::MAX),
-    Instruction(0x06, 0, 0, 0),
+/// Loads: bytes of the frame, what the kernel knows of it (include/uapi/linux/filter.h: SKF_AD_OFF and on), and, with X
+/// set to the length of the IPv4 header, of what is behind that.
+const WORD: u16 = 0x20;
+const HALF: u16 = 0x28;
+const BYTE: u16 = 0x30;
+const HALF_BEHIND: u16 = 0x48;
+const HEADER_LENGTH: u16 = 0xb1;
+const AND: u16 = 0x54;
+const EQUAL: u16 = 0x15;
+const ANY_BIT: u16 = 0x45;
+const RETURN: u16 = 0x06;
+const IFINDEX: u32 = 0xffff_f008;
+const VLAN_TAG: u32 = 0xffff_f02c;
+const HAS_VLAN: u32 = 0xffff_f030;
+
+/// What DHCP servers send us: UDP to port 68, whole, in no VLAN. The tag is gone from the frame by the time we see it; a
+/// tag that gives a priority only has VLAN 0.
+static DHCP: [Instruction; 16] = [
+    Instruction(WORD, 0, 0, HAS_VLAN),
+    Instruction(EQUAL, 3, 0, 0),
+    Instruction(WORD, 0, 0, VLAN_TAG),
+    Instruction(AND, 0, 0, 0xfff),
+    Instruction(EQUAL, 0, 9, 0),
+    Instruction(HALF, 0, 0, 12),
+    Instruction(EQUAL, 0, 7, 0x0800),
+    Instruction(BYTE, 0, 0, 23),
+    Instruction(EQUAL, 0, 5, 17),
+    Instruction(HALF, 0, 0, 20),
+    Instruction(ANY_BIT, 3, 0, 0x3fff),
+    Instruction(HEADER_LENGTH, 0, 0, 14),
+    Instruction(HALF_BEHIND, 0, 0, 16),
+    Instruction(EQUAL, 1, 0, 68),
+    Instruction(RETURN, 0, 0, 0),
+    Instruction(RETURN, 0, 0, u32::MAX),
 ];
 
-fn attach_filter(socket: &OwnedFd) -> Result<()> {
-    let program = Program { length: 5, filter: FILTER.as_ptr() };
+/// Of one link and no VLAN: ARP for our address, and segments of one connection. Strangers do not even wake us.
+fn conversation(only: &Only) -> [Instruction; 27] {
+    let (ours, peer) = (u32::from_be_bytes(only.ours), u32::from_be_bytes(only.peer));
+    [
+        Instruction(WORD, 0, 0, IFINDEX),
+        Instruction(EQUAL, 0, 23, only.index),
+        Instruction(WORD, 0, 0, HAS_VLAN),
+        Instruction(EQUAL, 3, 0, 0),
+        Instruction(WORD, 0, 0, VLAN_TAG),
+        Instruction(AND, 0, 0, 0xfff),
+        Instruction(EQUAL, 0, 18, 0),
+        Instruction(HALF, 0, 0, 12),
+        Instruction(EQUAL, 0, 2, 0x0806),
+        Instruction(WORD, 0, 0, 38),
+        Instruction(EQUAL, 15, 14, ours),
+        Instruction(EQUAL, 0, 13, 0x0800),
+        Instruction(BYTE, 0, 0, 23),
+        Instruction(EQUAL, 0, 11, 6),
+        Instruction(HALF, 0, 0, 20),
+        Instruction(ANY_BIT, 9, 0, 0x3fff),
+        Instruction(WORD, 0, 0, 26),
+        Instruction(EQUAL, 0, 7, peer),
+        Instruction(WORD, 0, 0, 30),
+        Instruction(EQUAL, 0, 5, ours),
+        Instruction(HEADER_LENGTH, 0, 0, 14),
+        Instruction(HALF_BEHIND, 0, 0, 14),
+        Instruction(EQUAL, 0, 2, 80),
+        Instruction(HALF_BEHIND, 0, 0, 16),
+        Instruction(EQUAL, 1, 0, only.port as u32),
+        Instruction(RETURN, 0, 0, 0),
+        Instruction(RETURN, 0, 0, u32::MAX),
+    ]
+}
+
+fn attach(socket: &OwnedFd, filter: &[Instruction]) -> Result<()> {
+    let program = Program { length: filter.len() as u16, filter: filter.as_ptr() };
     set_option(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program)
 }
 
@@ -415,7 +523,7 @@ fn attach_filter(socket: &OwnedFd) -> Result<()> {
 fn set_option<T>(socket: &OwnedFd, level: usize, option: usize, value: &T) -> Result<()> {
     let descriptor = usize::try_from(socket.as_raw_fd()).unwrap_or(usize::MAX);
     let place = core::ptr::from_ref(value) as usize;
-    // SAFETY: the kernel reads `size_of::<T>()` bytes at `value` (and what FILTER's static points to).
+    // SAFETY: the kernel reads `size_of::<T>()` bytes at `value` (and the filter that a `Program` points to).
     let result = unsafe { syscall(nr::__NR_setsockopt, [descriptor, level, option, place, size_of::<T>()]) };
     checked(result).map(|_| ()).map_err(|errno| os!("socket option", errno))
 }
