@@ -233,6 +233,8 @@ pub const DEVICE_NAME: usize = 32;
 pub const LABEL: usize = 256;
 /// Name of an interface: the kernel's `IFNAMSIZ` less its NUL.
 pub const LINK_NAME: usize = 15;
+/// Name of a card's driver: of the kernel's, the longest has 19 bytes.
+pub const DRIVER: usize = 24;
 /// Interfaces a source describes; the largest VMs have 15 cards, bonds and VLANs count too.
 pub const NETWORK_LINKS: usize = 16;
 /// How they come by addresses: four a link.
@@ -245,7 +247,7 @@ pub const NETWORK_DNS: usize = 32;
 pub const NETWORK_SEARCH: usize = 12;
 /// A search domain: RFC 1035, section 2.3.4, as text.
 pub const DOMAIN: usize = 253;
-/// What bonds are told.
+/// What bonds and bridges are told.
 pub const NETWORK_PARAMETERS: usize = 32;
 /// One of that: the longest are four addresses to ask by ARP.
 pub const BOND_VALUE: usize = 64;

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use preroot::error::Result;
-use preroot::facts::network::{LinkName, MacAddr, Network};
-use preroot::format::network::{Plan, ifupdown, interfaces, netplan, network_manager, networkd};
+use preroot::facts::network::{ALL, LinkName, MacAddr, Network};
+use preroot::format::network::{Plan, ifupdown, interfaces, netplan, network_manager, networkd, seed};
 use preroot::format::network_data::NetworkDataReader;
 use preroot::format::text::Out;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,27 @@ fn network() -> Box<Network> {
     let (mut reader, mut network) = (NetworkDataReader::new(), Box::new(Network::new()));
     reader.push(DOCUMENT.as_bytes(), &mut network).unwrap();
     assert!(reader.finish(&mut network).unwrap().first.is_empty());
+    network
+}
+
+/// What network_data.json has no words for, as a seed has it: a bridge with a VLAN on it, wake on LAN, what waits for a person.
+const SEED: [&str; 6] = [
+    "type physical\nname lan6\nmac 02:00:00:00:00:06\ndriver veth\nwakeonlan true\nmaster 2\nparameter bridge_pathcost 50\nparameter bridge_portprio 28\n",
+    "type physical\nmac 02:00:00:00:00:07\nmaster 2\n",
+    "type bridge\nname br0\nmac 02:00:00:00:00:73\nmtu 1400\nparameter bridge_stp false\nparameter bridge_fd 4\nparameter bridge_bridgeprio 22\nparameter bridge_ageing 250\nsubnet 192.0.2.2/24\nsubnet 2001:db8:1::2/64\nmtu6 1300\nroute 203.0.113.0/24 192.0.2.1 77 1350\n",
+    "type vlan 5 2\nsubnet 198.51.100.9/24\n",
+    "type physical\nmac 02:00:00:00:00:08\nwakeonlan true\nmanual true\nsubnet 198.51.100.70/26\n",
+    "dns 192.0.2.53\nsearch example.com\n",
+];
+
+fn bridged() -> Box<Network> {
+    let mut network = Box::new(Network::new());
+    let (all, links) = SEED.split_last().unwrap();
+    for (text, at) in links.iter().zip(0..) {
+        seed::parse(text, at, &mut network).unwrap();
+    }
+    seed::parse(all, ALL, &mut network).unwrap();
+    network.check().unwrap();
     network
 }
 
@@ -133,6 +154,36 @@ fn netplan_takes_it() {
     );
 }
 
+#[test]
+fn netplan_takes_a_bridge() {
+    let (network, root) = (bridged(), directory("netplan-bridge"));
+    let plan = plan(&network);
+    std::fs::create_dir_all(root.join("etc/netplan")).unwrap();
+    let file = root.join("etc/netplan/90-preroot.yaml");
+    std::fs::write(&file, text(|out| netplan::put(&plan, out))).unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let paths = ["/usr/libexec/netplan/generate", "/usr/lib/netplan/generate", "/lib/netplan/generate"];
+    let Some(mut generate) = program(&paths) else { return };
+    generate.arg("--root-dir").arg(&root);
+    assert_eq!(output(generate), "", "no word of warning");
+    let made = |name: &str| std::fs::read_to_string(root.join("run/systemd/network").join(name)).unwrap();
+    for (name, lines) in [
+        (
+            "10-netplan-br0.netdev",
+            &["STP=false", "ForwardDelaySec=4", "Priority=22", "AgeingTimeSec=250"][..],
+        ),
+        ("10-netplan-br0.network", &["IPv6MTUBytes=1300", "VLAN=br0.5", "MTUBytes=1350"]),
+        ("10-netplan-eth6.network", &["Bridge=br0", "Cost=50", "Priority=28", "Driver=veth"]),
+        ("10-netplan-eth8.link", &["WakeOnLan=magic"]),
+    ] {
+        let made = made(name);
+        for line in lines {
+            assert!(made.contains(line), "{name} {line}: {made}");
+        }
+    }
+}
+
 /// As in Debian's cloud images: its pattern would match every card, in a file that sorts before ours.
 const WILDCARDS: &str = "network:
     version: 2
@@ -170,6 +221,40 @@ fn ifupdown_takes_it() {
         query.arg("-i").arg(&file).arg(name);
         let said = output(query);
         assert!(said.contains(line), "{said}");
+    }
+}
+
+#[test]
+fn ifupdown_takes_a_bridge() {
+    let (network, root) = (bridged(), directory("ifupdown-bridge"));
+    let file = root.join("interfaces");
+    std::fs::write(&file, text(|out| ifupdown::put(&plan(&network), out))).unwrap();
+    let query = |words: &[&str]| {
+        let mut query = program(&["/sbin/ifquery", "/usr/sbin/ifquery"])?;
+        query.arg("-i").arg(&file).args(words);
+        Some(output(query))
+    };
+    let Some(listed) = query(&["--list", "--allow=auto"]) else { return };
+    // Not eth8, which is a person's.
+    assert_eq!(listed.lines().collect::<Vec<_>>(), ["lo", "eth6", "eth7", "br0", "br0.5"]);
+    for (name, lines) in [
+        (
+            "br0",
+            &[
+                "bridge-ports: eth6 eth7",
+                "bridge-stp: off",
+                "bridge-pathcost: eth6 50",
+                "mtu: 1400",
+                "mtu: 1300",
+            ][..],
+        ),
+        ("br0.5", &["vlan-raw-device: br0"]),
+        ("eth8", &["ethernet-wol: g", "address: 198.51.100.70"]),
+    ] {
+        let said = query(&[name]).unwrap();
+        for line in lines {
+            assert!(said.contains(line), "{name} {line}: {said}");
+        }
     }
 }
 
@@ -242,12 +327,20 @@ fn ifupdown_ng_takes_it() {
 
 #[test]
 fn network_manager_takes_it() {
-    let network = network();
-    let plan = plan(&network);
+    network_manager_takes(&network());
+}
+
+#[test]
+fn network_manager_takes_a_bridge() {
+    network_manager_takes(&bridged());
+}
+
+fn network_manager_takes(network: &Network) {
+    let plan = plan(network);
     for at in network.positions() {
         let Some(mut nmcli) = program(&["/usr/bin/nmcli"]) else { return };
         let keyfile = text(|out| network_manager::put(&plan, at, out));
-        let path = directory("network-manager").join("keyfile");
+        let path = directory(&format!("network-manager-{}", plan.label(at))).join("keyfile");
         std::fs::write(&path, &keyfile).unwrap();
         nmcli.args(["--offline", "connection", "modify", "connection.autoconnect-retries", "3"]);
         nmcli.stdin(Stdio::from(std::fs::File::open(&path).unwrap()));
@@ -271,8 +364,16 @@ fn network_manager_takes_it() {
 /// In a network of its own, without a way out: the addresses are there afterwards.
 #[test]
 fn networkd_takes_it() {
-    let (network, root) = (network(), directory("networkd"));
-    let plan = plan(&network);
+    let root = directory("networkd");
+    for network in [network(), bridged()] {
+        put_networkd(&network, &root);
+    }
+    let Some(_) = program(&["/lib/systemd/systemd-networkd"]) else { return };
+    networkd_makes(&root);
+}
+
+fn put_networkd(network: &Network, root: &Path) {
+    let plan = plan(network);
     for at in network.positions() {
         let label = plan.label(at);
         let put = |suffix: &str, text: String| {
@@ -283,10 +384,12 @@ fn networkd_takes_it() {
         }
         put(".network", text(|out| networkd::put_network(&plan, at, out)));
     }
-    let Some(_) = program(&["/lib/systemd/systemd-networkd"]) else { return };
+}
+
+fn networkd_makes(root: &Path) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/networkd.sh");
     let mut command = Command::new("unshare");
-    command.args(["-n", "-m", "--propagation", "private", "sh"]).arg(script).arg(&root);
+    command.args(["-n", "-m", "--propagation", "private", "sh"]).arg(script).arg(root);
     let output = command.output().unwrap();
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -310,7 +413,12 @@ fn networkd_takes_it() {
     if !said.contains("NO BONDS") {
         lines.extend(["198.51.100.7/32", "203.0.113.0/24 via 203.0.113.1"]);
     }
+    if !said.contains("NO BRIDGES") {
+        lines
+            .extend(["192.0.2.2/24", "203.0.113.0/24 via 192.0.2.1 dev br0 proto static metric 77 mtu 1350"]);
+    }
     for line in lines {
         assert!(said.contains(line), "{line}: {said}");
     }
+    assert!(!said.contains("198.51.100.70"), "a person's: {said}");
 }

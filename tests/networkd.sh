@@ -12,7 +12,7 @@ mkdir -p /run/systemd/network
 cp "$1"/* /run/systemd/network/
 chmod 644 /run/systemd/network/*
 for at in netif netif/links netif/leases netif/lldp; do install -d -o systemd-network -g systemd-network "/run/systemd/$at"; done
-for n in 1 2 3 4 5; do
+for n in 1 2 3 4 5 6 7 8; do
     ip link add "eth$n" address "02:00:00:00:00:0$n" type veth peer name "peer$n"
     ip link set "peer$n" mtu 9000 up
 done
@@ -27,6 +27,7 @@ sleep 1
 ip address
 ip route
 ip -6 route
-# The kernel has no bonds everywhere.
+# The kernel has no bonds and bridges everywhere.
+ip link show br0 >/dev/null 2>&1 || echo "NO BRIDGES"
 ip link show bond0.101 >/dev/null 2>&1 || echo "NO BONDS"
 kill "$!" 2>/dev/null || true

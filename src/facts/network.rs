@@ -4,8 +4,10 @@
 //! value in here is safe in every file it is written to: no blank, no bracket, no newline.
 
 mod names;
+mod parameter;
 
-pub use names::{Domain, LinkName, MacAddr, Prefix};
+pub use names::{Domain, Driver, LinkName, MacAddr, Prefix};
+pub use parameter::{KEYS, Parameter};
 
 use crate::error::Result;
 use crate::limits;
@@ -21,8 +23,10 @@ pub type LinkAt = u8;
 pub enum LinkKind {
     /// A network card, known by its MAC address.
     Physical,
-    /// Links that are one, see [`Link::bond`].
+    /// Links that are one, see [`Link::master`].
     Bond,
+    /// Links that are one segment, as above.
+    Bridge,
     /// Frames with this tag on another link.
     Vlan {
         /// 0 to 4094.
@@ -41,19 +45,38 @@ pub struct Link {
     pub name: Option<LinkName>,
     /// Of a network card: which one. Of the others: the address it gets.
     pub mac: Option<MacAddr>,
+    /// Of a network card: whose card. Two of Azure's have one address.
+    pub driver: Option<Driver>,
     /// Bytes of a packet.
     pub mtu: Option<u32>,
+    /// Bytes of a packet of IPv6, where it has less.
+    pub mtu6: Option<u32>,
     /// Whether router advertisements are heard; `None` as the subnets have it.
     pub accept_ra: Option<bool>,
-    /// The bond it is a member of.
-    pub bond: Option<LinkAt>,
+    /// Whether a magic packet wakes the machine.
+    pub wakeonlan: Option<bool>,
+    /// True if only a person brings it up.
+    pub is_manual: bool,
+    /// The bond or bridge it is a port of.
+    pub master: Option<LinkAt>,
 }
 
 impl Link {
     /// One of this kind with nothing said about it.
     #[must_use]
     pub const fn new(kind: LinkKind) -> Self {
-        Self { kind, name: None, mac: None, mtu: None, accept_ra: None, bond: None }
+        Self {
+            kind,
+            name: None,
+            mac: None,
+            driver: None,
+            mtu: None,
+            mtu6: None,
+            accept_ra: None,
+            wakeonlan: None,
+            is_manual: false,
+            master: None,
+        }
     }
 }
 
@@ -97,6 +120,8 @@ pub struct Route {
     pub via: Option<IpAddr>,
     /// The smaller wins.
     pub metric: Option<u32>,
+    /// Bytes of a packet that goes there.
+    pub mtu: Option<u32>,
 }
 
 /// Something of a link, or of all links.
@@ -111,74 +136,6 @@ pub struct Of<T> {
 /// Stands for no link in particular.
 pub const ALL: LinkAt = LinkAt::MAX;
 
-/// What a bond is told. The key is a row of [`BOND_KEYS`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Parameter {
-    /// Position in [`BOND_KEYS`].
-    pub key: u8,
-    /// Its value.
-    pub value: heapless::String<{ limits::BOND_VALUE }>,
-}
-
-/// The kernel's names of a bond's parameters (Documentation/networking/bonding.rst), which network_data.json and ifupdown
-/// have too; systemd's (systemd.netdev(5)) and netplan's.
-pub const BOND_KEYS: &[[&str; 3]] = &[
-    ["mode", "Mode", "mode"],
-    ["miimon", "MIIMonitorSec", "mii-monitor-interval"],
-    ["updelay", "UpDelaySec", "up-delay"],
-    ["downdelay", "DownDelaySec", "down-delay"],
-    ["xmit_hash_policy", "TransmitHashPolicy", "transmit-hash-policy"],
-    ["lacp_rate", "LACPTransmitRate", "lacp-rate"],
-    ["ad_select", "AdSelect", "ad-select"],
-    ["min_links", "MinLinks", "min-links"],
-    ["arp_interval", "ARPIntervalSec", "arp-interval"],
-    ["arp_ip_target", "ARPIPTargets", "arp-ip-targets"],
-    ["arp_validate", "ARPValidate", "arp-validate"],
-    ["arp_all_targets", "ARPAllTargets", "arp-all-targets"],
-    ["fail_over_mac", "FailOverMACPolicy", "fail-over-mac-policy"],
-    ["primary", "", "primary"],
-    ["primary_reselect", "PrimaryReselectPolicy", "primary-reselect-policy"],
-    ["num_grat_arp", "GratuitousARP", "gratuitous-arp"],
-    ["all_slaves_active", "AllSlavesActive", "all-members-active"],
-    ["packets_per_slave", "PacketsPerSlave", "packets-per-member"],
-    ["lp_interval", "LearnPacketIntervalSec", "learn-packet-interval"],
-];
-
-impl Parameter {
-    /// Reads a key, with or without `bond` before it, its words between dashes or underscores, and its value.
-    ///
-    /// # Errors
-    /// `Unsupported` for a key that is none; `Malformed`, `TooMany` for the value.
-    pub fn parse(key: &str, value: &str) -> Result<Self> {
-        let key = key.strip_prefix("bond").map_or(key, |rest| rest.trim_start_matches(['-', '_']));
-        let key = match key {
-            "slaves_active" | "slaves-active" => "all_slaves_active",
-            "learn_packet_interval" | "learn-packet-interval" => "lp_interval",
-            key => key,
-        };
-        let is_same = |ours: &str| {
-            ours.len() == key.len()
-                && ours.bytes().zip(key.bytes()).all(|(ours, b)| ours == b || (ours == b'_' && b == b'-'))
-        };
-        let found = BOND_KEYS.iter().position(|[ours, ..]| is_same(ours));
-        let key = found.and_then(|n| u8::try_from(n).ok());
-        let key = key.ok_or(unsupported!(WHAT, "unknown parameter of a bond"))?;
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+:,/|".contains(&b);
-        if value.is_empty() || !value.bytes().all(is_plain) {
-            return Err(malformed!(WHAT, "value of a bond's parameter", 0));
-        }
-        let value =
-            value.try_into().map_err(|_| too_many!("value of a bond's parameter", limits::BOND_VALUE))?;
-        Ok(Self { key, value })
-    }
-
-    /// The names of its key.
-    #[must_use]
-    pub fn names(&self) -> [&'static str; 3] {
-        BOND_KEYS.get(usize::from(self.key)).copied().unwrap_or([""; 3])
-    }
-}
-
 /// All of it. 10 KiB: a static, not a local.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Network {
@@ -192,7 +149,7 @@ pub struct Network {
     pub dns: heapless::Vec<Of<IpAddr>, { limits::NETWORK_DNS }>,
     /// Domains to search.
     pub search: heapless::Vec<Of<Domain>, { limits::NETWORK_SEARCH }>,
-    /// What bonds are told.
+    /// What bonds, bridges and ports of bridges are told.
     pub parameters: heapless::Vec<Of<Parameter>, { limits::NETWORK_PARAMETERS }>,
 }
 
@@ -272,14 +229,14 @@ impl Network {
         if has_own { at } else { ALL }
     }
 
-    /// What this bond is told.
+    /// What this bond, bridge or port is told.
     pub fn parameters_of(&self, at: LinkAt) -> impl Iterator<Item = &Parameter> {
         of(&self.parameters, at)
     }
 
-    /// The members of this bond.
-    pub fn members_of(&self, at: LinkAt) -> impl Iterator<Item = LinkAt> {
-        self.positions().filter(move |n| self.link(*n).is_some_and(|link| link.bond == Some(at)))
+    /// The ports of this bond or bridge.
+    pub fn ports_of(&self, at: LinkAt) -> impl Iterator<Item = LinkAt> {
+        self.positions().filter(move |n| self.link(*n).is_some_and(|link| link.master == Some(at)))
     }
 
     /// True when the neighbour of this route is outside of the link's own networks, as a gateway of a /32 is: it has to
@@ -326,7 +283,7 @@ impl Network {
         };
         self.links.remove(usize::from(at));
         for link in &mut self.links {
-            link.bond = link.bond.map(moved).filter(|bond| *bond != ALL);
+            link.master = link.master.map(moved).filter(|master| *master != ALL);
             if let LinkKind::Vlan { parent, .. } = &mut link.kind {
                 *parent = moved(*parent);
             }
@@ -351,20 +308,27 @@ impl Network {
                 LinkKind::Vlan { parent, .. } => Some(parent),
                 _ => None,
             };
-            // A VLAN of a VLAN of a card; more is a circle.
+            // A VLAN of a VLAN of a card; more is a circle, and so is one of what it is a port of.
             for _ in 0..3 {
                 let Some(parent) = at else { break };
-                let parent = self.link(parent).ok_or(malformed!(WHAT, "a VLAN without its link", 0))?;
-                at = match parent.kind {
+                let below = self.link(parent).ok_or(malformed!(WHAT, "a VLAN without its link", 0))?;
+                at = match below.kind {
                     LinkKind::Vlan { parent, .. } => Some(parent),
+                    _ if link.master == Some(parent) => break,
                     _ => None,
                 };
             }
             if at.is_some() {
                 return Err(malformed!(WHAT, "VLANs in a circle", 0));
             }
-            let bond = link.bond.map(|bond| self.link(bond).map(|bond| bond.kind));
-            if bond.is_some_and(|kind| kind != Some(LinkKind::Bond) || link.kind == LinkKind::Bond) {
+            let master = link.master.map(|master| self.link(master).map(|master| master.kind));
+            let is_good = match master {
+                None => true,
+                Some(Some(LinkKind::Bond)) => matches!(link.kind, LinkKind::Physical | LinkKind::Vlan { .. }),
+                Some(Some(LinkKind::Bridge)) => link.kind != LinkKind::Bridge,
+                _ => false,
+            };
+            if !is_good {
                 return Err(malformed!(WHAT, "a member of what is no bond", 0));
             }
         }
@@ -453,7 +417,7 @@ impl Network {
         push!(self.search, Of { link, value }, "search domains of the network", limits::NETWORK_SEARCH)
     }
 
-    /// Adds what a bond is told; of a repeated key the last counts.
+    /// Adds what a bond or bridge is told; of a repeated key the last counts.
     ///
     /// # Errors
     /// `TooMany`.
@@ -469,24 +433,7 @@ impl Network {
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, LinkKind, Network, Parameter, Prefix, Route, Subnet};
-
-    #[test]
-    fn bond_keys_have_underscores_or_dashes() {
-        for key in
-            ["bond_xmit_hash_policy", "bond-xmit-hash-policy", "bond-xmit_hash_policy", "xmit_hash_policy"]
-        {
-            let parameter = Parameter::parse(key, "layer3+4").unwrap();
-            assert_eq!(parameter.names()[1], "TransmitHashPolicy", "{key}");
-        }
-    }
-
-    #[test]
-    fn a_parameter_cannot_break_a_file() {
-        for (key, value) in [("bond_mode", "a b"), ("bond_mode", ""), ("bond_x", "1"), ("mode", "a\n")] {
-            assert!(Parameter::parse(key, value).is_err(), "{key} {value:?}");
-        }
-    }
+    use super::{Link, LinkKind, Network, Prefix, Route, Subnet};
 
     #[test]
     fn a_gateway_outside_is_looked_for_on_the_link() {
@@ -496,6 +443,7 @@ mod tests {
             to: Prefix::parse(if via.contains(':') { "::/0" } else { "0.0.0.0/0" }).unwrap(),
             via: Some(via.parse().unwrap()),
             metric: None,
+            mtu: None,
         };
         assert!(!network.is_on_link(at, &route("10.0.0.1")), "DHCP knows its own networks");
         for address in ["10.0.0.5/24", "192.0.2.5/32", "2001:db8::5/64"] {
@@ -516,7 +464,7 @@ mod tests {
     #[test]
     fn references_lead_somewhere() {
         let vlan = |parent| Link::new(LinkKind::Vlan { id: 1, parent });
-        let member = |bond| Link { bond: Some(bond), ..Link::new(LinkKind::Physical) };
+        let member = |bond| Link { master: Some(bond), ..Link::new(LinkKind::Physical) };
         for links in [
             std::vec![vlan(0)],
             std::vec![vlan(1), vlan(0)],

@@ -51,6 +51,31 @@ impl LinkName {
     }
 }
 
+/// The name of a kernel module that drives a card.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Driver(heapless::String<{ limits::DRIVER }>);
+
+impl Driver {
+    /// Validates.
+    ///
+    /// # Errors
+    /// `Malformed`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = malformed!(WHAT, "name of a driver", 0);
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+        if text.is_empty() || !text.bytes().all(is_plain) {
+            return Err(bad);
+        }
+        heapless::String::try_from(text).map(Self).map_err(|_| bad)
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A domain to search names in: letters, digits, `.`, `_`, `-`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Domain(heapless::String<{ limits::DOMAIN }>);

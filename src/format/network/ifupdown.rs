@@ -1,7 +1,7 @@
 //! A network as ifupdown has it: interfaces(5), one file for all links. Debian's ifupdown and ifupdown-ng take the same
 //! words; busybox (1.35, networking/ifupdown.c) ends at the first stanza that it does not know, and has words of its own.
 
-use super::{OURS, Plan, put_address, put_list, put_mac, put_pair, put_prefix};
+use super::{OURS, Plan, put_address, put_list, put_mac, put_number, put_pair, put_prefix};
 use crate::error::Result;
 use crate::facts::network::{LinkAt, LinkKind, Prefix, Route, Subnet};
 use crate::format::text::Out;
@@ -17,19 +17,24 @@ const INDENT: &str = "    ";
 pub fn put(plan: &Plan<'_>, out: &mut Out<'_>) -> Result<()> {
     out.put(OURS)?;
     // What is made of others comes behind them.
-    for round in 0..3 {
+    for round in 0..5 {
         for at in plan.network.positions() {
-            let is_now = plan.network.link(at).is_some_and(|link| match link.kind {
-                LinkKind::Physical => round == 0,
-                LinkKind::Bond => round == 1,
-                LinkKind::Vlan { .. } => round == 2,
-            });
-            if is_now && !plan.is_missing(at) {
+            if round_of(plan, at) == Some(round) && !plan.is_missing(at) {
                 put_one(plan, at, out)?;
             }
         }
     }
     Ok(())
+}
+
+fn round_of(plan: &Plan<'_>, at: LinkAt) -> Option<u8> {
+    Some(match plan.network.link(at)?.kind {
+        LinkKind::Physical => 0,
+        LinkKind::Bond => 1,
+        LinkKind::Vlan { parent, .. } if plan.network.link(parent)?.kind == LinkKind::Bridge => 4,
+        LinkKind::Vlan { .. } => 2,
+        LinkKind::Bridge => 3,
+    })
 }
 
 /// The names of the links that [`put`] writes.
@@ -44,8 +49,8 @@ fn put_one(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     } else {
         out.put(b"\n")?
     };
-    let is_member = plan.network.link(at).is_some_and(|link| link.bond.is_some());
-    let subnets = || plan.network.subnets_of(at).filter(|_| !is_member);
+    let is_port = plan.is_port(at);
+    let subnets = || plan.network.subnets_of(at).filter(|_| !is_port);
     // Routes stand with the last stanza of their family, whose addresses are all there by then; with the last of all
     // where it has none.
     let last = |is_v6: bool| {
@@ -65,10 +70,11 @@ fn put_one(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
 /// True if it comes up by itself: of what nothing stands on, and nobody asks an address for, nothing was asked.
 fn is_up(plan: &Plan<'_>, at: LinkAt) -> bool {
     let Some(link) = plan.network.link(at) else { return false };
-    link.kind == LinkKind::Bond
-        || link.bond.is_some()
+    let is_used = matches!(link.kind, LinkKind::Bond | LinkKind::Bridge)
+        || link.master.is_some()
         || plan.network.subnets_of(at).next().is_some()
-        || plan.vlans_of(at).next().is_some()
+        || plan.vlans_of(at).next().is_some();
+    is_used && !link.is_manual
 }
 
 fn put_stanza(
@@ -115,7 +121,24 @@ fn put_stanza(
     if let Some(accept_ra) = accept_ra {
         put_pair(out, INDENT, "accept-ra", " ", if accept_ra { "1" } else { "0" })?;
     }
+    put_number(out, "    mtu ", mtu_of(plan, at, subnet, is_first))?;
     if is_first { put_link(plan, at, out) } else { Ok(()) }
+}
+
+/// What an MTU of IPv6's is to Debian's ifupdown: one that stands with a stanza of IPv6, if the card's is more. The card's
+/// stands with the first of the others.
+fn mtu_of(plan: &Plan<'_>, at: LinkAt, subnet: Subnet, is_first: bool) -> Option<u32> {
+    let link = plan.network.link(at)?;
+    let subnets = || plan.network.subnets_of(at).filter(|_| !plan.is_port(at));
+    let has_own = link.mtu6.is_some() && !plan.is_busybox && subnets().any(|other| !other.is_v6());
+    let takes_own = |subnet: Subnet| has_own && subnet.is_v6();
+    if takes_own(subnet) {
+        return link.mtu6;
+    }
+    let is_here = subnets()
+        .find(|other| !takes_own(*other))
+        .map_or(is_first, |first| is_first || has_own && first == subnet);
+    link.mtu.filter(|_| is_here)
 }
 
 /// Dotted for IPv4, a number for IPv6: busybox wants it apart and so, ifupdown-ng loses it where it stands apart.
@@ -130,11 +153,6 @@ fn put_netmask(out: &mut Out<'_>, prefix: Prefix) -> Result<()> {
 /// What is said of the link once.
 fn put_link(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     let Some(link) = plan.network.link(at) else { return Ok(()) };
-    if let Some(mtu) = link.mtu {
-        out.put(b"    mtu ")?;
-        out.put_number(mtu.into())?;
-        out.put(b"\n")?;
-    }
     if let Some(mac) = plan.given_mac(at) {
         // busybox drops the first of two words, ifupdown-ng takes one only.
         out.put(if plan.is_busybox { b"    hwaddress ether " } else { b"    hwaddress " })?;
@@ -142,22 +160,26 @@ fn put_link(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
         out.put(b"\n")?;
     }
     match link.kind {
-        LinkKind::Physical => {}
+        // ethtool's script (ethtool-interfaces.d).
+        LinkKind::Physical => {
+            out.put(if link.wakeonlan == Some(true) { b"    ethernet-wol g\n" } else { b"" })?
+        }
         LinkKind::Bond => {
-            put_parameters(plan, at, out)?;
+            put_parameters(plan, at, "", out)?;
             out.put(b"    bond-slaves none\n")?;
         }
+        LinkKind::Bridge => put_bridge(plan, at, out)?,
         LinkKind::Vlan { id, parent } => {
-            out.put(b"    vlan-id ")?;
-            out.put_number(id.into())?;
-            put_pair(out, "\n    ", "vlan-raw-device", " ", plan.name(parent).unwrap_or_default())?;
+            put_number(out, "    vlan-id ", Some(id.into()))?;
+            put_pair(out, INDENT, "vlan-raw-device", " ", plan.name(parent).unwrap_or_default())?;
         }
     }
-    if let Some(bond) = link.bond {
-        if let Some(name) = plan.name(bond) {
-            put_pair(out, INDENT, "bond-master", " ", name)?;
+    if let Some((master, name)) = plan.master(at) {
+        if plan.network.link(master).is_none_or(|link| link.kind != LinkKind::Bond) {
+            return Ok(());
         }
-        return put_parameters(plan, bond, out);
+        put_pair(out, INDENT, "bond-master", " ", name)?;
+        return put_parameters(plan, master, "", out);
     }
     // resolvconf knows no servers of a link: what comes up brings those of all.
     if plan.network.subnets_of(at).next().is_none() {
@@ -176,13 +198,38 @@ fn put_link(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A bond's, with it and with each member: whichever comes up first makes it. All keys have dashes.
-fn put_parameters(plan: &Plan<'_>, bond: LinkAt, out: &mut Out<'_>) -> Result<()> {
-    for parameter in plan.network.parameters_of(bond) {
-        out.put(b"    bond-")?;
+fn put_bridge(plan: &Plan<'_>, bridge: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let ports = || plan.network.ports_of(bridge).filter(|port| !plan.is_missing(*port));
+    out.put(b"    bridge-ports")?;
+    if ports().all(|port| plan.name(port).is_none()) {
+        out.put(b" none")?;
+    }
+    for name in ports().filter_map(|port| plan.name(port)) {
+        out.put_all(&[b" ", name.as_bytes()])?;
+    }
+    out.put(b"\n")?;
+    put_parameters(plan, bridge, "", out)?;
+    for port in ports() {
+        put_parameters(plan, port, plan.name(port).unwrap_or_default(), out)?;
+    }
+    Ok(())
+}
+
+/// A bond's, with it and with each member: whichever comes up first makes it. A bridge's, and its port's. All keys have
+/// dashes.
+fn put_parameters(plan: &Plan<'_>, at: LinkAt, port: &str, out: &mut Out<'_>) -> Result<()> {
+    let is_bond = plan.network.link(at).is_some_and(|link| link.kind == LinkKind::Bond) && port.is_empty();
+    for parameter in plan.network.parameters_of(at).filter(|row| row.is_of_bridge() != is_bond) {
+        out.put(if is_bond { b"    bond-" } else { b"    " })?;
         let [key, ..] = parameter.names();
         key.bytes().try_for_each(|byte| out.put(&[if byte == b'_' { b'-' } else { byte }]))?;
-        put_pair(out, "", "", " ", &parameter.value)?;
+        let value = match parameter.value.as_str() {
+            "true" if key == "bridge_stp" => "on",
+            "false" if key == "bridge_stp" => "off",
+            value => value,
+        };
+        out.put(if port.is_empty() { b"" } else { b" " })?;
+        put_pair(out, port, "", " ", value)?;
     }
     Ok(())
 }
@@ -206,9 +253,11 @@ fn put_route(plan: &Plan<'_>, at: LinkAt, name: &str, route: &Route, out: &mut O
         if plan.network.is_on_link(at, route) {
             out.put(b" onlink")?;
         }
-        if let Some(metric) = route.metric {
-            out.put(b" metric ")?;
-            out.put_number(metric.into())?;
+        for (key, number) in [(" metric ", route.metric), (" mtu ", route.mtu)] {
+            if let Some(number) = number {
+                out.put(key.as_bytes())?;
+                out.put_number(number.into())?;
+            }
         }
         out.put(b" || true\n")?;
     }

@@ -37,7 +37,7 @@ pub struct Plan<'n> {
 }
 
 impl<'n> Plan<'n> {
-    /// Names every link: a card as `find` knows it by its MAC address, else as is asked; a bond as is asked; a VLAN
+    /// Names every link: a card as `find` knows it by its MAC address, else as is asked; a bond or bridge as is asked; a VLAN
     /// `PARENT.ID` as cloud-init and ifupdown do, or `vlanID` where that is longer than the kernel takes.
     #[inline(never)]
     pub fn new(network: &'n Network, find: &mut dyn FnMut(MacAddr) -> Option<LinkName>) -> Self {
@@ -104,13 +104,13 @@ impl<'n> Plan<'n> {
         self.network.link(at).filter(|link| link.kind != LinkKind::Physical).and_then(|link| link.mac)
     }
 
-    /// True when another link has, or gets, the address of this card: a bond takes its first member's, a VLAN its
-    /// parent's.
+    /// True when another link has, or gets, the address of this card: a bond or a bridge takes a
+    /// port's, a VLAN its parent's.
     #[must_use]
     pub fn is_mac_shared(&self, at: LinkAt) -> bool {
         let Some(card) = self.network.link(at) else { return false };
         let has_it = |link: &&crate::facts::network::Link| link.mac == card.mac;
-        card.bond.is_some()
+        card.master.is_some()
             || self.vlans_of(at).next().is_some()
             || self.network.links.iter().filter(has_it).count() > 1
     }
@@ -133,6 +133,19 @@ impl<'n> Plan<'n> {
     #[must_use]
     pub fn has(&self, at: LinkAt, subnets: &[Subnet]) -> bool {
         self.network.subnets_of(at).any(|subnet| subnets.contains(&subnet))
+    }
+
+    /// The bond or bridge that it is a port of, and what that is called.
+    #[must_use]
+    pub fn master(&self, at: LinkAt) -> Option<(LinkAt, &str)> {
+        let master = self.network.link(at)?.master?;
+        Some((master, self.name(master)?))
+    }
+
+    /// True for a port of a bond or bridge, which has no addresses of its own.
+    #[must_use]
+    pub fn is_port(&self, at: LinkAt) -> bool {
+        self.network.link(at).is_some_and(|link| link.master.is_some())
     }
 
     /// Its addresses.
@@ -199,6 +212,15 @@ fn put_mac(out: &mut Out<'_>, mac: MacAddr) -> Result<()> {
         out.put_hex(byte)?;
     }
     Ok(())
+}
+
+/// A line that ends with a number, if there is one.
+#[inline(never)]
+fn put_number(out: &mut Out<'_>, before: &str, number: Option<u32>) -> Result<()> {
+    let Some(number) = number else { return Ok(()) };
+    out.put(before.as_bytes())?;
+    out.put_number(number.into())?;
+    out.put(b"\n")
 }
 
 /// Writes a word for each, with `between` between them.

@@ -1,12 +1,12 @@
 //! A network as netplan has it: netplan(5), one file for all links. Every scalar stands in quotes: `52:54:00:12:34:56`
 //! is a number to YAML 1.1.
 
-use super::{OURS, Plan, mode_word, put_address, put_list, put_mac, put_pair, put_prefix};
+use super::{OURS, Plan, mode_word, put_address, put_list, put_mac, put_number, put_pair, put_prefix};
 use crate::error::Result;
 use crate::facts::network::{LinkAt, LinkKind, Subnet};
 use crate::format::text::Out;
 
-const SECTIONS: [&str; 3] = ["ethernets", "bonds", "vlans"];
+const SECTIONS: [&str; 4] = ["ethernets", "bonds", "bridges", "vlans"];
 
 /// All links. Without `set-name`: netplan would have networkd look for the new name only, which the card has after the next
 /// boot; the name is in our `.link` file.
@@ -22,7 +22,8 @@ pub fn put(plan: &Plan<'_>, out: &mut Out<'_>) -> Result<()> {
             let number = plan.network.link(*at).map(|link| match link.kind {
                 LinkKind::Physical => 0,
                 LinkKind::Bond => 1,
-                LinkKind::Vlan { .. } => 2,
+                LinkKind::Bridge => 2,
+                LinkKind::Vlan { .. } => 3,
             });
             number == Some(n) && !plan.label(*at).is_empty()
         };
@@ -46,43 +47,48 @@ fn put_one(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     out.put(b"    ")?;
     put_id(plan, at, out)?;
     out.put(b":\n")?;
-    if let Some(mac) = plan.card_mac(at) {
-        out.put(b"      match:\n        macaddress: \"")?;
-        put_mac(out, mac)?;
-        out.put(b"\"\n")?;
-        if plan.is_missing(at) {
-            out.put(b"      optional: true\n")?;
-        }
-    }
+    put_match(plan, at, out)?;
     if let Some(mac) = plan.given_mac(at) {
         out.put(b"      macaddress: \"")?;
         put_mac(out, mac)?;
         out.put(b"\"\n")?;
     }
-    if let Some(mtu) = link.mtu {
-        out.put(b"      mtu: ")?;
-        out.put_number(mtu.into())?;
-        out.put(b"\n")?;
+    put_number(out, "      mtu: ", link.mtu)?;
+    put_number(out, "      ipv6-mtu: ", link.mtu6.filter(|_| !plan.is_port(at)))?;
+    if let (LinkKind::Physical, Some(is_on)) = (link.kind, link.wakeonlan) {
+        put_pair(out, "      ", "wakeonlan", ": ", truth(is_on))?;
     }
     match link.kind {
         LinkKind::Physical => {}
-        LinkKind::Bond => put_bond(plan, at, out)?,
+        LinkKind::Bond | LinkKind::Bridge => put_ports(plan, at, link.kind == LinkKind::Bridge, out)?,
         LinkKind::Vlan { id, parent } => {
-            out.put(b"      id: ")?;
-            out.put_number(id.into())?;
-            out.put(b"\n      link: ")?;
+            put_number(out, "      id: ", Some(id.into()))?;
+            out.put(b"      link: ")?;
             put_id(plan, parent, out)?;
             out.put(b"\n")?;
         }
     }
-    if link.bond.is_some() { Ok(()) } else { put_ways(plan, at, out) }
+    if plan.is_port(at) { Ok(()) } else { put_ways(plan, at, out) }
 }
 
-fn put_bond(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+fn put_match(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let driver = plan.network.link(at).and_then(|link| link.driver.as_ref());
+    let Some(mac) = plan.card_mac(at) else { return Ok(()) };
+    out.put(b"      match:\n        macaddress: \"")?;
+    put_mac(out, mac)?;
+    out.put(b"\"\n")?;
+    if let Some(driver) = driver {
+        put_pair(out, "        ", "driver", ": ", driver.as_str())?;
+    }
+    if plan.is_missing(at) { out.put(b"      optional: true\n") } else { Ok(()) }
+}
+
+fn put_ports(plan: &Plan<'_>, at: LinkAt, is_bridge: bool, out: &mut Out<'_>) -> Result<()> {
     out.put(b"      interfaces: [")?;
-    put_list(out, b", ", plan.network.members_of(at), |out, member| put_id(plan, member, out))?;
+    put_list(out, b", ", plan.network.ports_of(at), |out, port| put_id(plan, port, out))?;
     out.put(b"]\n")?;
-    for (parameter, n) in plan.network.parameters_of(at).zip(0..) {
+    let rows = plan.network.parameters_of(at).filter(|row| row.is_of_bridge() == is_bridge);
+    for (parameter, n) in rows.zip(0..) {
         if n == 0 {
             out.put(b"      parameters:\n")?;
         }
@@ -94,16 +100,39 @@ fn put_bond(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
                 out.put_all(&[b"        ", key.as_bytes(), b": "])?;
                 put_quoted(out, "[", value.split(','), |out, word| out.put(word.as_bytes()))?;
             }
+            // These have nothing but numbers and truths.
+            _ if is_bridge => put_pair(out, "        ", key, ": ", value)?,
             _ => out.put_all(&[b"        ", key.as_bytes(), b": \"", value.as_bytes(), b"\"\n"])?,
+        }
+    }
+    if is_bridge { put_port_parameters(plan, at, out) } else { Ok(()) }
+}
+
+/// `path-cost: {PORT: COST}`: what ports are told stands with their bridge, which is told something too, or nothing reads it.
+fn put_port_parameters(plan: &Plan<'_>, bridge: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    for wanted in ["path-cost", "port-priority"] {
+        let mut is_begun = false;
+        for port in plan.network.ports_of(bridge) {
+            let mut rows = plan.network.parameters_of(port).filter(|row| row.names()[2] == wanted);
+            let Some(parameter) = rows.next() else { continue };
+            if !core::mem::replace(&mut is_begun, true) {
+                put_pair(out, "        ", wanted, ":", "")?;
+            }
+            out.put(b"          ")?;
+            put_id(plan, port, out)?;
+            put_pair(out, "", "", ": ", &parameter.value)?;
         }
     }
     Ok(())
 }
 
+fn truth(is_on: bool) -> &'static str {
+    if is_on { "true" } else { "false" }
+}
+
 /// Said in full: what another file says of the same id would hold otherwise.
 fn put_ways(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     let Some(link) = plan.network.link(at) else { return Ok(()) };
-    let truth = |is_on: bool| if is_on { "true" } else { "false" };
     put_pair(out, "      ", "dhcp4", ": ", truth(plan.has(at, &[Subnet::Dhcp4])))?;
     // netplan's word for whatever routers say, too; with NetworkManager behind it `accept-ra` alone asks for nothing.
     let asks = [Subnet::Dhcp6, Subnet::Stateful, Subnet::Slaac, Subnet::Stateless];
@@ -136,11 +165,8 @@ fn put_ways(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
         if plan.network.is_on_link(at, &route) {
             out.put(b"          on-link: true\n")?;
         }
-        if let Some(metric) = route.metric {
-            out.put(b"          metric: ")?;
-            out.put_number(metric.into())?;
-            out.put(b"\n")?;
-        }
+        put_number(out, "          metric: ", route.metric)?;
+        put_number(out, "          mtu: ", route.mtu)?;
     }
     Ok(())
 }

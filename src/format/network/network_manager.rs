@@ -1,8 +1,8 @@
 //! A network as NetworkManager has it: one keyfile for each link, nm-settings-keyfile(5).
 
-use super::{OURS, Plan, mode_word, put_address, put_mac, put_pair, put_prefix};
+use super::{OURS, Plan, mode_word, put_address, put_mac, put_number, put_pair, put_prefix};
 use crate::error::Result;
-use crate::facts::network::{LinkAt, LinkKind, Subnet};
+use crate::facts::network::{LinkAt, LinkKind, Parameter, Subnet};
 use crate::format::sha256::Sha256;
 use crate::format::text::Out;
 
@@ -19,34 +19,41 @@ pub fn put(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     let kind = match link.kind {
         LinkKind::Physical => "ethernet",
         LinkKind::Bond => "bond",
+        LinkKind::Bridge => "bridge",
         LinkKind::Vlan { .. } => "vlan",
     };
     put_pair(out, "\n", "type", "=", kind)?;
     // Above what the image has for any card, and what cloud-init left: 120.
     out.put(b"autoconnect-priority=130\n")?;
+    out.put(if link.is_manual { b"autoconnect=false\n" } else { b"" })?;
     if let (None, Some(name)) = (plan.card_mac(at), plan.name(at)) {
         put_pair(out, "", "interface-name", "=", name)?;
     }
-    let bond = link.bond.filter(|bond| plan.name(*bond).is_some());
-    if let Some(bond) = bond {
-        out.put(b"slave-type=bond\nmaster=")?;
-        put_uuid(plan, bond, out)?;
+    let master = plan.master(at).and_then(|(master, _)| Some((master, plan.network.link(master)?.kind)));
+    if let Some((master, kind)) = master {
+        let kind = if kind == LinkKind::Bridge { "bridge" } else { "bond" };
+        put_pair(out, "", "slave-type", "=", kind)?;
+        out.put(b"master=")?;
+        put_uuid(plan, master, out)?;
         out.put(b"\n")?;
     }
     put_hardware(plan, at, out)?;
     match link.kind {
         LinkKind::Physical => {}
-        LinkKind::Bond => put_bond(plan, at, out)?,
+        LinkKind::Bond | LinkKind::Bridge => put_parameters(plan, at, out)?,
         LinkKind::Vlan { id, parent } => {
-            out.put(b"\n[vlan]\nid=")?;
-            out.put_number(id.into())?;
-            out.put(b"\nparent=")?;
+            put_number(out, "\n[vlan]\nid=", Some(id.into()))?;
+            out.put(b"parent=")?;
             put_uuid(plan, parent, out)?;
             out.put(b"\n")?;
         }
     }
-    if bond.is_some() {
-        return Ok(());
+    match master {
+        Some((_, LinkKind::Bridge)) if plan.network.parameters_of(at).any(Parameter::is_of_bridge) => {
+            return put_rows(plan, at, "\n[bridge-port]\n", out);
+        }
+        Some(_) => return Ok(()),
+        None => {}
     }
     put_family(plan, at, false, out)?;
     put_family(plan, at, true, out)
@@ -72,9 +79,11 @@ fn put_uuid(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
 }
 
 fn put_hardware(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
-    let (card, given) = (plan.card_mac(at), plan.given_mac(at));
-    let mtu = plan.network.link(at).and_then(|link| link.mtu);
-    if card.or(given).is_none() && mtu.is_none() {
+    let Some(link) = plan.network.link(at) else { return Ok(()) };
+    // A bridge's stands with what else it is told.
+    let (card, given) = (plan.card_mac(at), plan.given_mac(at).filter(|_| link.kind != LinkKind::Bridge));
+    let is_waking = link.wakeonlan == Some(true) && link.kind == LinkKind::Physical;
+    if card.or(given).is_none() && link.mtu.is_none() && !is_waking {
         return Ok(());
     }
     out.put(b"\n[ethernet]\n")?;
@@ -83,18 +92,29 @@ fn put_hardware(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
         put_mac(out, mac)?;
         out.put(b"\n")?;
     }
-    if let Some(mtu) = mtu {
-        out.put(b"mtu=")?;
-        out.put_number(mtu.into())?;
-        out.put(b"\n")?;
-    }
-    Ok(())
+    put_number(out, "mtu=", link.mtu)?;
+    // NM_SETTING_WIRED_WAKE_ON_LAN_MAGIC.
+    put_number(out, "wake-on-lan=", is_waking.then_some(64))
 }
 
-fn put_bond(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
-    out.put(b"\n[bond]\n")?;
-    for parameter in plan.network.parameters_of(at) {
-        let [key, ..] = parameter.names();
+fn put_parameters(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let is_bridge = plan.network.link(at).is_some_and(|link| link.kind == LinkKind::Bridge);
+    put_rows(plan, at, if is_bridge { "\n[bridge]\n" } else { "\n[bond]\n" }, out)?;
+    let Some(mac) = plan.given_mac(at).filter(|_| is_bridge) else { return Ok(()) };
+    out.put(b"mac-address=")?;
+    put_mac(out, mac)?;
+    out.put(b"\n")
+}
+
+fn put_rows(plan: &Plan<'_>, at: LinkAt, section: &str, out: &mut Out<'_>) -> Result<()> {
+    out.put(section.as_bytes())?;
+    let is_bridge = section.starts_with("\n[bridge");
+    for parameter in plan.network.parameters_of(at).filter(|row| row.is_of_bridge() == is_bridge) {
+        let key = match parameter.names() {
+            ["bridge_portprio", ..] => "priority",
+            [_, _, netplans] if parameter.is_of_bridge() => netplans,
+            [kernels, ..] => kernels,
+        };
         let value = if key == "mode" { mode_word(&parameter.value) } else { parameter.value.as_str() };
         put_pair(out, "", key, "=", value)?;
     }
@@ -132,6 +152,7 @@ fn put_family(plan: &Plan<'_>, at: LinkAt, is_v6: bool, out: &mut Out<'_>) -> Re
     let may_fail = !asks && !is_static
         || asks && (is_v6 && plan.has(at, &[Subnet::Dhcp4]) || !is_v6 && asks_v6(plan, at));
     put_pair(out, "", "may-fail", "=", if may_fail { "true" } else { "false" })?;
+    put_number(out, "mtu=", plan.network.link(at).and_then(|link| link.mtu6).filter(|_| is_v6))?;
     let addresses = plan.addresses(at).filter(|prefix| prefix.address.is_ipv6() == is_v6);
     for (prefix, n) in addresses.zip(1..) {
         put_numbered(out, "address", n)?;
@@ -168,10 +189,14 @@ fn put_routes(plan: &Plan<'_>, at: LinkAt, is_v6: bool, out: &mut Out<'_>) -> Re
             out.put_number(metric.into())?;
         }
         out.put(b"\n")?;
-        if plan.network.is_on_link(at, &route) {
+        let is_on_link = plan.network.is_on_link(at, &route);
+        if is_on_link || route.mtu.is_some() {
             out.put(b"route")?;
             out.put_number(n)?;
-            out.put(b"_options=onlink=true\n")?;
+            out.put(if is_on_link { b"_options=onlink=true" } else { b"_options=" })?;
+            out.put(if is_on_link && route.mtu.is_some() { b"," } else { b"" })?;
+            put_number(out, "mtu=", route.mtu)?;
+            out.put(if route.mtu.is_none() { b"\n" } else { b"" })?;
         }
     }
     Ok(())

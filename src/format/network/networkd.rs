@@ -1,8 +1,8 @@
 //! A network as systemd has it: systemd.network(5), systemd.netdev(5), systemd.link(5).
 
-use super::{OURS, Plan, mode_word, put_address, put_list, put_mac, put_pair, put_prefix};
+use super::{OURS, Plan, mode_word, put_address, put_list, put_mac, put_number, put_pair, put_prefix};
 use crate::error::Result;
-use crate::facts::network::{LinkAt, LinkKind, LinkName, Subnet};
+use crate::facts::network::{Driver, LinkAt, LinkKind, LinkName, Parameter, Subnet};
 use crate::format::text::Out;
 
 /// The name of a card that is asked for.
@@ -10,19 +10,30 @@ fn asked<'p>(plan: &'p Plan<'_>, at: LinkAt) -> Option<&'p str> {
     plan.card_mac(at).and(plan.network.link(at)?.name.as_ref()).map(LinkName::as_str)
 }
 
-/// True when udev is to give this link its name: a card that is known by its address.
+/// True when udev is to give this link its name, or to have it wake the machine: a card that is known by its address.
 #[must_use]
 pub fn has_link(plan: &Plan<'_>, at: LinkAt) -> bool {
-    asked(plan, at).is_some() && !plan.card_mac(at).is_some_and(|mac| shares_with_card(plan, at, mac))
+    let is_asked = asked(plan, at).is_some() || is_waking(plan, at);
+    is_asked && !plan.card_mac(at).is_some_and(|mac| shares_with_card(plan, at, mac))
 }
 
-/// Two cards of one address, as Azure's have, cannot be told apart here.
+fn is_waking(plan: &Plan<'_>, at: LinkAt) -> bool {
+    plan.card_mac(at).is_some() && plan.network.link(at).is_some_and(|link| link.wakeonlan == Some(true))
+}
+
+/// Two cards of one address, as Azure's have, cannot be told apart here but by their drivers.
 fn shares_with_card(plan: &Plan<'_>, at: LinkAt, mac: crate::facts::network::MacAddr) -> bool {
-    plan.network.positions().any(|other| other != at && plan.card_mac(other) == Some(mac))
+    let driver = |at| plan.network.link(at).and_then(|link| link.driver.as_ref());
+    plan.network.positions().any(|other| {
+        other != at
+            && plan.card_mac(other) == Some(mac)
+            && (driver(at).is_none() || driver(at) == driver(other))
+    })
 }
 
 /// The `.link` file. A bond or VLAN takes the card's address, and is none of `Type=ether` to udev; before systemd 243
-/// nothing is, and the card keeps its name.
+/// nothing is, and the card keeps its name. The first file that matches counts: of a card without a name of its own it
+/// says what systemd's own 99-default.link does.
 ///
 /// # Errors
 /// `TooMany`.
@@ -31,7 +42,19 @@ pub fn put_link(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     out.put(OURS)?;
     out.put(b"[Match]\nMACAddress=")?;
     put_mac(out, mac)?;
-    put_pair(out, "\nType=ether\n\n[Link]\n", "Name", "=", asked(plan, at).unwrap_or_default())
+    out.put(b"\nType=ether\n")?;
+    put_driver(plan, at, out)?;
+    let (key, value) = match asked(plan, at) {
+        Some(name) => ("Name", name),
+        None => ("NamePolicy", "keep kernel database onboard slot path"),
+    };
+    put_pair(out, "\n[Link]\n", key, "=", value)?;
+    out.put(if is_waking(plan, at) { b"WakeOnLan=magic\n" } else { b"" })
+}
+
+fn put_driver(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let driver = plan.network.link(at).and_then(|link| link.driver.as_ref());
+    driver.map_or(Ok(()), |driver| put_pair(out, "", "Driver", "=", Driver::as_str(driver)))
 }
 
 /// True when the link is to be made.
@@ -41,48 +64,50 @@ pub fn has_netdev(plan: &Plan<'_>, at: LinkAt) -> bool {
     is_made && plan.name(at).is_some()
 }
 
-/// The `.netdev` file of a bond or VLAN.
+/// The `.netdev` file of a bond, bridge or VLAN.
 ///
 /// # Errors
 /// `TooMany`.
 #[inline(never)]
 pub fn put_netdev(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     let Some(link) = plan.network.link(at) else { return Ok(()) };
-    let is_bond = link.kind == LinkKind::Bond;
+    let (kind, section) = match link.kind {
+        LinkKind::Physical => return Ok(()),
+        LinkKind::Bond => ("bond", "\n[Bond]\n"),
+        LinkKind::Bridge => ("bridge", "\n[Bridge]\n"),
+        LinkKind::Vlan { .. } => ("vlan", "\n[VLAN]\n"),
+    };
     out.put_all(&[OURS, b"[NetDev]\nName=", plan.name(at).unwrap_or_default().as_bytes()])?;
-    out.put_all(&[b"\nKind=", if is_bond { b"bond" } else { b"vlan" }, b"\n"])?;
+    put_pair(out, "\n", "Kind", "=", kind)?;
     put_mac_line(plan, at, out)?;
-    if let Some(mtu) = link.mtu {
-        out.put(b"MTUBytes=")?;
-        out.put_number(mtu.into())?;
-        out.put(b"\n")?;
-    }
+    put_number(out, "MTUBytes=", link.mtu)?;
+    out.put(section.as_bytes())?;
     if let LinkKind::Vlan { id, .. } = link.kind {
-        out.put(b"\n[VLAN]\nId=")?;
-        out.put_number(id.into())?;
-        return out.put(b"\n");
+        return put_number(out, "Id=", Some(id.into()));
     }
-    out.put(b"\n[Bond]\n")?;
-    for parameter in plan.network.parameters_of(at) {
-        let [kernel, key, _] = parameter.names();
-        if key.is_empty() {
-            continue;
-        }
-        out.put_all(&[key.as_bytes(), b"="])?;
-        let value = parameter.value.as_str();
-        match (kernel, value) {
-            ("mode", _) => out.put(mode_word(value).as_bytes())?,
-            ("lacp_rate", "0") => out.put(b"slow")?,
-            ("lacp_rate", "1") => out.put(b"fast")?,
-            ("arp_ip_target", _) => {
-                put_list(out, b" ", value.split(','), |out, word| out.put(word.as_bytes()))?;
-            }
-            _ => out.put(value.as_bytes())?,
-        }
-        let is_ms = matches!(kernel, "miimon" | "updelay" | "downdelay" | "arp_interval");
-        out.put(if is_ms { b"ms\n" } else { b"\n" })?;
+    let is_bridge = link.kind == LinkKind::Bridge;
+    let mut rows = plan.network.parameters_of(at).filter(|row| row.is_of_bridge() == is_bridge);
+    rows.try_for_each(|parameter| put_parameter(parameter, out))
+}
+
+fn put_parameter(parameter: &Parameter, out: &mut Out<'_>) -> Result<()> {
+    let [kernel, key, _] = parameter.names();
+    if key.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    out.put_all(&[key.as_bytes(), b"="])?;
+    let value = parameter.value.as_str();
+    match (kernel, value) {
+        ("mode", _) => out.put(mode_word(value).as_bytes())?,
+        ("lacp_rate", "0") => out.put(b"slow")?,
+        ("lacp_rate", "1") => out.put(b"fast")?,
+        ("arp_ip_target", _) => {
+            put_list(out, b" ", value.split(','), |out, word| out.put(word.as_bytes()))?;
+        }
+        _ => out.put(value.as_bytes())?,
+    }
+    let is_ms = matches!(kernel, "miimon" | "updelay" | "downdelay" | "arp_interval");
+    out.put(if is_ms { b"ms\n" } else { b"\n" })
 }
 
 fn put_mac_line(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
@@ -107,23 +132,24 @@ pub fn put_network(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()>
     let Some(link) = plan.network.link(at) else { return Ok(()) };
     out.put(OURS)?;
     put_match(plan, at, out)?;
-    if link.mtu.is_some() || plan.given_mac(at).is_some() {
+    if link.mtu.is_some() || plan.given_mac(at).is_some() || link.is_manual {
         out.put(b"\n[Link]\n")?;
         put_mac_line(plan, at, out)?;
-    }
-    if let Some(mtu) = link.mtu {
-        out.put(b"MTUBytes=")?;
-        out.put_number(mtu.into())?;
-        out.put(b"\n")?;
+        put_number(out, "MTUBytes=", link.mtu)?;
+        out.put(if link.is_manual { b"ActivationPolicy=manual\nRequiredForOnline=no\n" } else { b"" })?;
     }
     out.put(b"\n[Network]\n")?;
-    match link.bond.and_then(|bond| Some((bond, plan.name(bond)?))) {
-        Some((bond, name)) => put_member(plan, at, bond, name, out)?,
+    match plan.master(at) {
+        Some((master, name)) => put_port(plan, at, master, name, out)?,
         None => put_ways(plan, at, out)?,
     }
     for vlan in plan.vlans_of(at) {
         put_pair(out, "", "VLAN", "=", vlan)?;
     }
+    if plan.is_port(at) {
+        return put_port_parameters(plan, at, out);
+    }
+    put_number(out, "IPv6MTUBytes=", link.mtu6)?;
     for prefix in plan.addresses(at) {
         out.put(b"\n[Address]\nAddress=")?;
         put_prefix(out, prefix)?;
@@ -141,6 +167,7 @@ fn put_match(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
         put_mac(out, mac)?;
         out.put(b"\n")?;
     }
+    put_driver(plan, at, out)?;
     if mac.is_none_or(|_| plan.is_mac_shared(at)) {
         // A card that is not there and has no name; before systemd 243 this finds nothing.
         let Some(name) = plan.name(at) else { return out.put(b"Type=ether\n") };
@@ -154,11 +181,20 @@ fn put_match(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     Ok(())
 }
 
-fn put_member(plan: &Plan<'_>, at: LinkAt, bond: LinkAt, name: &str, out: &mut Out<'_>) -> Result<()> {
-    put_pair(out, "", "Bond", "=", name)?;
-    let mut primary = plan.network.parameters_of(bond).filter(|row| row.names()[0] == "primary");
+fn put_port(plan: &Plan<'_>, at: LinkAt, master: LinkAt, name: &str, out: &mut Out<'_>) -> Result<()> {
+    let is_bridge = plan.network.link(master).is_some_and(|link| link.kind == LinkKind::Bridge);
+    put_pair(out, "", if is_bridge { "Bridge" } else { "Bond" }, "=", name)?;
+    let mut primary = plan.network.parameters_of(master).filter(|row| row.names()[0] == "primary");
     let is_primary = primary.any(|row| Some(row.value.as_str()) == plan.name(at));
     if is_primary { out.put(b"PrimarySlave=yes\n") } else { Ok(()) }
+}
+
+fn put_port_parameters(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    for (parameter, n) in plan.network.parameters_of(at).filter(|row| row.is_of_bridge()).zip(0..) {
+        out.put(if n == 0 { b"\n[Bridge]\n" } else { b"" })?;
+        put_parameter(parameter, out)?;
+    }
+    Ok(())
 }
 
 /// cloud-init says `DHCP=no` for stateful DHCPv6 and nothing for SLAAC: neither would come by an address where RAs are
@@ -199,11 +235,9 @@ fn put_routes(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
         if plan.network.is_on_link(at, &route) {
             out.put(b"\nGatewayOnLink=yes")?;
         }
-        if let Some(metric) = route.metric {
-            out.put(b"\nMetric=")?;
-            out.put_number(metric.into())?;
-        }
         out.put(b"\n")?;
+        put_number(out, "Metric=", route.metric)?;
+        put_number(out, "MTUBytes=", route.mtu)?;
     }
     Ok(())
 }

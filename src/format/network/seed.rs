@@ -3,7 +3,7 @@
 use super::{put_address, put_mac, put_prefix};
 use crate::error::Result;
 use crate::facts::network::{
-    ALL, Domain, Link, LinkAt, LinkKind, LinkName, MacAddr, Network, Parameter, Prefix, Route, Subnet,
+    ALL, Domain, Driver, Link, LinkAt, LinkKind, LinkName, MacAddr, Network, Parameter, Prefix, Route, Subnet,
 };
 use crate::format::text::{Out, number};
 
@@ -58,9 +58,17 @@ pub fn emit(network: &Network, at: LinkAt, put: &mut dyn FnMut(&[u8]) -> Result<
                 Some(via) => put_address(out, via)?,
                 None => out.put(b"-")?,
             }
-            let Some(metric) = route.metric else { return Ok(()) };
-            out.put(b" ")?;
-            out.put_number(metric.into())
+            for (n, number) in [route.metric, route.mtu].into_iter().enumerate() {
+                match number {
+                    Some(number) => {
+                        out.put(b" ")?;
+                        out.put_number(number.into())?;
+                    }
+                    None if n == 0 && route.mtu.is_some() => out.put(b" -")?,
+                    None => {}
+                }
+            }
+            Ok(())
         })?;
     }
     for row in network.dns.iter().filter(|row| row.link == at) {
@@ -78,6 +86,7 @@ fn emit_link(link: &Link, line: PutLine<'_>) -> Result<()> {
     line("type", &|out| match link.kind {
         LinkKind::Physical => out.put(b"physical"),
         LinkKind::Bond => out.put(b"bond"),
+        LinkKind::Bridge => out.put(b"bridge"),
         LinkKind::Vlan { id, parent } => {
             out.put(b"vlan ")?;
             out.put_number(id.into())?;
@@ -91,14 +100,20 @@ fn emit_link(link: &Link, line: PutLine<'_>) -> Result<()> {
     if let Some(mac) = link.mac {
         line("mac", &|out| put_mac(out, mac))?;
     }
-    if let Some(mtu) = link.mtu {
-        line("mtu", &|out| out.put_number(mtu.into()))?;
+    if let Some(driver) = &link.driver {
+        line("driver", &|out| out.put(driver.as_str().as_bytes()))?;
     }
-    if let Some(accept_ra) = link.accept_ra {
-        line("accept-ra", &|out| out.put(if accept_ra { b"true" } else { b"false" }))?;
+    let master = link.master.map(u32::from);
+    for (key, number) in [("mtu", link.mtu), ("mtu6", link.mtu6), ("master", master)] {
+        if let Some(number) = number {
+            line(key, &|out| out.put_number(number.into()))?;
+        }
     }
-    if let Some(bond) = link.bond {
-        line("bond", &|out| out.put_number(bond.into()))?;
+    let manual = link.is_manual.then_some(true);
+    for (key, is_on) in [("accept-ra", link.accept_ra), ("wakeonlan", link.wakeonlan), ("manual", manual)] {
+        if let Some(is_on) = is_on {
+            line(key, &|out| out.put(if is_on { b"true" } else { b"false" }))?;
+        }
     }
     Ok(())
 }
@@ -122,6 +137,7 @@ pub fn parse(text: &str, at: LinkAt, network: &mut Network) -> Result<()> {
                 link.kind = match first {
                     "physical" => LinkKind::Physical,
                     "bond" => LinkKind::Bond,
+                    "bridge" => LinkKind::Bridge,
                     "vlan" => {
                         let id = words.next().and_then(|word| number(word.as_bytes()));
                         let id = id.and_then(|id| u16::try_from(id).ok()).ok_or(bad)?;
@@ -132,9 +148,13 @@ pub fn parse(text: &str, at: LinkAt, network: &mut Network) -> Result<()> {
             }
             "name" => link.name = Some(LinkName::parse(value)?),
             "mac" => link.mac = Some(MacAddr::parse(value)?),
+            "driver" => link.driver = Some(Driver::parse(value)?),
             "mtu" => link.mtu = Some(number(value.as_bytes()).ok_or(bad)?),
+            "mtu6" => link.mtu6 = Some(number(value.as_bytes()).ok_or(bad)?),
             "accept-ra" => link.accept_ra = Some(value == "true"),
-            "bond" => link.bond = Some(small(value)?),
+            "wakeonlan" => link.wakeonlan = Some(value == "true"),
+            "manual" => link.is_manual = value == "true",
+            "master" => link.master = Some(small(value)?),
             "parameter" => {
                 network.add_parameter(at, Parameter::parse(first, words.next().unwrap_or_default())?)?
             }
@@ -158,9 +178,10 @@ fn route(value: &str) -> Option<Route> {
         "-" => None,
         via => Some(via.parse().ok()?),
     };
-    let metric = match words.next() {
-        Some(word) => Some(number(word.as_bytes())?),
-        None => None,
+    let mut optional = || match words.next() {
+        None | Some("-") => Some(None),
+        Some(word) => number(word.as_bytes()).map(Some),
     };
-    Some(Route { to, via, metric })
+    let (metric, mtu) = (optional()?, optional()?);
+    Some(Route { to, via, metric, mtu })
 }

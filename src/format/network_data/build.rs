@@ -393,7 +393,10 @@ impl Building {
         if let (Some(link), Some(subnet)) = (link, subnet) {
             network.add_subnet(link, subnet)?;
             if let Some(via) = record.gateway {
-                self.add_route(network, Route { to: everything(via), via: Some(via), metric: None })?;
+                self.add_route(
+                    network,
+                    Route { to: everything(via), via: Some(via), metric: None, mtu: None },
+                )?;
             }
             if let (Some(id), Some(accept_ra)) = (self.ids.get_mut(usize::from(link)), record.accept_ra) {
                 // Who needs them hears them, whatever the others say.
@@ -423,7 +426,7 @@ impl Building {
             return Ok(());
         }
         let via = record.via.filter(|via| !via.is_unspecified());
-        self.add_route(network, Route { to: network_of(to), via, metric: record.metric })
+        self.add_route(network, Route { to: network_of(to), via, metric: record.metric, mtu: None })
     }
 
     fn add_route(&mut self, network: &mut Network, route: Route) -> Result<()> {
@@ -447,7 +450,7 @@ impl Building {
         }
         for (bond, member) in &self.members {
             if let Some(link) = position(*member).and_then(|at| network.links.get_mut(usize::from(at))) {
-                link.bond = Some(*bond);
+                link.master = Some(*bond);
             }
         }
         let mut is_lost = false;

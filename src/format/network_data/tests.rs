@@ -62,11 +62,11 @@ pub(crate) fn meaning(network: &Network, plan: &Plan<'_>) -> Value {
             LinkKind::Bond => {
                 let parameters: serde_json::Map<_, _> =
                     network.parameters_of(at).map(|p| (p.names()[0].into(), json!(p.value.as_str()))).collect();
-                let members: Vec<_> = network.members_of(at).map(|at| plan.name(at)).collect();
+                let members: Vec<_> = network.ports_of(at).map(|at| plan.name(at)).collect();
                 bond = json!([members, parameters]);
             }
             LinkKind::Vlan { id, parent } => vlan = json!([id, plan.name(parent)]),
-            LinkKind::Physical => {}
+            LinkKind::Physical | LinkKind::Bridge => {}
         }
         let subnets = network.subnets_of(at).map(|subnet| match subnet {
             Subnet::Static(address) => prefix(address),
@@ -272,7 +272,7 @@ fn keys_and_lists_come_in_any_order_and_what_is_bad_goes_alone() {
     let all =
         |at| (network.subnets_of(at).count(), network.routes_of(at).count(), network.dns_of(at).count());
     assert_eq!((all(0), all(1), all(2), all(3)), ((2, 4, 1), (1, 0, 1), (1, 0, 1), (0, 0, 0)));
-    assert_eq!(network.members_of(2).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(network.ports_of(2).collect::<Vec<_>>(), [3, 4]);
     assert_eq!(network.link(1).unwrap().kind, LinkKind::Vlan { id: 101, parent: 2 });
     assert_eq!(
         (network.link(0).unwrap().accept_ra, network.link(1).unwrap().accept_ra),

@@ -2,6 +2,8 @@
 
 use super::super::mode_word;
 use super::Files;
+use crate::facts::network::Prefix;
+use core::net::IpAddr;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::format;
@@ -41,6 +43,17 @@ fn everything(address: &str) -> &'static str {
     if address.contains(':') { "::/0" } else { "0.0.0.0/0" }
 }
 
+/// A network as the kernel takes it: of IPv6, without the bits of a host.
+fn masked(text: &str) -> String {
+    match Prefix::parse(text) {
+        Ok(Prefix { address: IpAddr::V6(address), length }) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            format!("{}/{length}", core::net::Ipv6Addr::from_bits(address.to_bits() & mask))
+        }
+        _ => text.into(),
+    }
+}
+
 /// `NAME.network Section key=value`; addresses and routes whole.
 fn networkd(files: &Files) -> Vec<String> {
     let mut lines = Vec::new();
@@ -65,9 +78,10 @@ fn networkd(files: &Files) -> Vec<String> {
                     _ => said.push(format!("{key}={}", value.to_lowercase())),
                 }
             }
-            match (section.as_str(), value(pairs, "Gateway"), value(pairs, "Destination")) {
-                ("Route", Some(via), None) => said.push(format!("Destination={}", everything(via))),
-                _ => {}
+            if let ("Route", Some(via), None) =
+                (section.as_str(), value(pairs, "Gateway"), value(pairs, "Destination"))
+            {
+                said.push(format!("Destination={}", everything(via)));
             }
             said.sort();
             if ["Route", "Address"].contains(&section.as_str()) {
@@ -131,13 +145,16 @@ fn network_manager(files: &Files) -> Vec<String> {
                     ("gateway", [via]) => format!("route={},{via}", everything(via)),
                     // Which route of the connection an option is about, not its number.
                     (_, [..]) if is_route && key.ends_with("_options") => {
-                        let route = self::value(pairs, key.trim_end_matches("_options")).unwrap();
-                        format!("route={} {value}", route.to_lowercase())
+                        let route =
+                            self::value(pairs, key.trim_end_matches("_options")).unwrap().to_lowercase();
+                        let (to, rest) = route.split_once(',').unwrap();
+                        format!("route={},{rest} {value}", masked(to))
                     }
                     ("route", [to, via, metric]) if *to == everything(via) => {
                         lines.push(format!("{name} {section} route-metric={metric}"));
                         format!("route={to},{via}")
                     }
+                    ("route", [to, via @ ..]) => format!("route={},{}", masked(to), via.join(",")),
                     (key, _) => format!("{key}={value}"),
                 };
                 lines.push(format!("{name} {section} {said}"));
@@ -183,10 +200,9 @@ fn ifupdown(files: &Files) -> Vec<String> {
             }
             [when @ ("post-up" | "pre-down"), ..] => {
                 assert!(when.len() > 1);
-                lines.push(format!(
-                    "{current} {}",
-                    line.to_lowercase().replace(&format!(" dev {current}"), "")
-                ));
+                let line = line.to_lowercase().replace(&format!(" dev {current}"), "");
+                let words: Vec<_> = line.split(' ').map(masked).collect();
+                lines.push(format!("{current} {}", words.join(" ")));
             }
             words => {
                 let line = words.join(" ").to_lowercase().replace("bond_", "bond-");

@@ -1,10 +1,10 @@
 //! Can any network break a file or a seed? And what each software's files say of one network.
 
-use super::super::{Plan, networkd, seed};
+use super::super::{Plan, networkd};
 use super::meaning::ini;
 use super::{of_seed, rendered, seed_files, text};
 use crate::facts::network::{
-    ALL, Domain, Link, LinkKind, LinkName, MacAddr, Network, Parameter, Prefix, Route, Subnet,
+    ALL, Domain, Driver, Link, LinkKind, LinkName, MacAddr, Network, Parameter, Prefix, Route, Subnet,
 };
 use crate::format::network_data::tests::read;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, proptest};
@@ -67,17 +67,26 @@ fn link(n: u8) -> impl Strategy<Value = Link> {
     let kind = proptest::prop_oneof![
         Just(LinkKind::Physical),
         Just(LinkKind::Bond),
+        Just(LinkKind::Bridge),
         (0..4095u16, 0..n.max(1)).prop_map(|(id, parent)| LinkKind::Vlan { id, parent })
     ];
     let name = prop::option::of("[a-z][a-z0-9._-]{0,14}");
-    (kind, name, any::<Option<[u8; 6]>>(), any::<Option<u16>>(), any::<Option<bool>>()).prop_map(
-        |(kind, name, mac, mtu, accept_ra)| Link {
+    let driver = prop::option::of("[a-z][a-z0-9_]{0,14}");
+    let master = prop::option::weighted(0.3, 0..n.max(1));
+    let numbers = any::<(Option<u16>, Option<u16>)>();
+    let words = any::<(Option<bool>, Option<bool>, bool)>();
+    (kind, name, any::<Option<[u8; 6]>>(), numbers, words, driver, master).prop_map(
+        |(kind, name, mac, (mtu, mtu6), (accept_ra, wakeonlan, is_manual), driver, master)| Link {
             kind,
             name: name.map(|name| LinkName::parse(&name).unwrap()),
             mac: mac.map(MacAddr),
+            driver: driver.map(|driver| Driver::parse(&driver).unwrap()),
             mtu: mtu.map(u32::from),
+            mtu6: mtu6.map(u32::from),
             accept_ra,
-            bond: None,
+            wakeonlan,
+            is_manual,
+            master,
         },
     )
 }
@@ -98,14 +107,17 @@ pub(super) fn network() -> impl Strategy<Value = Network> {
     let links = (0..4u8, link(1), link(1), link(2), link(2))
         .prop_map(|(n, a, b, c, d)| [a, b, c, d].into_iter().take(usize::from(n) + 1).collect::<Vec<_>>());
     let row = |n: u8| prop::sample::select((0..n).chain([ALL]).collect::<Vec<_>>());
-    let route = (prefix(), address(), any::<bool>(), any::<Option<u32>>());
+    let route = (prefix(), address(), any::<bool>(), any::<(Option<u32>, Option<u16>)>());
     (
         links,
         prop::collection::vec((0..4u8, subnet), 0..8),
         prop::collection::vec((0..4u8, route), 0..8),
         prop::collection::vec((row(4), address()), 0..8),
         prop::collection::vec((row(4), "[a-z][a-z0-9.-]{0,20}"), 0..4),
-        prop::collection::vec((0..4u8, "(mode|miimon|xmit_hash_policy)", "[a-z0-9+.]{1,12}"), 0..4),
+        prop::collection::vec(
+            (0..4u8, "(mode|miimon|xmit_hash_policy|bridge_fd|bridge_pathcost)", "[a-z0-9+.]{1,12}"),
+            0..4,
+        ),
     )
         .prop_map(|(links, subnets, routes, dns, search, parameters)| {
             let mut network = Network::new();
@@ -115,8 +127,10 @@ pub(super) fn network() -> impl Strategy<Value = Network> {
             for (at, subnet) in subnets.into_iter().filter(|(at, _)| is_there(at)) {
                 network.add_subnet(at, subnet).unwrap();
             }
-            for (at, (to, via, has_via, metric)) in routes.into_iter().filter(|(at, _)| is_there(at)) {
-                network.add_route(at, Route { to, via: has_via.then_some(via), metric }).unwrap();
+            for (at, (to, via, has_via, (metric, mtu))) in routes.into_iter().filter(|(at, _)| is_there(at)) {
+                network
+                    .add_route(at, Route { to, via: has_via.then_some(via), metric, mtu: mtu.map(u32::from) })
+                    .unwrap();
             }
             for (at, address) in dns.into_iter().filter(|(at, _)| is_there(at)) {
                 network.add_dns(at, address).unwrap();
@@ -128,6 +142,9 @@ pub(super) fn network() -> impl Strategy<Value = Network> {
                 network.add_parameter(at, Parameter::parse(&key, &value).unwrap()).unwrap();
             }
             network.drop_lost();
+            if network.check().is_err() {
+                network.links.iter_mut().for_each(|link| link.master = None);
+            }
             if network.check().is_err() {
                 network.clear();
             }
@@ -157,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_of_a_seed_is_read_or_refused(text in "((type|name|mac|route|subnet|dns|bond|mtu|x) ?[a-z0-9./: -]{0,20}\n){0,6}", other in any::<String>()) {
+    fn any_text_of_a_seed_is_read_or_refused(text in "((type|name|mac|driver|route|subnet|dns|master|mtu|manual|x) ?[a-z0-9./: -]{0,20}\n){0,6}", other in any::<String>()) {
         let _ = of_seed(&[text, other.clone()]);
         let _ = of_seed(&[other]);
     }
