@@ -28,6 +28,8 @@ seeds() {
         json | imds) find "$fixtures/imds" -name input.json -size -64k ;;
         openstack) find "$fixtures/drives" -name meta_data.json ;;
         vendor_data | cloud_config_json) find "$fixtures/drives" -name 'vendor_data*.json' ;;
+        dhcp) echo "$fixtures/dhcp/azure-ack.bin" ;;
+        online) echo "$fixtures/dhcp/exchange.frames" ;;
         nocloud) find "$fixtures/drives" -name meta-data ;;
         fat | iso9660 | ntfs | udf) find "$fixtures/media" -name '*.hex' ;;
     esac

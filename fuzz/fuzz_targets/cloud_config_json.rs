@@ -38,7 +38,8 @@ impl Sink for Driver<'_> {
 }
 
 fn read(document: &[u8], step: usize) -> (Seed, Learned) {
-    let (mut mapping, mut seed, mut tokenizer) = (Box::new(Mapping::new()), Seed::default(), Tokenizer::new());
+    let (mut mapping, mut seed, mut tokenizer) =
+        (Box::new(Mapping::new()), Seed::default(), Tokenizer::new());
     let mut driver = Driver(&mut mapping, &mut seed);
     let _ = document.chunks(step).try_for_each(|chunk| tokenizer.push(chunk, &mut driver));
     let learned = mapping.finish(&mut seed).unwrap();

@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use preroot::format::kvp::{KEY, MESSAGE, RECORD, Request, Status, VALUE, answer, answer_record, answer_value, parts};
+use preroot::format::kvp::{
+    KEY, MESSAGE, RECORD, Request, Status, VALUE, answer, answer_record, answer_value, parts,
+};
 
 fuzz_target!(|data: &[u8]| {
     let mut message = [0; MESSAGE];
@@ -30,7 +32,11 @@ fuzz_target!(|data: &[u8]| {
     assert!(record.starts_with(key) && record[KEY..].starts_with(value));
     let before = message;
     answer_record(&mut message, &record);
-    assert!(message[..4] == [0; 4] && message[20..20 + RECORD] == record && message[20 + RECORD..] == before[20 + RECORD..]);
+    assert!(
+        message[..4] == [0; 4]
+            && message[20..20 + RECORD] == record
+            && message[20 + RECORD..] == before[20 + RECORD..]
+    );
     let mut message = before;
     answer_value(&mut message, &record, size);
     assert_eq!(message[16 + KEY + VALUE..], before[16 + KEY + VALUE..]);

@@ -29,7 +29,9 @@ impl Parts for Got {
                 self.depth -= 1;
                 self.mappings += usize::from(self.depth == 0);
             }
-            Event::KeyPart(bytes) | Event::StringPart(bytes) | Event::NumberPart(bytes) => self.bytes.extend(bytes),
+            Event::KeyPart(bytes) | Event::StringPart(bytes) | Event::NumberPart(bytes) => {
+                self.bytes.extend(bytes)
+            }
             _ => {}
         }
         assert!(self.depth >= 0);

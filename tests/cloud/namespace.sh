@@ -104,7 +104,7 @@ CONF
 start_kea() {
     cat >"$state/kea.json" <<CONF
 {"Dhcp4": {
-  "interfaces-config": {"interfaces": ["cloud0"]},
+  "interfaces-config": {"interfaces": ["cloud0"], "service-sockets-max-retries": 100, "service-sockets-retry-wait-time": 200},
   "lease-database": {"type": "memfile", "persist": false},
   "valid-lifetime": 3600,
   "option-def": [{"name": "routes121", "code": 121, "type": "binary"}, {"name": "wireserver", "code": 245, "type": "ipv4-address"}],
