@@ -102,7 +102,7 @@ boot_until() {
     : >"$VM_DIR/console-$name.log"
     rm -f "$VM_DIR/qemu-$name.pid"
     {
-        for _ in $(seq 1200); do
+        for _ in $(seq 4800); do
             ! grep -aqF "$text" "$VM_DIR/console-$name.log" || break
             sleep 0.05
         done
