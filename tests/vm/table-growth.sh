@@ -176,10 +176,12 @@ done
 # --- the power goes ---------------------------------------------------------------------------------------
 
 # While the root grows, on a disk so slow that each write takes its time; the next boot ends as an uncut one, and fsck is content.
-# How long growth takes on this machine, a boot that is not cut tells, for each file system.
+# How long growth takes on this machine, a boot that is not cut tells, for each file system: of the table, and of all. Every
+# other cut is meant for the table.
+milliseconds_until() { awk -v end="VM $1=" '/VM growing/ { from = $1 } index($0, end) { print int(($1 - from) * 1100) + 100 }' "$console"; }
 grow_kills() {
     local round rounds=${KILLS:-} table file_system after states=''
-    local -A window_ms=()
+    local -A table_ms=() all_ms=()
     [ -n "$rounds" ] || { [ "$set_name" = full ] && rounds=50 || rounds=4; }
     for round in $(seq "$rounds"); do
         table=$([ $((round % 2)) -eq 0 ] && echo gpt || echo mbr)
@@ -187,13 +189,14 @@ grow_kills() {
         growth_disk "$table" "$file_system" last
         append="root=LABEL=growth vm.grow=$file_system vm.part=vda1"
         cache=none slow=15
-        if [ -z "${window_ms[$file_system]:-}" ]; then
+        if [ -z "${all_ms[$file_system]:-}" ]; then
             boot grow-kill-uncut
-            window_ms[$file_system]=$(awk '/VM growing/ { from = $1 } /VM written-apply/ { print int(($1 - from) * 1100) + 100 }' "$console")
+            table_ms[$file_system]=$(milliseconds_until written-grow)
+            all_ms[$file_system]=$(milliseconds_until written-apply)
             growth_disk "$table" "$file_system" last
         fi
         after=$((RANDOM * 32768 + RANDOM))
-        after=$((after % ${window_ms[$file_system]:-3000}))
+        [ $((RANDOM % 2)) -eq 0 ] && after=$((after % ${table_ms[$file_system]:-1000})) || after=$((after % ${all_ms[$file_system]:-3000}))
         boot_until 'VM growing' "$((after / 1000)).$(printf %03d $((after % 1000)))" grow-kill
         slow=''
         states+="$("$REPO/tests/vm/growth-state.py" "$disk" "$table" "$file_system" 2>&1)"$'\n'
