@@ -101,7 +101,7 @@ fn lease(wire: &mut Wire<'_>) -> Option<Lease> {
     let mut client = Client::new(MAC, None, 7, 0);
     let (mut rx, mut tx) = ([0; 2000], [0; 1514]);
     let mut now_us = 0;
-    while client.lease().is_none() && !wire.input.is_empty() {
+    while client.lease().is_none() && wire.input.len() >= 3 {
         if let Ok(Some(length)) = client.next_frame(now_us, &mut tx) {
             let _ = wire.send(2, &tx[..length]);
         }
