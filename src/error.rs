@@ -239,6 +239,12 @@ impl Error {
     /// There is no way over the network yet.
     pub const NEED_NETWORK: Self = rule!(NeedNetwork, "", "network needed").at(0);
 
+    /// The same, in cloud-init's words: this machine has no card to ask over.
+    pub const NO_CARD: Self = rule!(NeedNetwork, "", "failure to find DHCP interface").at(0);
+
+    /// The same, in cloud-init's words: no card got a lease.
+    pub const NO_LEASE: Self = rule!(NeedNetwork, "", "failure to obtain DHCP lease").at(0);
+
     /// Which way it failed.
     #[must_use]
     pub const fn kind(&self) -> Kind {

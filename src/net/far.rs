@@ -24,7 +24,17 @@ struct Connection {
     asked: Vec<u8>,
     pending: VecDeque<u8>,
     is_answered: bool,
+    /// The answer began with `~`: nothing more comes, and no end either.
+    is_endless: bool,
     next_us: u64,
+}
+
+/// A request with all of its body.
+pub(crate) fn is_whole(asked: &[u8]) -> bool {
+    let text = core::str::from_utf8(asked).unwrap();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+    body.len() >= length.map_or(0, |length| length.parse().unwrap())
 }
 
 pub(crate) struct Far {
@@ -117,6 +127,7 @@ impl Far {
                 asked: Vec::new(),
                 pending: VecDeque::new(),
                 is_answered: false,
+                is_endless: false,
                 next_us: 0,
             })
             .collect();
@@ -173,10 +184,14 @@ impl Far {
                 if socket.can_recv() {
                     socket.recv(|bytes| (bytes.len(), connection.asked.extend_from_slice(bytes))).unwrap();
                 }
-                if connection.asked.ends_with(b"\r\n\r\n") && !connection.is_answered {
+                if is_whole(&connection.asked) && !connection.is_answered {
                     self.asked = String::from_utf8(connection.asked.clone()).unwrap();
                     let path = self.asked.split(' ').nth(1).unwrap().to_string();
-                    connection.pending.extend(answer(&path));
+                    let answer = answer(&path);
+                    let (start, is_endless) =
+                        answer.strip_prefix(b"~").map_or((&answer[..], false), |b| (b, true));
+                    connection.pending.extend(start);
+                    connection.is_endless = is_endless;
                     connection.is_answered = true;
                     connection.next_us = now_us + self.delay_us;
                 }
@@ -186,7 +201,7 @@ impl Far {
                     let bytes: Vec<u8> = connection.pending.iter().copied().take(most).collect();
                     let sent = socket.send_slice(&bytes).unwrap();
                     connection.pending.drain(..sent);
-                    if connection.pending.is_empty() {
+                    if connection.pending.is_empty() && !connection.is_endless {
                         socket.close();
                     }
                 }

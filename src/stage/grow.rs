@@ -468,6 +468,6 @@ mod crash;
 #[cfg(test)]
 mod law;
 #[cfg(test)]
-mod machine;
+pub(super) mod machine;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

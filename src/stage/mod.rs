@@ -4,6 +4,8 @@ mod apply;
 mod config;
 mod deprovision;
 pub mod entropy;
+#[cfg(test)]
+mod faults;
 mod fetch;
 pub mod grow;
 pub mod growpart;
@@ -162,14 +164,17 @@ fn run_stage(command: &Command) -> u8 {
         return cannot_start(error);
     }
     let is_off = linux.options.is_off;
-    let mut kernel = linux.kernel();
+    run_with(&mut linux.kernel(), scratch, command, is_off)
+}
+
+fn run_with(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command, is_off: bool) -> u8 {
     let begin = kernel.clock.now_us();
     let outcome = match is_off {
         true => Err(not_applicable!("rd.preroot=0 on the kernel command line")),
-        false => dispatch(&mut kernel, scratch, command),
+        false => dispatch(kernel, scratch, command),
     };
     let ms = kernel.clock.now_us().saturating_sub(begin) / 1000;
-    conclude(&mut kernel, &mut scratch.bytes, command, outcome, ms)
+    conclude(kernel, &mut scratch.bytes, command, outcome, ms)
 }
 
 #[inline(never)]

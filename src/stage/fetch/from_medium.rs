@@ -113,7 +113,7 @@ pub(in crate::stage) fn say_document(log: &mut dyn Log, learned: &Learned) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::stage) mod tests {
     use super::offline;
     use crate::error::Error;
     use crate::format::media::{DOCUMENT, image};
@@ -134,7 +134,10 @@ mod tests {
 
     /// A medium whose document is Azure's, with a password; blanks fill the place of the longer one.
     fn azure_medium() -> Vec<u8> {
-        let document = include_bytes!("../../../tests/fixtures/ovf/sample-a-password/input.xml");
+        medium_with(include_bytes!("../../../tests/fixtures/ovf/sample-a-password/input.xml"))
+    }
+
+    pub(in crate::stage) fn medium_with(document: &[u8]) -> Vec<u8> {
         let mut medium = image("bridge");
         let at = medium.windows(DOCUMENT.len()).position(|window| window == DOCUMENT).unwrap();
         medium[at..at + DOCUMENT.len()].fill(b' ');

@@ -1,7 +1,7 @@
 //! Who is this VM to be? The medium first, then the network; each in its own process, the seed between them.
 
 mod from_label;
-mod from_medium;
+pub(super) mod from_medium;
 mod from_network;
 
 use super::persist::FETCH_ENDED;

@@ -16,7 +16,7 @@ const SECTOR: usize = 512;
 
 /// A disk of any size that costs what was written to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct SparseDisk {
+pub(in crate::stage) struct SparseDisk {
     sectors: BTreeMap<u64, [u8; SECTOR]>,
     pub(super) size: DiskSize,
     /// Every write and flush; `None` is a flush.
@@ -24,13 +24,13 @@ pub(super) struct SparseDisk {
 }
 
 impl SparseDisk {
-    pub(super) fn new(bytes: u64, block: u32) -> Self {
+    pub(in crate::stage) fn new(bytes: u64, block: u32) -> Self {
         let size = DiskSize::new(bytes, BlockSize::new(block).unwrap()).unwrap();
         Self { sectors: BTreeMap::new(), size, journal: Vec::new() }
     }
 
     /// The same disk after the host made it larger.
-    pub(super) fn enlarged(&self, bytes: u64) -> Self {
+    pub(in crate::stage) fn enlarged(&self, bytes: u64) -> Self {
         Self { size: DiskSize::new(bytes, self.size.block).unwrap(), ..self.clone() }
     }
 
@@ -47,14 +47,14 @@ impl SparseDisk {
         })
     }
 
-    pub(super) fn put(&mut self, offset: u64, bytes: &[u8]) {
+    pub(in crate::stage) fn put(&mut self, offset: u64, bytes: &[u8]) {
         for (number, to, from) in Self::pieces(offset, bytes.len()) {
             let sector = self.sectors.entry(number).or_insert([0; SECTOR]);
             sector[to].copy_from_slice(&bytes[from]);
         }
     }
 
-    pub(super) fn get(&self, offset: u64, len: usize) -> Vec<u8> {
+    pub(in crate::stage) fn get(&self, offset: u64, len: usize) -> Vec<u8> {
         let mut bytes = std::vec![0; len];
         for (number, from, to) in Self::pieces(offset, len) {
             if let Some(sector) = self.sectors.get(&number) {
@@ -236,19 +236,19 @@ pub(super) struct Machine {
 }
 
 /// The disk `sda` and what the kernel knows of it.
-pub(super) struct Drive {
-    pub(super) disk: SparseDisk,
-    pub(super) known: BTreeMap<u32, KernelPartition>,
-    pub(super) said: Vec<String>,
+pub(in crate::stage) struct Drive {
+    pub(in crate::stage) disk: SparseDisk,
+    pub(in crate::stage) known: BTreeMap<u32, KernelPartition>,
+    pub(in crate::stage) said: Vec<String>,
     /// What mappings hold, by name.
-    pub(super) others: BTreeMap<String, Vec<u8>>,
-    pub(super) twin: Option<Twin>,
+    pub(in crate::stage) others: BTreeMap<String, Vec<u8>>,
+    pub(in crate::stage) twin: Option<Twin>,
 }
 
 /// A second disk, `sdb`, which nobody may write.
-pub(super) struct Twin {
-    pub(super) disk: SparseDisk,
-    pub(super) known: BTreeMap<u32, KernelPartition>,
+pub(in crate::stage) struct Twin {
+    pub(in crate::stage) disk: SparseDisk,
+    pub(in crate::stage) known: BTreeMap<u32, KernelPartition>,
     /// How many times it is not ready yet.
     pub(super) opens: usize,
 }
@@ -320,7 +320,7 @@ fn partitions_of_mbr(disk: &SparseDisk) -> BTreeMap<u32, KernelPartition> {
 }
 
 /// block/partitions/efi.c without `gpt`: the primary alone decides.
-pub(super) fn partitions_linux_finds(disk: &SparseDisk) -> BTreeMap<u32, KernelPartition> {
+pub(in crate::stage) fn partitions_linux_finds(disk: &SparseDisk) -> BTreeMap<u32, KernelPartition> {
     if disk.get(446 + 4, 1) != [0xEE] {
         return partitions_of_mbr(disk);
     }
@@ -341,7 +341,7 @@ pub(super) fn partitions_linux_finds(disk: &SparseDisk) -> BTreeMap<u32, KernelP
     all.map(|e| (e.number, partition(e.number, e.first_lba(), e.blocks().unwrap()))).collect()
 }
 
-pub(super) fn put_sysfs(
+pub(in crate::stage) fn put_sysfs(
     host: &mut FakeDir,
     name: &str,
     disk: &SparseDisk,

@@ -16,7 +16,7 @@ pub(super) const AZURE: Layout = Layout {
     root: 1,
 };
 
-pub(super) fn enlarged() -> SparseDisk {
+pub(in crate::stage) fn enlarged() -> SparseDisk {
     AZURE.image().enlarged(8 * GIB)
 }
 

@@ -82,10 +82,10 @@ impl To<'_> {
 
 /// A stage of the initrd did not do what it was to: the host may read so, whatever comes of it.
 pub(super) fn tell_trouble(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) {
-    let is_initrds = match command.verb {
-        Verb::Modules | Verb::FetchOffline | Verb::FetchOnline | Verb::Grow | Verb::Persist => true,
-        _ => false,
-    };
+    let is_initrds = matches!(
+        command.verb,
+        Verb::Modules | Verb::FetchOffline | Verb::FetchOnline | Verb::Grow | Verb::Persist
+    );
     let machine = identity::observe(kernel);
     if !is_initrds || command.dry_run || !machine.platform.is_some_and(Platform::wants_report) {
         return;
@@ -159,4 +159,4 @@ fn forget_old(kernel: &mut Kernel<'_>) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -91,7 +91,7 @@ impl<'h, 'o> Hunt<'h, 'o> {
     pub(super) fn run(&mut self, nics: Nics, work: Work<'_>) -> Result<()> {
         if let Err(error) = self.online.links.open() {
             self.online.talk.say(Level::Warning, "no frames of any interface: {}", &[Value::Why(error)]);
-            return Err(Error::NEED_NETWORK);
+            return Err(Error::NO_LEASE);
         }
         self.online.talk.buffers.clients.clear();
         self.merge(nics);
@@ -138,7 +138,7 @@ impl<'h, 'o> Hunt<'h, 'o> {
             }
             if now_us >= self.until_us {
                 self.say_none();
-                return Err(Error::NEED_NETWORK);
+                return Err(Error::NO_LEASE);
             }
             let next_us = self.send_due(now_us)?;
             let look_us = now_us.saturating_add(limits::STOP_LOOK_MS * 1000);

@@ -118,22 +118,24 @@ const fn status_rule(status: u16) -> &'static Rule {
     }
 }
 
-/// Whatever the network or a damaged document did may be better next time.
+/// Whatever the network or a damaged document did may be better next time. Told in cloud-init's words.
 fn after_error(error: Error) -> Next {
-    let is_network = match error.kind() {
-        Kind::Malformed | Kind::Deadline => true,
-        _ => matches!(
-            error.errno(),
+    let rule = match error.kind() {
+        Kind::Malformed => return Next::Again { error, pause_ms: PAUSE_MS },
+        Kind::Deadline if error.what() == "HTTP answer" => rule!(Deadline, "read timeout querying IMDS", ""),
+        Kind::Deadline => rule!(Deadline, "connection timeout querying IMDS", ""),
+        _ => match error.errno() {
             Some(
                 Errno::NETUNREACH
-                    | Errno::NETDOWN
-                    | Errno::HOSTUNREACH
-                    | Errno::CONNREFUSED
-                    | Errno::CONNRESET
-                    | Errno::TIMEDOUT
-                    | Errno::PIPE
-            )
-        ),
+                | Errno::NETDOWN
+                | Errno::HOSTUNREACH
+                | Errno::CONNREFUSED
+                | Errno::CONNRESET
+                | Errno::TIMEDOUT
+                | Errno::PIPE,
+            ) => os!("connection error querying IMDS"),
+            _ => return Next::GiveUp(error),
+        },
     };
-    if is_network { Next::Again { error, pause_ms: PAUSE_MS } } else { Next::GiveUp(error) }
+    Next::Again { error: error.told_as(rule), pause_ms: PAUSE_MS }
 }

@@ -6,7 +6,7 @@
 
 mod hunt;
 mod imds;
-mod nics;
+pub(in crate::stage) mod nics;
 mod session;
 
 pub use hunt::give_back;
@@ -55,7 +55,7 @@ pub fn with_lease(
     let nics = online.await_nics(limits::NIC_MS)?;
     if nics.is_empty() {
         online.talk.say(Level::Warning, "no network interface", &[]);
-        return Err(Error::NEED_NETWORK);
+        return Err(Error::NO_CARD);
     }
     if online.kernel_has_way(&nics) {
         return work(&mut online.kernel_session(), &mut rest);

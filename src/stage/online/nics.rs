@@ -200,7 +200,7 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::stage) mod tests {
     use super::{are_named, choose, natural, parse_mac};
     use crate::sys::LinkState;
     use crate::sys::fake::World;

@@ -207,13 +207,13 @@ impl Talk<'_, '_, '_> {
                 return Err(Error::STOPPED);
             }
             let after_ms = now_us.saturating_sub(self.begin_us) / 1000;
-            if now_us >= self.until_us {
+            if now_us >= self.until_us && self.stack.was_open() {
                 return Err(deadline!("HTTP answer", after_ms));
             }
             let mut until_us = self.until_us;
             if !self.stack.was_open() {
                 until_us = until_us.min(self.open_us);
-                if now_us >= self.open_us {
+                if now_us >= until_us {
                     return Err(deadline!("TCP connection", after_ms));
                 }
             }

@@ -248,7 +248,7 @@ fn a_carrier_may_come_late() {
     }
     let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "azure")], &[GOOD]));
     cloud.carrier_us = u64::MAX;
-    assert_eq!(ask(&mut world, &mut cloud), Err(Error::NEED_NETWORK));
+    assert_eq!(ask(&mut world, &mut cloud), Err(Error::NO_LEASE));
     assert_eq!(world.log.lines, ["fetch: no lease on eth0: carrier: nothing after 15000 ms"]);
 }
 
@@ -329,12 +329,12 @@ fn the_only_lease_will_do_where_option_121_is_unknown() {
 #[test]
 fn without_an_answer_the_link_is_put_back_and_the_boot_goes_on() {
     let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "silent")], &[GOOD]));
-    assert_eq!(ask(&mut world, &mut cloud), Err(Error::NEED_NETWORK));
+    assert_eq!(ask(&mut world, &mut cloud), Err(Error::NO_LEASE));
     assert_eq!(cloud.story.last().unwrap(), "eth0 down");
     assert_eq!(world.log.lines, ["fetch: no lease on eth0: DHCP answer: nothing after 10000 ms"]);
     let mut nothing = World::new();
     nothing.host.put_dir("sys/class/net");
-    assert_eq!(ask(&mut nothing, &mut Cloud::new(&[], &[GOOD])), Err(Error::NEED_NETWORK));
+    assert_eq!(ask(&mut nothing, &mut Cloud::new(&[], &[GOOD])), Err(Error::NO_CARD));
 }
 
 #[test]

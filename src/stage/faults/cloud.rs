@@ -1,0 +1,169 @@
+//! The network of the simulated boot: a card, DHCP on it, IMDS and the wireserver behind its gateway.
+
+use crate::error::{Errno, Result};
+use crate::format::dhcp::tests::azure;
+use crate::net::far::{Far, is_whole};
+use crate::net::lease::tests::{said, served};
+use crate::sys::{Frame, Frames, LinkState, Links, Stream};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+/// What becomes of a frame to the guest, by its number.
+pub(super) type Mangle = fn(usize, Vec<u8>) -> Vec<Vec<u8>>;
+
+/// All of it.
+pub(super) struct Cloud {
+    /// The card; `None`: it is gone.
+    pub(super) card: Option<LinkState>,
+    /// Nobody gives a lease.
+    pub(super) is_silent: bool,
+    /// Answers of IMDS in turn; the last is repeated. One with `~` in front has no end.
+    pub(super) answers: Vec<&'static str>,
+    /// The same of the wireserver.
+    pub(super) wire: Vec<&'static str>,
+    /// What the wireserver was sent, and when.
+    pub(super) posts: Vec<(u64, String)>,
+    pub(super) mangle: Option<Mangle>,
+    /// The kernel has a network by now.
+    pub(super) is_configured: bool,
+    now: Rc<Cell<u64>>,
+    frames: usize,
+    queue: VecDeque<Vec<u8>>,
+    ready: VecDeque<Vec<u8>>,
+    far: Option<Far>,
+}
+
+impl Cloud {
+    pub(super) fn new(now: &Rc<Cell<u64>>) -> Self {
+        let mut far = Far::new(&[[10, 0, 0, 1]]);
+        far.answer = Some(Vec::new());
+        Self {
+            card: Some(LinkState { is_up: false, has_carrier: false, has_address: false }),
+            is_silent: false,
+            answers: Vec::new(),
+            wire: std::vec!["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"],
+            posts: Vec::new(),
+            mangle: None,
+            is_configured: false,
+            now: Rc::clone(now),
+            frames: 0,
+            queue: VecDeque::new(),
+            ready: VecDeque::new(),
+            far: Some(far),
+        }
+    }
+
+    fn card(&mut self) -> Result<&mut LinkState> {
+        self.card.as_mut().ok_or(os!("link state", Errno::NODEV))
+    }
+
+    /// Which answer a path gets.
+    fn answer(&mut self, path: &str) -> &'static str {
+        let answers = if path.starts_with("/metadata/") { &mut self.answers } else { &mut self.wire };
+        if answers.len() > 1 { answers.remove(0) } else { answers[0] }
+    }
+
+    fn note(&mut self, request: &str) {
+        if !request.contains(" /metadata/") {
+            self.posts.push((self.now.get(), request.to_string()));
+        }
+    }
+}
+
+impl Links for Cloud {
+    fn state(&mut self, _: &str) -> Result<LinkState> {
+        self.card().copied()
+    }
+    fn set_up(&mut self, _: &str, up: bool) -> Result<()> {
+        let card = self.card()?;
+        (card.is_up, card.has_carrier) = (up, up);
+        Ok(())
+    }
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn connect(
+        &mut self,
+        _: [u8; 4],
+        _: u16,
+        _: u64,
+        work: &mut dyn FnMut(&mut dyn Stream) -> Result<()>,
+    ) -> Result<()> {
+        match self.is_configured {
+            true => work(&mut Connection { cloud: self, asked: Vec::new(), reply: b"" }),
+            false => Err(os!("connect", Errno::NETUNREACH)),
+        }
+    }
+}
+
+impl Frames for Cloud {
+    fn send(&mut self, _: u32, frame: &[u8]) -> Result<()> {
+        let is_dhcp = frame[12..14] == [8, 0] && frame[23] == 17;
+        if !is_dhcp {
+            self.far.as_mut().unwrap().inbox.push_back(frame.to_vec());
+        } else if !self.is_silent {
+            let kind = if said(frame).starts_with("DISCOVER") { 2 } else { 5 };
+            let answer = azure(kind, u32::from_be_bytes(frame[46..50].try_into().unwrap()));
+            self.queue.push_back(served(&answer, frame[70..76].try_into().unwrap()));
+        }
+        Ok(())
+    }
+    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<Frame>> {
+        if self.queue.is_empty() {
+            let (mut far, mut is_asked) = (self.far.take().unwrap(), false);
+            far.poll_with(self.now.get(), &mut |path| {
+                is_asked = true;
+                self.answer(path).into()
+            });
+            if is_asked {
+                self.note(&far.asked);
+            }
+            self.queue.extend(far.outbox.drain(..));
+            self.far = Some(far);
+        }
+        if self.ready.is_empty()
+            && let Some(next) = self.queue.pop_front()
+        {
+            self.frames += 1;
+            match self.mangle {
+                Some(mangle) => self.ready.extend(mangle(self.frames, next)),
+                None => self.ready.push_back(next),
+            }
+        }
+        let Some(bytes) = self.ready.pop_front() else { return Ok(None) };
+        frame[..bytes.len()].copy_from_slice(&bytes);
+        Ok(Some(Frame { length: bytes.len(), index: 2, is_intact: true }))
+    }
+}
+
+/// A connection of the kernel's own to the wireserver.
+struct Connection<'c> {
+    cloud: &'c mut Cloud,
+    asked: Vec<u8>,
+    reply: &'static [u8],
+}
+
+impl Stream for Connection<'_> {
+    fn send(&mut self, bytes: &[u8], _: u64) -> Result<usize> {
+        self.asked.extend_from_slice(bytes);
+        if is_whole(&self.asked) {
+            let text = String::from_utf8(core::mem::take(&mut self.asked)).unwrap();
+            self.cloud.note(&text);
+            self.reply = self.cloud.answer(text.split(' ').nth(1).unwrap()).as_bytes();
+        }
+        Ok(bytes.len())
+    }
+    fn receive(&mut self, bytes: &mut [u8], until_us: u64) -> Result<usize> {
+        if self.reply.first() == Some(&b'~') {
+            self.cloud.now.set(until_us);
+            return Err(deadline!("TCP connection", 0));
+        }
+        let length = self.reply.len().min(bytes.len());
+        bytes[..length].copy_from_slice(&self.reply[..length]);
+        self.reply = &self.reply[length..];
+        Ok(length)
+    }
+}

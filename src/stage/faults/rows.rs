@@ -1,0 +1,573 @@
+//! Which faults are planted, and what must come of each?
+
+use super::cloud::Mangle;
+use super::{Blocked, Expect, Sim};
+use crate::error::Errno;
+use crate::format::media::image;
+use crate::stage::fetch::from_medium::tests::medium_with;
+use crate::sys::linux::Ended;
+use crate::sys::{Dir, DriveStatus, Loaded};
+use std::boxed::Box;
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+/// A fault.
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) plant: Box<dyn Fn(&mut Sim)>,
+    pub(super) expect: Expect,
+    /// What the serial console must say as a warning, or worse.
+    pub(super) said: Option<&'static str>,
+    pub(super) blocked: Blocked,
+}
+
+type Plant = fn(&mut Sim);
+
+fn fixture(kind: &str, name: &str, file: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/tests/fixtures/{kind}/{name}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The reason that the fixture's expectation has; of several matches their number is not told.
+fn reason(kind: &str, name: &str) -> String {
+    let expected = String::from_utf8(fixture(kind, name, "expected")).unwrap();
+    let reason = expected.lines().find_map(|line| line.strip_prefix("error = ")).unwrap();
+    reason.split(" (").next().unwrap().into()
+}
+
+fn http(status: &str, body: &str) -> &'static str {
+    Box::leak(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_boxed_str())
+}
+
+pub(super) fn imds_says(sim: &mut Sim, name: &str) {
+    let body = String::from_utf8(fixture("imds", name, "input.json")).unwrap();
+    // The medium has none.
+    let body = body.replace("\"hasCustomData\":true", "\"hasCustomData\":false");
+    sim.cloud.answers = std::vec![http("200 OK", &body)];
+}
+
+pub(super) fn medium_says(sim: &mut Sim, name: &str) {
+    sim.insert(medium_with(&fixture("ovf", name, "input.xml")));
+}
+
+fn imds(sim: &mut Sim, answer: &'static str) {
+    sim.cloud.answers = std::vec![answer];
+}
+
+fn wire(sim: &mut Sim, answers: &[&'static str]) {
+    sim.cloud.wire = answers.to_vec();
+}
+
+fn no_medium(sim: &mut Sim) {
+    drive_says(sim, DriveStatus::NoDisc);
+}
+
+fn drive_says(sim: &mut Sim, status: DriveStatus) {
+    sim.world.disks.disks.get_mut("sr0").unwrap().status = Some(status);
+}
+
+/// IMDS refuses for good, and there is no medium.
+fn nothing_usable(sim: &mut Sim) {
+    no_medium(sim);
+    imds(sim, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+}
+
+struct Rows(Vec<Row>);
+
+impl Rows {
+    fn add(
+        &mut self,
+        name: impl Into<String>,
+        expect: Expect,
+        said: Option<&'static str>,
+        plant: impl Fn(&mut Sim) + 'static,
+    ) {
+        let blocked = Blocked::default();
+        self.0.push(Row { name: name.into(), plant: Box::new(plant), expect, said, blocked });
+    }
+
+    fn blocked(&mut self, kvp: bool, wire: bool) {
+        self.0.last_mut().unwrap().blocked = Blocked { kvp, wire };
+    }
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    let mut rows = Rows(Vec::new());
+    rows.add("no fault", Expect::Ready, None, |_| {});
+    media(&mut rows);
+    documents(&mut rows);
+    metadata(&mut rows);
+    network(&mut rows);
+    reports(&mut rows);
+    data_exchange(&mut rows);
+    drivers_and_disks(&mut rows);
+    root(&mut rows);
+    lost_stages(&mut rows);
+    rows.0
+}
+
+/// Each twice: IMDS has all that is needed, and IMDS has nothing.
+fn media(rows: &mut Rows) {
+    const UNREADABLE: &str = "provisioning medium unreadable";
+    let broken: [(&str, Plant); 3] = [
+        ("a sector that cannot be read", |sim| {
+            let disk = sim.world.disks.disks.get_mut("sr0").unwrap();
+            disk.broken_at =
+                disk.bytes.windows(9).position(|window| window == b"<wa:Versi").map(|at| at as u64);
+            assert!(disk.broken_at.is_some());
+        }),
+        ("a medium without its end", |sim| {
+            let bytes = &mut sim.world.disks.disks.get_mut("sr0").unwrap().bytes;
+            let end = bytes.windows(5).position(|window| window == b"<?xml").unwrap();
+            bytes.truncate(end);
+        }),
+        ("a drive that is never ready", |sim| drive_says(sim, DriveStatus::NotReady)),
+    ];
+    let absent: [(&str, Plant); 6] = [
+        ("an empty drive", no_medium),
+        ("an open tray", |sim| drive_says(sim, DriveStatus::TrayOpen)),
+        ("no drive", |sim| {
+            sim.world.host.remove("sys/class/block/sr0/size").unwrap();
+            sim.world.host.remove_dir("sys/class/block/sr0").unwrap();
+        }),
+        ("no volume where one should be", |sim| {
+            let bytes = &mut sim.world.disks.disks.get_mut("sr0").unwrap().bytes;
+            bytes[16 * 2048..24 * 2048].fill(0xa5);
+            bytes[256 * 2048..257 * 2048].fill(0xa5);
+        }),
+        ("a medium of NTFS", |sim| sim.insert(image("ntfs-fresh"))),
+        ("a medium of zeros", |sim| sim.insert(std::vec![0; 1 << 20])),
+    ];
+    for (name, plant) in broken {
+        rows.add(format!("medium: {name}"), Expect::Warned(UNREADABLE.into()), Some("fetch: "), plant);
+        rows.add(
+            format!("medium: {name}, IMDS: 403"),
+            Expect::Fatal(UNREADABLE.into()),
+            Some("fetch: "),
+            move |sim| {
+                imds(sim, http("403 Forbidden", ""));
+                plant(sim);
+            },
+        );
+    }
+    for (name, plant) in absent {
+        rows.add(format!("medium: {name}"), Expect::Ready, None, plant);
+        let expect = Expect::Fatal("http error 403 querying IMDS".into());
+        rows.add(format!("medium: {name}, IMDS: 403"), expect, Some("IMDS: "), move |sim| {
+            imds(sim, http("403 Forbidden", ""));
+            plant(sim);
+        });
+    }
+}
+
+/// ovf-env.xml: the fixtures that are refused.
+fn documents(rows: &mut Rows) {
+    for name in [
+        "bad-host-name",
+        "bad-user-name",
+        "custom-data-not-base64",
+        "custom-data-without-padding",
+        "document-type",
+        "empty-file",
+        "host-name-not-a-direct-child",
+        "nested-too-deep",
+        "no-configuration-set",
+        "no-host-name",
+        "no-platform-settings-section",
+        "not-utf-8",
+        "not-xml",
+        "password-of-73-characters",
+        "password-of-756-characters",
+        "two-host-names",
+        "two-key-values",
+        "two-provisioning-sections",
+        "unknown-entity",
+        "wrong-namespace-on-platform-settings",
+    ] {
+        let reason = reason("ovf", name);
+        let said = Some("ovf-env.xml cannot be used");
+        rows.add(format!("ovf-env.xml: {name}"), Expect::Warned(reason.clone()), said, |sim| {
+            medium_says(sim, name)
+        });
+        rows.add(format!("ovf-env.xml: {name}, IMDS: 500"), Expect::Fatal(reason), said, |sim| {
+            imds(sim, http("500 Internal Server Error", ""));
+            medium_says(sim, name);
+        });
+    }
+    let expect = Expect::Fatal("unsupported pps_type".into());
+    rows.add("ovf-env.xml: a pool of a kind nobody knows", expect, Some("not provisioned"), |sim| {
+        medium_says(sim, "pool-vm-of-unknown-type");
+    });
+}
+
+/// IMDS, each twice: beside a good medium, and alone.
+fn metadata(rows: &mut Rows) {
+    let mut add = |name: &str, reason: &str, plant: Box<dyn Fn(&mut Sim)>| {
+        let plant = std::rc::Rc::new(plant);
+        let again = std::rc::Rc::clone(&plant);
+        let said = Some("IMDS: ");
+        rows.add(format!("IMDS: {name}"), Expect::Warned(reason.into()), said, move |sim| plant(sim));
+        rows.add(format!("IMDS: {name}, no medium"), Expect::Fatal(reason.into()), said, move |sim| {
+            no_medium(sim);
+            again(sim);
+        });
+    };
+    for (status, reason) in [
+        ("400 Bad Request", "http error 400 querying IMDS"),
+        ("401 Unauthorized", "http error 403 querying IMDS"),
+        ("403 Forbidden", "http error 403 querying IMDS"),
+        ("404 Not Found", "http error 404 querying IMDS"),
+        ("410 Gone", "http error 410 querying IMDS"),
+        ("418 I'm a teapot", "http error querying IMDS"),
+        ("429 Too Many Requests", "http error 429 querying IMDS"),
+        ("500 Internal Server Error", "http error 5xx querying IMDS"),
+        ("503 Service Unavailable", "http error 5xx querying IMDS"),
+    ] {
+        let answer = http(status, "");
+        add(status, reason, Box::new(move |sim| imds(sim, answer)));
+    }
+    for name in [
+        "an-array",
+        "empty",
+        "error-reply",
+        "html-of-a-proxy",
+        "other-vm",
+        "truncated",
+        "truncated-before-the-last-brace",
+        "two-documents",
+    ] {
+        add(name, &reason("imds", name), Box::new(move |sim| imds_says(sim, name)));
+    }
+    for (name, answer) in [
+        ("silence behind the request", "~"),
+        ("half a head", "~HTTP/1.1 200 OK\r\nContent-"),
+        ("half a body", "~HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"compute\":"),
+    ] {
+        add(name, "read timeout querying IMDS", Box::new(move |sim| imds(sim, answer)));
+    }
+    rows.add(
+        "IMDS: no keys, no medium",
+        Expect::Fatal("neither SSH key nor password".into()),
+        Some("neither SSH"),
+        |sim| {
+            no_medium(sim);
+            imds_says(sim, "no-keys");
+        },
+    );
+    let lost = Expect::Warned("failure to read customData while hasCustomData=true".into());
+    rows.add("IMDS: customData that the medium has not", lost, None, |sim| {
+        let body = String::from_utf8(fixture("imds", "instance", "input.json")).unwrap();
+        sim.cloud.answers = std::vec![http("200 OK", &body)];
+    });
+    rows.add("IMDS: a key that is none", Expect::Ready, Some("keys are not used"), |sim| {
+        imds_says(sim, "one-key-is-a-certificate");
+    });
+}
+
+fn is_arp(frame: &[u8]) -> bool {
+    frame[12..14] == [8, 6]
+}
+fn is_dhcp(frame: &[u8]) -> bool {
+    frame[12..14] == [8, 0] && frame[23] == 17
+}
+fn is_tcp(frame: &[u8]) -> bool {
+    frame[12..14] == [8, 0] && frame[23] == 6
+}
+
+/// Without a lease, each twice: beside a good medium, and alone.
+fn network(rows: &mut Rows) {
+    let mangled: [(&str, Mangle); 12] = [
+        ("DHCP: silence", |_, frame| if is_dhcp(&frame) { Vec::new() } else { std::vec![frame] }),
+        ("DHCP: refused", |_, mut frame| {
+            if is_dhcp(&frame) {
+                frame[42 + 242] = 6;
+            }
+            std::vec![frame]
+        }),
+        ("DHCP: of another transaction", |_, mut frame| {
+            if is_dhcp(&frame) {
+                frame[46] ^= 1;
+            }
+            std::vec![frame]
+        }),
+        ("DHCP: for another card", |_, mut frame| {
+            if is_dhcp(&frame) {
+                frame[42 + 28 + 5] ^= 1;
+            }
+            std::vec![frame]
+        }),
+        ("DHCP: cut short", |_, mut frame| {
+            if is_dhcp(&frame) {
+                frame.truncate(42 + 240);
+            }
+            std::vec![frame]
+        }),
+        ("DHCP: without its cookie", |_, mut frame| {
+            if is_dhcp(&frame) {
+                frame[42 + 236] = 0;
+            }
+            std::vec![frame]
+        }),
+        ("DHCP: options that lie about their length", |_, mut frame| {
+            if is_dhcp(&frame) {
+                frame[42 + 244] = 200;
+            }
+            std::vec![frame]
+        }),
+        ("ARP: silence", |_, frame| if is_arp(&frame) { Vec::new() } else { std::vec![frame] }),
+        ("ARP: of somebody else", |_, mut frame| {
+            if is_arp(&frame) {
+                frame[28..32].copy_from_slice(&[10, 0, 0, 99]);
+            }
+            std::vec![frame]
+        }),
+        ("TCP: silence", |_, frame| if is_tcp(&frame) { Vec::new() } else { std::vec![frame] }),
+        ("TCP: nothing but the first answer", |_, frame| {
+            let is_data = is_tcp(&frame) && frame[14 + 20 + 13] & 2 == 0;
+            if is_data { Vec::new() } else { std::vec![frame] }
+        }),
+        ("TCP: cut short", |_, mut frame| {
+            if is_tcp(&frame) {
+                frame.truncate(40);
+            }
+            std::vec![frame]
+        }),
+    ];
+    for (name, mangle) in mangled {
+        let reason = match name.split(':').next() {
+            Some("DHCP") => "failure to obtain DHCP lease",
+            _ if name.contains("first answer") => "read timeout querying IMDS",
+            _ => "connection timeout querying IMDS",
+        };
+        rows.add(name, Expect::Warned(reason.into()), Some("fetch: "), move |sim| {
+            sim.cloud.mangle = Some(mangle)
+        });
+        rows.add(
+            format!("{name}, no medium"),
+            Expect::FatalLate(reason.into()),
+            Some("not provisioned"),
+            move |sim| {
+                sim.cloud.mangle = Some(mangle);
+                no_medium(sim);
+            },
+        );
+    }
+    let harmless: [(&str, Mangle); 3] = [
+        (
+            "frames: each seventh is lost",
+            |n, frame| if n.is_multiple_of(7) { Vec::new() } else { std::vec![frame] },
+        ),
+        ("frames: each twice", |_, frame| std::vec![frame.clone(), frame]),
+        ("frames: noise between", |_, frame| std::vec![std::vec![0xff; 60], frame, std::vec![0; 14]]),
+    ];
+    for (name, mangle) in harmless {
+        rows.add(name, Expect::Ready, None, move |sim| sim.cloud.mangle = Some(mangle));
+    }
+    let links: [(&str, Plant); 3] = [
+        ("card: none", |sim| {
+            let card = "sys/class/net/eth0";
+            for path in sim.world.host.dump().keys().rev().filter(|path| path.starts_with(card)) {
+                let _ = sim.world.host.remove(path).or_else(|_| sim.world.host.remove_dir(path));
+            }
+            let _ = sim.world.host.remove_dir("sys/class/net/eth0/device");
+            let _ = sim.world.host.remove_dir(card);
+        }),
+        ("card: no answer from it", |sim| sim.cloud.is_silent = true),
+        ("card: gone", |sim| sim.cloud.card = None),
+    ];
+    for (name, plant) in links {
+        let reason = if name == "card: none" { "find DHCP interface" } else { "obtain DHCP lease" };
+        let reason = format!("failure to {reason}");
+        rows.add(name, Expect::Warned(reason.clone()), Some("fetch: "), plant);
+        rows.add(
+            format!("{name}, no medium"),
+            Expect::FatalLate(reason),
+            Some("not provisioned"),
+            move |sim| {
+                plant(sim);
+                no_medium(sim);
+            },
+        );
+    }
+}
+
+/// The wireserver, told Ready and told a failure.
+fn reports(rows: &mut Rows) {
+    const GOAL: &str = include_str!("../../../tests/fixtures/azure-goalstate/bom-crlf.xml");
+    const FATAL: &str = "http error 403 querying IMDS";
+    let ok = http("200 OK", "");
+    let goal = http("200 OK", GOAL);
+    let mends: [(&str, Vec<&'static str>); 4] = [
+        ("refuses JSON", std::vec![http("404 Not Found", ""), goal, ok]),
+        ("does not know JSON", std::vec![http("405 Method Not Allowed", ""), goal, ok]),
+        ("is busy at first", std::vec![http("503 Service Unavailable", ""), ok]),
+        ("answers with noise at first", std::vec!["garbage\r\n\r\n", ok]),
+    ];
+    for (name, answers) in mends {
+        let again = answers.clone();
+        rows.add(format!("wireserver {name}"), Expect::Ready, None, move |sim| wire(sim, &answers));
+        rows.add(
+            format!("wireserver {name}, a failure"),
+            Expect::Fatal(FATAL.into()),
+            Some("IMDS: "),
+            move |sim| {
+                nothing_usable(sim);
+                wire(sim, &again);
+            },
+        );
+    }
+    for (name, answer) in [
+        ("refuses everything", http("401 Unauthorized", "")),
+        ("fails for ever", http("500 Internal Server Error", "")),
+        ("answers with noise for ever", "garbage\r\n\r\n"),
+        ("says nothing", "~"),
+        ("says half", "~HTTP/1.1 200 OK\r\nContent-Le"),
+    ] {
+        rows.add(format!("wireserver {name}"), Expect::Ready, None, move |sim| wire(sim, &[answer]));
+        rows.add(
+            format!("wireserver {name}, a failure"),
+            Expect::Fatal(FATAL.into()),
+            Some("IMDS: "),
+            move |sim| {
+                nothing_usable(sim);
+                wire(sim, &[answer]);
+            },
+        );
+    }
+}
+
+/// KVP's own: everything else must be told all the same.
+fn data_exchange(rows: &mut Rows) {
+    const CHANNEL: &str = "sys/bus/vmbus/devices/242ff919-07db-4180-9c2e-b86cb68c8c55";
+    let faults: [(&str, bool, Plant); 6] = [
+        ("not offered", true, |sim| _ = sim.world.host.put(&format!("{CHANNEL}/class_id"), "{another}\n")),
+        ("no device", true, |sim| sim.world.system.kvp = None),
+        ("somebody else has it", true, |sim| sim.world.system.kvp.as_mut().unwrap().is_busy = true),
+        ("a channel that is not opened", true, |sim| {
+            _ = sim.world.host.put(&format!("{CHANNEL}/state"), "1\n")
+        }),
+        ("a driver that takes a question back", false, |sim| {
+            sim.world.system.kvp.as_mut().unwrap().fail_at = Some(2);
+        }),
+        ("a pool of an earlier life", false, |sim| {
+            let old = crate::format::kvp::record("PROVISIONING_REPORT", "result=of another life").unwrap();
+            sim.world.root.put("var/lib/hyperv/.kvp_pool_1", old);
+        }),
+    ];
+    for (name, is_blocked, plant) in faults {
+        rows.add(format!("KVP: {name}"), Expect::Ready, None, plant);
+        let expect = Expect::Fatal("http error 403 querying IMDS".into());
+        rows.add(format!("KVP: {name}, a failure"), expect, Some("IMDS: "), move |sim| {
+            nothing_usable(sim);
+            plant(sim);
+        });
+        rows.blocked(is_blocked, false);
+    }
+}
+
+fn drivers_and_disks(rows: &mut Rows) {
+    for (name, errno) in [("hv_netvsc", Errno::NOENT), ("hv_utils", Errno::INVAL), ("hv_storvsc", Errno::IO)]
+    {
+        rows.add(format!("driver: {name} is not loaded"), Expect::Ready, Some("modules: "), move |sim| {
+            let (base, host) = ("lib/modules/6.1.0-test", &mut sim.world.host);
+            let dep: String = ["hv_vmbus", "hv_storvsc", "hv_netvsc", "hv_utils"]
+                .map(|name| format!("kernel/{name}.ko:\n"))
+                .concat();
+            host.put(&format!("{base}/modules.dep"), &dep).put(&format!("{base}/modules.alias"), "");
+            host.put(&format!("{base}/modules.softdep"), "").put(&format!("{base}/modules.builtin"), "");
+            host.put(&format!("{base}/modules.builtin.modinfo"), "").put("sbin/modprobe", "");
+            sim.world.system.hyperv = true;
+            for line in dep.lines() {
+                let path = line.trim_end_matches(':');
+                let answer = if path.contains(name) { Err(errno) } else { Ok(Loaded::Now) };
+                sim.world.system.modules.insert(format!("/{base}/{path}"), answer);
+            }
+        });
+    }
+    let disks: [(&str, Plant); 4] = [
+        ("a table that is nobody's", |sim| sim.drive.disk.put(446, &[0; 66])),
+        ("both tables torn", |sim| {
+            let end = 2 << 30;
+            sim.drive.disk.put(512 + 16, &[0xff; 4]);
+            sim.drive.disk.put(end - 512 + 16, &[0xff; 4]);
+        }),
+        ("a root that is not there", |sim| {
+            sim.world.host.put("proc/cmdline", "ro root=UUID=00000000-e4e4-e4e4-e4e4-e4e4e4e4e4e4\n");
+        }),
+        ("a root= that says nothing", |sim| _ = sim.world.host.put("proc/cmdline", "ro root=\n")),
+    ];
+    for (name, plant) in disks {
+        rows.add(format!("disk: {name}"), Expect::Ready, None, plant);
+    }
+    rows.add(
+        "disk: no root file system ever",
+        Expect::Fatal("neither SSH key nor password".into()),
+        Some("neither SSH"),
+        |sim| {
+            no_medium(sim);
+            imds_says(sim, "no-keys");
+            sim.is_mounted = false;
+        },
+    );
+}
+
+/// The root cannot be written, or is not what it should be.
+fn root(rows: &mut Rows) {
+    for n in [1, 5, 20] {
+        rows.add(
+            format!("root: change {n} of persist fails"),
+            Expect::Ready,
+            Some("persist: failed"),
+            move |sim| {
+                sim.world.root.fail_at(n, Errno::NOSPC);
+            },
+        );
+    }
+    let broken: [(&str, &str, Plant); 3] = [
+        ("no /etc/passwd", "users: ", |sim| sim.world.root.remove("etc/passwd").unwrap()),
+        ("a link for /home", "users: ", |sim| {
+            sim.world.root.remove_dir("home").unwrap();
+            sim.world.root.put("home", "no directory");
+        }),
+        ("an account of the image's own", "users: ", |sim| {
+            sim.world.root.put("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nazureuser:x:1:1::/:/bin/sh\n");
+        }),
+    ];
+    for (name, reason, plant) in broken {
+        rows.add(format!("root: {name}"), Expect::Failed(reason.into()), Some("apply: "), plant);
+    }
+}
+
+/// Bugs of ours: each stage panics at its begin or in the middle, or hangs there.
+fn lost_stages(rows: &mut Rows) {
+    const BUG: &str = "unhandled exception";
+    let fatal = || Expect::Fatal(BUG.into());
+    let warned = || Expect::Warned(BUG.into());
+    rows.add("lost: apply", Expect::Failed("apply did not finish".into()), Some("bug: panic"), |sim| {
+        sim.log.panic_at = Some("enter apply");
+    });
+    for (at, with_medium, without) in [
+        ("enter modules", Expect::Ready, None),
+        ("IMDS answered after", warned(), Some(fatal())),
+        ("lease of", warned(), Some(fatal())),
+        ("enter persist", Expect::Ready, None),
+        ("enter grow", Expect::Ready, None),
+        ("enter report", Expect::Ready, None),
+    ] {
+        for ended in [Ended::Exit(101), Ended::Deadline, Ended::Signal(9)] {
+            let said = Some(match ended {
+                Ended::Deadline => "did not end in time",
+                Ended::Exit(_) => "ended by a bug of ours",
+                Ended::Signal(_) => "was killed",
+            });
+            rows.add(format!("lost: {at}, {ended:?}"), with_medium.clone(), said, move |sim| {
+                (sim.log.panic_at, sim.ended) = (Some(at), ended);
+            });
+            let Some(expect) = without.clone() else { continue };
+            rows.add(format!("lost: {at}, {ended:?}, no medium"), expect, said, move |sim| {
+                (sim.log.panic_at, sim.ended) = (Some(at), ended);
+                no_medium(sim);
+            });
+        }
+    }
+}
