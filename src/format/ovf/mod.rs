@@ -211,6 +211,8 @@ impl Sink for Spooled<'_, '_> {
         let mut lost = None;
         let result = match content.place() {
             Place::Value(_) if content.skipped > 0 => Ok(()),
+            // Nothing secret and nothing to be kept is taken any more.
+            Place::Value(Field::CustomData | Field::UserPassword) if content.fault.is_some() => Ok(()),
             Place::Value(Field::CustomData) => content
                 .custom_data
                 .push(chunk, &mut |data| (self.spool)(data).inspect_err(|error| lost = Some(*error))),
@@ -232,6 +234,7 @@ impl Sink for Spooled<'_, '_> {
         }
         let mut lost = None;
         let result = match content.places.pop() {
+            Some(Place::Value(Field::CustomData)) if content.fault.is_some() => Ok(()),
             Some(Place::Value(Field::CustomData)) => {
                 let bytes = content
                     .custom_data

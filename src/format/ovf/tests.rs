@@ -96,6 +96,29 @@ fn a_value_of_several_lines_is_several_keys_or_none() {
     assert_eq!(lines_of(&format!("{one}\nAAAAC3Nz")), (Vec::new(), refused + 1), "broken by a paste");
 }
 
+#[test]
+fn behind_a_value_that_is_wrong_nothing_is_kept() {
+    let document = String::from_utf8(WITH_PASSWORD.to_vec()).unwrap();
+    let bad = "<HostName>a b</HostName>";
+    let at = document.find("<HostName>").unwrap();
+    let custom = "<CustomData>I2Nsb3Vk*</CustomData><CustomData>I2Nsb3VkLWNvbmZpZwo=</CustomData>";
+    let end = document.find("</LinuxProvisioningConfigurationSet>").unwrap();
+    for more in [bad, custom] {
+        let document = format!("{}{more}{}{custom}{}", &document[..at], &document[at..end], &document[end..]);
+        let whole = read(document.as_bytes(), &[usize::MAX]);
+        assert!(whole.0.is_err());
+        for step in [1, 2, 3, 7, 50] {
+            assert_eq!(read(document.as_bytes(), &[step]), whole);
+        }
+        let (mut reader, mut has_password) = (OvfDocument::new(), false);
+        for byte in document.as_bytes() {
+            reader.push(core::slice::from_ref(byte), &mut |_| Ok(())).unwrap();
+            has_password |= reader.has_password();
+        }
+        assert!(!has_password && reader.finish().is_err() && reader.platform().is_some());
+    }
+}
+
 proptest! {
     #[test]
     fn no_cut_changes_what_is_read(
