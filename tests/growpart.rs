@@ -381,7 +381,7 @@ fn one(directory: &Path, seed: u64, each: u64, count: &mut Count, reasons: &mut 
             count.refused += 1;
         }
     }
-    let Some(growpart) = growpart().filter(|_| seed % each == 0) else { return };
+    let Some(growpart) = growpart().filter(|_| seed.is_multiple_of(each)) else { return };
     count.asked += 1;
     words[0] = &copy;
     let theirs = run(growpart.to_str().unwrap(), &words, "");
