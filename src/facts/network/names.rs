@@ -1,7 +1,7 @@
 //! What has a name or an address in a network: cards, interfaces, domains, prefixes. None of them can break a file.
 
 use super::WHAT;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits;
 use core::net::IpAddr;
 
@@ -26,6 +26,20 @@ impl MacAddr {
     }
 }
 
+/// A text of letters, digits and the other bytes that are `allowed`, at least one, the first none of `not_first`.
+fn plain<const N: usize>(
+    text: &str,
+    allowed: &[u8],
+    not_first: &[char],
+    bad: Error,
+) -> Result<heapless::String<N>> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || allowed.contains(&byte);
+    if text.is_empty() || text.starts_with(not_first) || !text.bytes().all(is_plain) {
+        return Err(bad);
+    }
+    heapless::String::try_from(text).map_err(|_| bad)
+}
+
 /// The name of an interface: at most 15 bytes (the kernel's `IFNAMSIZ`), and fewer characters than the kernel takes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkName(heapless::String<{ limits::LINK_NAME }>);
@@ -36,12 +50,7 @@ impl LinkName {
     /// # Errors
     /// `Malformed`.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = malformed!(WHAT, "name of an interface", 0);
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@".contains(&b);
-        if text.is_empty() || text.starts_with(['.', '-']) || !text.bytes().all(is_plain) {
-            return Err(bad);
-        }
-        heapless::String::try_from(text).map(Self).map_err(|_| bad)
+        plain(text, b"._-@", &['.', '-'], malformed!(WHAT, "name of an interface", 0)).map(Self)
     }
 
     /// The name.
@@ -61,12 +70,7 @@ impl Driver {
     /// # Errors
     /// `Malformed`.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = malformed!(WHAT, "name of a driver", 0);
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
-        if text.is_empty() || !text.bytes().all(is_plain) {
-            return Err(bad);
-        }
-        heapless::String::try_from(text).map(Self).map_err(|_| bad)
+        plain(text, b"_-", &[], malformed!(WHAT, "name of a driver", 0)).map(Self)
     }
 
     /// The name.
@@ -86,12 +90,7 @@ impl Domain {
     /// # Errors
     /// `Malformed`.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = malformed!(WHAT, "search domain", 0);
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        if text.is_empty() || text.starts_with('-') || !text.bytes().all(is_plain) {
-            return Err(bad);
-        }
-        heapless::String::try_from(text).map(Self).map_err(|_| bad)
+        plain(text, b"._-", &['-'], malformed!(WHAT, "search domain", 0)).map(Self)
     }
 
     /// The domain.
