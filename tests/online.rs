@@ -544,5 +544,5 @@ fn inside_find_nobody() {
     let mut buffers = Box::new(Buffers::new());
     let mut work = |_: &mut Session<'_>, _: &mut Rest<'_>| Ok(());
     let outcome = with_lease(&mut linux.kernel(), &mut buffers, None, &mut work);
-    assert_eq!(outcome, Err(preroot::error::Error::NEED_NETWORK));
+    assert_eq!(outcome, Err(preroot::error::Error::NO_LEASE));
 }
