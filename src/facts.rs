@@ -432,6 +432,22 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// Of what pool this VM is, as far as anybody said.
+    #[must_use]
+    pub fn pool(&self) -> PreProvisioning {
+        self.pre_provisioning.as_ref().map_or(PreProvisioning::None, |fact| fact.value)
+    }
+}
+
+impl Fact<bool> {
+    /// True when somebody said so.
+    #[must_use]
+    pub fn is_true(fact: Option<&Self>) -> bool {
+        fact.is_some_and(|fact| fact.value)
+    }
+}
+
 impl Default for Facts {
     fn default() -> Self {
         Self::new()

@@ -60,11 +60,11 @@ pub fn verdict(facts: &Facts, medium: Outcome, imds: Outcome) -> Verdict {
         _ => None,
     };
     // Before the next: a VM that was restarted in its pool has no medium any more, and maybe no osProfile yet.
-    match facts.pre_provisioning.as_ref().map_or(PreProvisioning::None, |fact| fact.value) {
+    match facts.pool() {
         PreProvisioning::None => {}
         PreProvisioning::Unknown => return Verdict::Fail(Fault::Pool),
         // Before its network is the owner's no proxy agent can sign.
-        _ if is_true(facts.wants_proxy_agent.as_ref()) => {
+        _ if Fact::is_true(facts.wants_proxy_agent.as_ref()) => {
             return Verdict::Fail(Fault::Pool);
         }
         _ => return Verdict::Await,
@@ -79,13 +79,9 @@ pub fn verdict(facts: &Facts, medium: Outcome, imds: Outcome) -> Verdict {
     if facts.user.is_some() && !has_login(facts) {
         return Verdict::Fail(if medium == Outcome::Bad { Fault::Medium } else { Fault::NoLogin });
     }
-    let is_lost = is_true(facts.has_custom_data.as_ref())
+    let is_lost = Fact::is_true(facts.has_custom_data.as_ref())
         && facts.custom_data.as_ref().is_none_or(|fact| fact.from != Provenance::OvfMedium);
     Verdict::Provision { fault: fault.or(is_lost.then_some(Fault::CustomData)) }
-}
-
-fn is_true(fact: Option<&Fact<bool>>) -> bool {
-    fact.is_some_and(|fact| fact.value)
 }
 
 /// True when somebody could log in to what the facts describe.

@@ -135,6 +135,7 @@ impl Story<'_, '_> {
             return Ok(());
         }
         if !self.dry_run {
+            let _ = self.kernel.run.create_unsynced(pool::WAITS, Owner::root(0o644), b"");
             seed::remove(self.kernel.root, &seed::pending(&self.id)?)?;
         }
         Err(not_applicable!("a VM of a pool: preroot pool waits for its owner"))

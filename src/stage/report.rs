@@ -87,9 +87,11 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
         say_plan(kernel, &verdict);
         return Ok(());
     }
-    let verdict = match found.wants_proxy_agent.then(|| proxy_agent::await_signing(kernel)) {
-        Some(Err(reason)) => Verdict::Failed(Reason::of(reason)),
-        _ => verdict,
+    let signing = if found.wants_proxy_agent { proxy_agent::await_signing(kernel) } else { Ok(()) };
+    let verdict = match (signing, verdict) {
+        (Err(reason), Verdict::Ready { .. }) => Verdict::Failed(Reason::of(reason)),
+        // Of two reasons the first is the one to know.
+        (_, verdict) => verdict,
     };
     record(kernel, id.as_ref(), &verdict, body);
     let limit_ms = if command.early { limits::REPORT_EARLY_MS } else { limits::REPORT_LATE_MS };

@@ -81,24 +81,22 @@ impl ImdsRepr {
 
     /// Takes a value; false when it breaks the rules of its kind.
     fn set(&mut self, field: Field, text: &str) -> bool {
+        fn keep<T>(slot: &mut Option<T>, value: Option<T>) -> bool {
+            *slot = value;
+            slot.is_some()
+        }
         match field {
-            Field::ComputerName => self.hostname = Hostname::parse(text).ok(),
-            Field::AdminUsername => self.user = UserName::parse(text).ok(),
-            Field::DisablePasswordLogin => self.disable_password_login = truth(text),
-            Field::HasCustomData => self.has_custom_data = truth(text),
+            Field::ComputerName => return keep(&mut self.hostname, Hostname::parse(text).ok()),
+            Field::AdminUsername => return keep(&mut self.user, UserName::parse(text).ok()),
+            Field::DisablePasswordLogin => return keep(&mut self.disable_password_login, truth(text)),
+            Field::HasCustomData => return keep(&mut self.has_custom_data, truth(text)),
             Field::VmId => self.vm_id = InstanceId::parse(text).ok(),
             Field::PpsType => self.pre_provisioning = Some(PreProvisioning::of_azure(text)),
             // More of them than there is room for are no loss: it is asked which of ours are there.
             Field::MacAddress => drop(mac(text).map(|mac| self.interfaces.push(mac))),
             Field::KeyData | Field::UserData => {}
         }
-        match field {
-            Field::ComputerName => self.hostname.is_some(),
-            Field::AdminUsername => self.user.is_some(),
-            Field::DisablePasswordLogin => self.disable_password_login.is_some(),
-            Field::HasCustomData => self.has_custom_data.is_some(),
-            _ => true,
-        }
+        true
     }
 }
 

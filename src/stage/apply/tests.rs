@@ -3,7 +3,9 @@
 use super::run;
 use crate::cli::{Command, Verb};
 use crate::error::Kind;
-use crate::facts::{Fact, Facts, Hostname, InstanceId, PasswordHash, Provenance, SshKey, SshKeys, UserName};
+use crate::facts::{
+    Fact, Facts, Hostname, InstanceId, PasswordHash, PreProvisioning, Provenance, SshKey, SshKeys, UserName,
+};
 use crate::seed::{self, Context};
 use crate::sys::fake::World;
 use crate::sys::{Dir, Owner};
@@ -305,4 +307,18 @@ fn every_power_cut_converges_on_the_next_boot() {
         }
     }
     assert!(changes > 80, "{changes}");
+}
+
+#[test]
+fn what_is_said_of_a_vm_of_a_pool_is_not_applied() {
+    let facts = Box::new(Facts { pre_provisioning: fact(PreProvisioning::Savable), ..*facts() });
+    let mut world = world(&facts, &Context::default(), true);
+    let before = world.root.dump();
+    let (mut loaded, mut bytes) = (Box::new(Facts::new()), std::vec![0; 256 * 1024]);
+    let outcome = run(&mut world.kernel(), &mut loaded, &mut bytes, &command(true));
+    assert!(outcome.unwrap_err().is(Kind::NotApplicable) && world.run.text("pool").is_none());
+    assert_eq!(world.root.dump(), before);
+    assert!(boot(&mut world).unwrap_err().is(Kind::NotApplicable) && world.run.text("pool").is_some());
+    assert!(world.root.owner(PENDING).is_none());
+    assert!(!world.root.dump().values().any(|node| node.contains("ops") || node.contains("canary")));
 }

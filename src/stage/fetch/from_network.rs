@@ -33,7 +33,7 @@ pub(in crate::stage) fn online(kernel: &mut Kernel<'_>, scratch: &mut Scratch, i
     let mut gathered = Gathered::load(kernel, bytes, facts);
     facts.instance_id = Some(Fact { value: id, from: Provenance::Dmi });
     seed::begin(kernel.run)?;
-    if is_true(facts.wants_proxy_agent.as_ref()) {
+    if Fact::is_true(facts.wants_proxy_agent.as_ref()) {
         kernel.say(Level::Info, "the proxy agent must sign requests: IMDS is not asked from here", &[]);
         return gathered.without_network(kernel, bytes, facts, Outcome::NotAsked);
     }
@@ -66,9 +66,8 @@ fn over_network(
 ) -> Result<()> {
     let Scratch { facts, bytes, imds, net, .. } = scratch;
     // The name of a VM of a pool must not get into a DNS.
-    let is_pooled = facts.pre_provisioning.as_ref().is_some_and(|fact| fact.value != PreProvisioning::None);
-    let hostname: Option<Hostname> =
-        facts.hostname.as_ref().filter(|_| !is_pooled).map(|fact| fact.value.clone());
+    let named = facts.hostname.as_ref().filter(|_| facts.pool() == PreProvisioning::None);
+    let hostname: Option<Hostname> = named.map(|fact| fact.value.clone());
     let mut is_reached = false;
     let outcome = network::with_lease(kernel, net, hostname.as_ref(), &mut |session, rest| {
         is_reached = true;
@@ -313,8 +312,4 @@ fn say_learned(session: &mut Session<'_>, learned: &Learned) {
     if let Some(error) = learned.user_data_fault {
         session.say(Level::Warning, "userData is not used: {}", &[Value::Why(error)]);
     }
-}
-
-fn is_true(fact: Option<&Fact<bool>>) -> bool {
-    fact.is_some_and(|fact| fact.value)
 }

@@ -102,14 +102,14 @@ pub fn with_kernel_network(kernel: &mut Kernel<'_>, buffers: &mut Buffers, work:
     work(&mut online.kernel_session(), &mut rest)
 }
 
-/// What the network needs of the kernel; `links` stands apart, because an open link occupies it.
+/// What the network needs of the kernel.
 struct Online<'o> {
     host: &'o mut dyn Dir,
     links: &'o mut dyn Links,
     talk: Talk<'o>,
 }
 
-/// What a conversation over an open link needs.
+/// What a conversation needs beside the links.
 struct Talk<'o> {
     clock: &'o mut dyn Clock,
     log: &'o mut dyn Log,

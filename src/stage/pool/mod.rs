@@ -39,31 +39,29 @@ enum Wait {
     Document,
 }
 
-/// What this VM waits for; `None`: it is of no pool, or has its owner.
+/// What this VM waits for; `None`: it is of no pool, or has its owner. A seed that speaks of a pool is a placeholder's,
+/// whatever else is noted.
 #[inline(never)]
 fn wait_of(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Option<Wait> {
-    if run.stat(OVER).is_ok() || seed::is_marked(root, seed::PROVISIONED, id) {
+    if seed::is_marked(root, seed::PROVISIONED, id) {
         return None;
     }
-    if seed::is_marked(root, seed::POOL, id) {
-        return Some(Wait::Document);
-    }
-    match seed::load_pre_provisioning(run, root, id) {
-        PreProvisioning::Running => Some(Wait::Switch),
-        PreProvisioning::Savable => Some(Wait::Card),
-        PreProvisioning::OsDisk => Some(Wait::PowerOff),
+    let is_told = seed::is_marked(root, seed::POOL, id);
+    let wait = match seed::load_pre_provisioning(run, root, id) {
+        PreProvisioning::Running => Wait::Switch,
+        PreProvisioning::Savable => Wait::Card,
+        PreProvisioning::OsDisk => Wait::PowerOff,
         // Of what type nobody knows, the initrd has told the platform.
-        PreProvisioning::None | PreProvisioning::Unknown => None,
-    }
+        PreProvisioning::None | PreProvisioning::Unknown => {
+            return (is_told && run.stat(OVER).is_err()).then_some(Wait::Document);
+        }
+    };
+    Some(if is_told { Wait::Document } else { wait })
 }
 
-/// For apply and report: nothing of this boot's seed is this VM's own. Asks for `preroot pool` to run.
+/// For apply and report: nothing of this boot's seed is this VM's own.
 pub(super) fn is_waiting(kernel: &mut Kernel<'_>, id: &InstanceId) -> bool {
-    let waits = wait_of(kernel.run, kernel.root, id).is_some();
-    if waits {
-        let _ = kernel.run.create_unsynced(WAITS, Owner::root(0o644), b"");
-    }
-    waits
+    wait_of(kernel.run, kernel.root, id).is_some()
 }
 
 /// Waits for the owner, as long as it takes, and leaves their seed.

@@ -86,8 +86,7 @@ impl Try<'_> {
         // The document says what the VM was, IMDS what it is.
         self.facts.pre_provisioning = None;
         let asked = gathered.ask(session, rest.run, self.imds, self.facts);
-        let kind = self.facts.pre_provisioning.as_ref().map_or(PreProvisioning::None, |fact| fact.value);
-        match (asked, kind) {
+        match (asked, self.facts.pool()) {
             (Outcome::Good, PreProvisioning::None) => {}
             (Outcome::Good, _) if is_late => return Ok((gathered, Err(STILL_POOLED.at(0)))),
             (Outcome::Good, _) => return Err(STILL_POOLED.at(0)),

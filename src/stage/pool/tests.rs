@@ -1,6 +1,6 @@
 //! Does a VM of a pool wait for its owner, tell what it has to, and become theirs alone?
 
-use super::{Move, OVER, WAITS, Wait, run};
+use super::{Move, OVER, Wait, run};
 use crate::error::{Errno, Error, Kind, Result};
 use crate::facts::{DeviceName, Fact, Facts, Hostname, InstanceId, PreProvisioning, Provenance, UserName};
 use crate::format::rtnetlink::{LinkChange, State};
@@ -193,7 +193,7 @@ fn it_tells_moves_and_becomes_its_owners() {
     for kind in [PreProvisioning::Running, PreProvisioning::Savable] {
         let mut world = pooled(kind);
         moves(&mut world);
-        assert!(is_waiting(&mut world) && world.run.text(WAITS).is_some());
+        assert!(is_waiting(&mut world));
         let mut platform = Platform::new(&[(404, ""), (404, ""), (200, OWNERS)], &[(200, OWNED)]);
         wait(&mut world, &mut platform).unwrap();
         assert_eq!(platform.asked(), [READY, DOCUMENT, INSTANCE], "{kind:?}");
@@ -228,10 +228,22 @@ fn after_a_reboot_it_is_not_told_again() {
 fn a_vm_of_no_pool_waits_for_nobody() {
     for kind in [PreProvisioning::None, PreProvisioning::Unknown] {
         let mut world = pooled(kind);
-        assert!(!is_waiting(&mut world) && world.run.text(WAITS).is_none());
+        assert!(!is_waiting(&mut world));
         let mut platform = Platform::new(&[(200, OWNERS)], &[(200, OWNED)]);
         assert!(wait(&mut world, &mut platform).unwrap_err().is(Kind::NotApplicable));
         assert!(platform.requests.is_empty());
+    }
+}
+
+#[test]
+fn a_placeholder_is_nobodys_whatever_is_noted() {
+    for kind in [PreProvisioning::Running, PreProvisioning::Savable, PreProvisioning::OsDisk] {
+        let mut world = pooled(kind);
+        // As where the owner's seed could not be written.
+        world.run.put(OVER, "");
+        assert!(is_waiting(&mut world), "{kind:?}");
+        seed::mark(&mut world.root, seed::POOL, &id()).unwrap();
+        assert!(is_waiting(&mut world), "{kind:?}");
     }
 }
 

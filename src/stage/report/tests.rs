@@ -396,3 +396,12 @@ fn where_requests_are_to_be_signed_nothing_is_sent_before_the_agent_runs() {
         }
     }
 }
+
+#[test]
+fn an_agent_that_is_missing_hides_no_other_reason() {
+    let mut world = azure(Context::default());
+    world.run.put("seed/azure/wants-proxy-agent", "true\n");
+    let failed = Command { failed: Some("sshd does not start"), ..late() };
+    report(&mut world, &mut Wire::new(&[(200, "")]), &failed).unwrap();
+    assert!(record(&world).unwrap().contains("|reason=sshd does not start|"));
+}
