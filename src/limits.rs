@@ -29,6 +29,8 @@ pub const UDEV_MS: u64 = 500;
 pub const CARRIER_MS: u64 = 5_000;
 /// The same for the early report, which has less in all; the link had a carrier minutes ago.
 pub const CARRIER_EARLY_MS: u64 = 1_500;
+/// Without a lease for so long, IPv6 routers are asked whether this is their network.
+pub const ROUTERS_MS: u64 = 5_000;
 /// For a DHCP lease, from the last carrier that came. All interfaces ask at once.
 pub const DHCP_MS: u64 = 10_000;
 /// A lease that does not lead to the platform waits this long for one that does, where other interfaces have none yet, or

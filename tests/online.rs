@@ -163,6 +163,15 @@ fn silence_costs_the_deadline_and_the_link_goes_down_again() {
     assert!(!link.contains("UP"), "down as before: {link}");
 }
 
+/// dnsmasq plays the router here; its answer goes to a group that the card must be told of.
+#[test]
+fn a_network_of_ipv6_alone_is_said() {
+    let Some(cloud) = Cloud::up("ipv6", "ipv6") else { return };
+    let said = cloud.run("inside_find_nobody");
+    assert!(said.contains("but an IPv6 router answers: the platform needs IPv4"), "{said}");
+    assert!(cloud.text("dnsmasq.log").contains("RTR-ADVERT(cloud0)"));
+}
+
 /// The shipped binary, in a root of its own that has an Azure VM's DMI and the namespace's interfaces.
 /// `$1` is the binary, `$2` an empty directory; the rest is what to do there, `$preroot` included.
 const AZURE_ROOT: &str = r#"

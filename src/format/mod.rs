@@ -38,6 +38,7 @@ pub mod passwd;
 pub mod person;
 pub mod resolv_conf;
 pub mod root_arg;
+pub mod router_discovery;
 pub mod rtnetlink;
 pub mod sha256;
 pub mod sha512_crypt;

@@ -49,7 +49,14 @@ pub trait Frames {
     fn wait(&mut self, _until_us: u64) -> Result<()> {
         Ok(())
     }
-    /// From now on only frames of this conversation; until then what DHCP servers send.
+    /// Wants frames to a group of an interface as well, which its card may else pass over; until the end.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn join(&mut self, _index: u32, _group: [u8; 6]) -> Result<()> {
+        Ok(())
+    }
+    /// From now on only frames of this conversation; until then what DHCP servers send, and IPv6 routers' advertisements.
     ///
     /// # Errors
     /// `Os`.

@@ -2,7 +2,7 @@
 # A cloud network without uplink: a namespace that plays the platform's side (gateway, DHCP server and the
 # addresses of IMDS and wireserver), joined to a second namespace (veth) or to a VM (tap).
 #
-#   namespace.sh up NAME veth|tap [azure[-SERVER]|secondary|silent]   default azure
+#   namespace.sh up NAME veth|tap [azure[-SERVER]|secondary|silent|ipv6]   default azure
 #   namespace.sh cloud NAME COMMAND...      run on the platform's side
 #   namespace.sh vm NAME COMMAND...         run on the VM's side (veth only)
 #   namespace.sh down NAME
@@ -10,6 +10,7 @@
 #   azure       DHCP as Azure's: options 3, 6, 26, 121 (default, wireserver, IMDS), 245, infinite lease
 #   secondary   DHCP as on an Azure NIC that is not primary: no option 121, no 245
 #   silent      no DHCP server
+#   ipv6        none either; a router of IPv6
 #
 #   SERVER is dnsmasq, udhcpd (busybox's), dhcpd (ISC's) or kea-dhcp4; dnsmasq by default.
 #
@@ -18,7 +19,7 @@
 # State (pids, dnsmasq.log with every DHCP message, leases) is in $PREROOT_LAB/NAME, /run/preroot-lab by default.
 set -eu
 
-usage() { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 [ $# -ge 2 ] || usage
 command=$1 name=$2
@@ -64,6 +65,12 @@ start_server() {
     echo $! >"$state/server.pid"
     sleep 1
     kill -0 "$(cat "$state/server.pid")" || { echo "namespace.sh: $1 does not start:" >&2; cat "$state/server.out" >&2; exit 1; }
+}
+
+# Announces a network of IPv6 alone, to all and to whoever asks.
+start_router() {
+    start_server dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --port=0 --user=root \
+        --interface=cloud0 --enable-ra --dhcp-range=fd00:1::,ra-only,64 --log-facility="$state/dnsmasq.log"
 }
 
 start_udhcpd() {
@@ -119,7 +126,7 @@ CONF
 
 up() { # veth|tap azure|secondary|silent
     case $1 in veth | tap) ;; *) usage ;; esac
-    case $2 in azure | azure-dnsmasq | azure-udhcpd | azure-dhcpd | azure-kea-dhcp4 | secondary | silent) ;; *) usage ;; esac
+    case $2 in azure | azure-dnsmasq | azure-udhcpd | azure-dhcpd | azure-kea-dhcp4 | secondary | silent | ipv6) ;; *) usage ;; esac
     [ ! -e "$state" ] || { echo "namespace.sh: $name is up already" >&2; exit 1; }
     mkdir -p "$state"
     ip netns add "$cloud"
@@ -141,6 +148,11 @@ up() { # veth|tap azure|secondary|silent
         ;;
     secondary) start_dhcp ;;
     silent) ;;
+    ipv6)
+        in_cloud sysctl -qw net.ipv6.conf.cloud0.disable_ipv6=0
+        in_cloud ip address add fd00:1::1/64 dev cloud0 nodad
+        start_router
+        ;;
     esac
 }
 

@@ -6,6 +6,7 @@ use super::{Online, Rest, Session, Work};
 use crate::error::{Errno, Error, Result};
 use crate::event::{Level, Value};
 use crate::facts::Hostname;
+use crate::format::router_discovery::{ALL_NODES, is_advertisement, solicitation};
 use crate::limits;
 use crate::net::lease::{Client, IMDS, Lease};
 use crate::sys::{Dir, Kernel, LinkState, Owner};
@@ -40,6 +41,10 @@ struct Trial {
     is_raised: bool,
     has_carrier: bool,
     has_waited: bool,
+    /// When IPv6 routers are asked, if there is no lease by then; never twice.
+    routers_us: u64,
+    /// One has answered.
+    has_router: bool,
 }
 
 /// How it ended.
@@ -182,6 +187,7 @@ impl<'h, 'o> Hunt<'h, 'o> {
         }
         trial.has_carrier = true;
         let Wanted::Any(hostname) = self.wanted else { return };
+        trial.routers_us = now_us.saturating_add(limits::ROUTERS_MS * 1000);
         // The kernel switches the queue on a moment after the carrier came (net/core/link_watch.c); a frame sent
         // before that is lost.
         let pause_us = if trial.has_waited { CARRIER_POLL_MS.0 * 1000 } else { 0 };
@@ -219,7 +225,15 @@ impl<'h, 'o> Hunt<'h, 'o> {
             else {
                 continue; // going away, or the kernel's: there we would be reset
             };
-            let trial = Trial { nic, was_up, is_raised: was_up, has_carrier: false, has_waited: false };
+            let trial = Trial {
+                nic,
+                was_up,
+                is_raised: was_up,
+                has_carrier: false,
+                has_waited: false,
+                routers_us: u64::MAX,
+                has_router: false,
+            };
             // The list that they come from has no more room than these.
             if !is_known && self.trials.push(trial).is_ok() {
                 let _ = self.online.talk.buffers.clients.push(client);
@@ -264,9 +278,12 @@ impl<'h, 'o> Hunt<'h, 'o> {
             let buffers = &mut *self.online.talk.buffers;
             let Some(frame) = self.online.links.receive(&mut buffers.frame_rx)? else { break };
             let bytes = buffers.frame_rx.get(..frame.length).unwrap_or_default();
-            let at = self.trials.iter().position(|trial| trial.nic.index == frame.index && trial.has_carrier);
-            let Some(client) = at.and_then(|at| buffers.clients.get_mut(at)) else { continue };
-            if let Err(error) = client.on_frame(bytes, frame.is_intact, now_us)
+            let mut tried = self.trials.iter_mut().zip(&mut buffers.clients);
+            let at = tried.find(|(trial, _)| trial.nic.index == frame.index && trial.has_carrier);
+            let Some((trial, client)) = at else { continue };
+            if is_advertisement(bytes) {
+                trial.has_router = true;
+            } else if let Err(error) = client.on_frame(bytes, frame.is_intact, now_us)
                 && !core::mem::replace(&mut self.has_complained, true)
             {
                 // Once: whoever sends it may send many.
@@ -284,12 +301,17 @@ impl<'h, 'o> Hunt<'h, 'o> {
             if !trial.has_carrier {
                 continue;
             }
+            // A link that refuses is gone, or about to be: the next scan says so.
             if let Some(length) = client.next_frame(now_us, &mut buffers.frame_tx)? {
                 let frame = buffers.frame_tx.get(..length).unwrap_or_default();
-                // Gone, or about to be: the next scan says so.
                 let _ = self.online.links.send(trial.nic.index, frame);
             }
-            next_us = next_us.min(client.next_deadline_us());
+            if now_us >= trial.routers_us && client.lease().is_none() {
+                let _ = self.online.links.join(trial.nic.index, ALL_NODES);
+                let _ = self.online.links.send(trial.nic.index, &solicitation(trial.nic.mac));
+                trial.routers_us = u64::MAX;
+            }
+            next_us = next_us.min(client.next_deadline_us()).min(trial.routers_us);
         }
         Ok(next_us)
     }
@@ -333,7 +355,11 @@ impl<'h, 'o> Hunt<'h, 'o> {
                 false => deadline!("carrier", limits::CARRIER_MS + limits::DHCP_MS),
             };
             let values = [Value::Name(&trial.nic.name), Value::Why(error)];
-            self.online.talk.log.say(Level::Warning, "no lease on {}: {}", &values);
+            let text = match trial.has_router {
+                true => "no lease on {}: {}; but an IPv6 router answers: the platform needs IPv4",
+                false => "no lease on {}: {}",
+            };
+            self.online.talk.log.say(Level::Warning, text, &values);
         }
     }
 }

@@ -4,6 +4,8 @@ use super::{Body, Rest, Session, ask_imds, nics, with_lease, with_saved_lease};
 use crate::error::{Errno, Error, Result};
 use crate::facts::Hostname;
 use crate::format::dhcp::tests::{azure, plain};
+use crate::format::router_discovery::SOLICITATION;
+use crate::format::router_discovery::tests::advertisement;
 use crate::net::Buffers;
 use crate::net::far::Far;
 use crate::net::lease::tests::{said, served};
@@ -18,7 +20,7 @@ use std::vec::Vec;
 
 /// A platform: DHCP on some links, IMDS behind the gateway.
 struct Cloud {
-    /// What each link's DHCP server is: "azure", "plain" or "silent".
+    /// What each link's DHCP server is: "azure", "plain", "silent", or "ipv6" for a router without one.
     links: Vec<(&'static str, &'static str)>,
     states: Vec<(&'static str, LinkState)>,
     /// Answers of IMDS in turn; the last is repeated.
@@ -110,6 +112,14 @@ impl Frames for Cloud {
         assert!(self.at(name).unwrap().is_up);
         self.index = index;
         let is_dhcp = frame[12..14] == [8, 0] && frame[23] == 17;
+        if frame[12..14] == [0x86, 0xdd] {
+            assert_eq!(frame.len(), SOLICITATION);
+            self.story.push("routers asked".into());
+            if server == "ipv6" {
+                self.queue.push_back((index, advertisement()));
+            }
+            return Ok(());
+        }
         if !is_dhcp {
             self.far.inbox.push_back(frame.to_vec());
             return Ok(());
@@ -332,9 +342,22 @@ fn without_an_answer_the_link_is_put_back_and_the_boot_goes_on() {
     assert_eq!(ask(&mut world, &mut cloud), Err(Error::NO_LEASE));
     assert_eq!(cloud.story.last().unwrap(), "eth0 down");
     assert_eq!(world.log.lines, ["fetch: no lease on eth0: DHCP answer: nothing after 10000 ms"]);
+    assert_eq!(cloud.story.iter().filter(|line| *line == "routers asked").count(), 1);
     let mut nothing = World::new();
     nothing.host.put_dir("sys/class/net");
     assert_eq!(ask(&mut nothing, &mut Cloud::new(&[], &[GOOD])), Err(Error::NO_CARD));
+}
+
+#[test]
+fn a_network_of_ipv6_alone_is_said() {
+    let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "ipv6")], &[GOOD]));
+    assert_eq!(ask(&mut world, &mut cloud), Err(Error::NO_LEASE));
+    let text = "DHCP answer: nothing after 10000 ms; but an IPv6 router answers: the platform needs IPv4";
+    assert_eq!(world.log.lines, [format!("fetch: no lease on eth0: {text}")]);
+    // Where there is a lease nobody asks.
+    let (mut world, mut cloud) = (self::world(&["eth0"]), Cloud::new(&[("eth0", "azure")], &[GOOD]));
+    ask(&mut world, &mut cloud).unwrap();
+    assert!(!cloud.story.iter().any(|line| line == "routers asked"));
 }
 
 #[test]

@@ -12,7 +12,8 @@ use core::mem::size_of;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use linux_raw_sys::general as nr;
 use linux_raw_sys::if_packet::{
-    PACKET_AUXDATA, PACKET_IGNORE_OUTGOING, TP_STATUS_CSUMNOTREADY, sockaddr_ll, tpacket_auxdata,
+    PACKET_ADD_MEMBERSHIP, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING, PACKET_MR_MULTICAST,
+    TP_STATUS_CSUMNOTREADY, packet_mreq, sockaddr_ll, tpacket_auxdata,
 };
 use linux_raw_sys::ioctl::{SIOCGIFADDR, SIOCGIFFLAGS, SIOCGIFINDEX, SIOCGIFNAME, SIOCSIFFLAGS};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -334,6 +335,17 @@ impl Frames for LinuxLinks {
         wait(self.frames()?, PollFlags::IN, until_us, self.stop.as_ref())
     }
 
+    fn join(&mut self, index: u32, group: [u8; 6]) -> Result<()> {
+        let [a, b, c, d, e, f] = group;
+        let membership = packet_mreq {
+            mr_ifindex: index.cast_signed(),
+            mr_type: PACKET_MR_MULTICAST as u16,
+            mr_alen: 6,
+            mr_address: [a, b, c, d, e, f, 0, 0],
+        };
+        set_option(self.frames()?, SOL_PACKET as usize, PACKET_ADD_MEMBERSHIP as usize, &membership)
+    }
+
     fn narrow(&mut self, only: &Only) -> Result<()> {
         attach(self.frames()?, &conversation(only))
     }
@@ -460,14 +472,19 @@ const VLAN_TAG: u32 = 0xffff_f02c;
 const HAS_VLAN: u32 = 0xffff_f030;
 
 /// What DHCP servers send us: UDP to port 68, whole, in no VLAN. The tag is gone from the frame by the time we see it; a
-/// tag that gives a priority only has VLAN 0.
-static DHCP: [Instruction; 16] = [
+/// tag that gives a priority only has VLAN 0. And what IPv6 routers send to all: ICMPv6 of type 134.
+static DHCP: [Instruction; 21] = [
     Instruction(WORD, 0, 0, HAS_VLAN),
     Instruction(EQUAL, 3, 0, 0),
     Instruction(WORD, 0, 0, VLAN_TAG),
     Instruction(AND, 0, 0, 0xfff),
-    Instruction(EQUAL, 0, 9, 0),
+    Instruction(EQUAL, 0, 14, 0),
     Instruction(HALF, 0, 0, 12),
+    Instruction(EQUAL, 0, 4, 0x86dd),
+    Instruction(BYTE, 0, 0, 20),
+    Instruction(EQUAL, 0, 10, 58),
+    Instruction(BYTE, 0, 0, 54),
+    Instruction(EQUAL, 9, 8, 134),
     Instruction(EQUAL, 0, 7, 0x0800),
     Instruction(BYTE, 0, 0, 23),
     Instruction(EQUAL, 0, 5, 17),
