@@ -40,13 +40,15 @@ fn network() -> Box<Network> {
     network
 }
 
-/// What network_data.json has no words for, as a seed has it: a bridge with a VLAN on it, wake on LAN, what waits for a person.
-const SEED: [&str; 6] = [
+/// What network_data.json has no words for, as a seed has it: a bridge with a VLAN on it, wake on LAN, what waits for a person, a second
+/// card as IMDS describes it.
+const SEED: [&str; 7] = [
     "type physical\nname lan6\nmac 02:00:00:00:00:06\ndriver veth\nwakeonlan true\nmaster 2\nparameter bridge_pathcost 50\nparameter bridge_portprio 28\n",
     "type physical\nmac 02:00:00:00:00:07\nmaster 2\n",
     "type bridge\nname br0\nmac 02:00:00:00:00:73\nmtu 1400\nparameter bridge_stp false\nparameter bridge_fd 4\nparameter bridge_bridgeprio 22\nparameter bridge_ageing 250\nsubnet 192.0.2.2/24\nsubnet 2001:db8:1::2/64\nmtu6 1300\nroute 203.0.113.0/24 192.0.2.1 77 1350\n",
     "type vlan 5 2\nsubnet 198.51.100.9/24\n",
     "type physical\nmac 02:00:00:00:00:08\nwakeonlan true\nmanual true\nsubnet 198.51.100.70/26\n",
+    "type physical\nmac 02:00:00:00:00:09\ndhcp-metric 200\ndhcp-dns false\nsubnet dhcp4\nsubnet dhcp6\nsubnet 198.51.100.130/26\n",
     "dns 192.0.2.53\nsearch example.com\n",
 ];
 
@@ -176,6 +178,7 @@ fn netplan_takes_a_bridge() {
         ("10-netplan-br0.network", &["IPv6MTUBytes=1300", "VLAN=br0.5", "MTUBytes=1350"]),
         ("10-netplan-eth6.network", &["Bridge=br0", "Cost=50", "Priority=28", "Driver=veth"]),
         ("10-netplan-eth8.link", &["WakeOnLan=magic"]),
+        ("10-netplan-eth9.network", &["DHCP=yes", "RouteMetric=200", "UseDNS=false", "198.51.100.130/26"]),
     ] {
         let made = made(name);
         for line in lines {
@@ -236,7 +239,7 @@ fn ifupdown_takes_a_bridge() {
     };
     let Some(listed) = query(&["--list", "--allow=auto"]) else { return };
     // Not eth8, which is a person's.
-    assert_eq!(listed.lines().collect::<Vec<_>>(), ["lo", "eth6", "eth7", "br0", "br0.5"]);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), ["lo", "eth6", "eth7", "eth9", "br0", "br0.5"]);
     for (name, lines) in [
         (
             "br0",
@@ -250,6 +253,7 @@ fn ifupdown_takes_a_bridge() {
         ),
         ("br0.5", &["vlan-raw-device: br0"]),
         ("eth8", &["ethernet-wol: g", "address: 198.51.100.70"]),
+        ("eth9", &["metric: 200", "address: 198.51.100.130"]),
     ] {
         let said = query(&[name]).unwrap();
         for line in lines {
@@ -409,6 +413,7 @@ fn networkd_makes(root: &Path) {
         "192.168.0.0/16 via 10.0.0.2 dev eth1 proto static metric 50",
         "172.16.0.0/12 dev eth1 proto static scope link",
         "default via fe80::1 dev eth1",
+        "198.51.100.130/26",
     ];
     if !said.contains("NO BONDS") {
         lines.extend(["198.51.100.7/32", "203.0.113.0/24 via 203.0.113.1"]);

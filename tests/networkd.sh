@@ -12,7 +12,7 @@ mkdir -p /run/systemd/network
 cp "$1"/* /run/systemd/network/
 chmod 644 /run/systemd/network/*
 for at in netif netif/links netif/leases netif/lldp; do install -d -o systemd-network -g systemd-network "/run/systemd/$at"; done
-for n in 1 2 3 4 5 6 7 8; do
+for n in 1 2 3 4 5 6 7 8 9; do
     ip link add "eth$n" address "02:00:00:00:00:0$n" type veth peer name "peer$n"
     ip link set "peer$n" mtu 9000 up
 done

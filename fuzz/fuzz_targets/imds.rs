@@ -30,6 +30,8 @@ fn check(facts: &Facts) {
     if let Some(user) = &facts.user {
         assert_eq!(UserName::parse(user.value.as_str()).as_ref(), Ok(&user.value));
     }
+    assert_eq!(facts.network.check(), Ok(()));
+    assert_eq!(facts.network_from.is_some(), !facts.network.is_empty());
     for line in facts.keys.iter().flat_map(|keys| keys.value.lines()) {
         assert!(SshKey::parse(line).is_ok());
     }
@@ -41,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(whole, read(data, 7));
     let (mut reader, mut facts) = (ImdsReader::new(), Facts::new());
     let _ = reader.push(data, &mut |_| Ok(()));
-    let learned = reader.finish(&mut facts);
+    let learned = reader.finish(&mut facts, Some([0, 13, 58, 18, 52, 86]));
     assert_eq!(learned.is_ok(), whole.0.is_ok());
     if let Ok(Some(bytes)) = whole.0 {
         assert_eq!(bytes, whole.1.len());

@@ -53,6 +53,10 @@ pub struct Link {
     pub mtu6: Option<u32>,
     /// Whether router advertisements are heard; `None` as the subnets have it.
     pub accept_ra: Option<bool>,
+    /// What routes that DHCP or routers bring cost: the smaller wins.
+    pub dhcp_metric: Option<u32>,
+    /// Whether name servers that DHCP or routers tell are asked; `None` as the software has it: they are.
+    pub dhcp_dns: Option<bool>,
     /// Whether a magic packet wakes the machine.
     pub wakeonlan: Option<bool>,
     /// True if only a person brings it up.
@@ -73,6 +77,8 @@ impl Link {
             mtu: None,
             mtu6: None,
             accept_ra: None,
+            dhcp_metric: None,
+            dhcp_dns: None,
             wakeonlan: None,
             is_manual: false,
             master: None,

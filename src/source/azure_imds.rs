@@ -1,6 +1,6 @@
 //! What does IMDS say this VM is to be?
 
-use super::{prefer, prefer_custom_data, prefer_keys, prefer_pre_provisioning};
+use super::{azure_network, prefer, prefer_custom_data, prefer_keys, prefer_pre_provisioning};
 use crate::error::{Error, Result};
 use crate::facts::{Facts, Provenance};
 use crate::format::base64::Output;
@@ -46,24 +46,18 @@ impl ImdsReader {
     }
 
     /// The reply ends: what it says is merged into `facts`, all of it or nothing. The identity of the VM is never
-    /// taken from the network.
+    /// taken from the network. `primary`: the card over which the platform is reached, where it is known.
     ///
     /// # Errors
     /// As [`push`](Self::push); `Malformed` when the reply is cut short, is no instance document, or is another VM's:
     /// whoever answers for that one must not choose who administers this.
-    pub fn finish(&mut self, facts: &mut Facts) -> Result<Learned> {
+    pub fn finish(&mut self, facts: &mut Facts, primary: Option<[u8; 6]>) -> Result<Learned> {
         let repr = self.document.finish()?;
         let firmware = facts.instance_id.as_ref().map(|fact| &fact.value);
         if repr.vm_id.as_ref().zip(firmware).is_some_and(|(ours, theirs)| !ours.is_same_vm(theirs)) {
             return Err(malformed!("IMDS", "invalid IMDS metadata for key=compute.vmId", 0));
         }
-        Ok(learn(repr, facts))
-    }
-
-    /// MAC addresses of the VM's interfaces, in no particular order; only after [`finish`](Self::finish).
-    #[must_use]
-    pub fn interfaces(&self) -> &[[u8; 6]] {
-        &self.document.repr().interfaces
+        Ok(learn(repr, facts, primary))
     }
 }
 
@@ -73,7 +67,7 @@ impl Default for ImdsReader {
     }
 }
 
-fn learn(repr: &ImdsRepr, facts: &mut Facts) -> Learned {
+fn learn(repr: &ImdsRepr, facts: &mut Facts, primary: Option<[u8; 6]>) -> Learned {
     prefer(&mut facts.hostname, repr.hostname.clone(), FROM);
     prefer(&mut facts.user, repr.user.clone(), FROM);
     prefer(&mut facts.password_login, repr.disable_password_login.map(|disabled| !disabled), FROM);
@@ -84,7 +78,13 @@ fn learn(repr: &ImdsRepr, facts: &mut Facts) -> Learned {
     if let Some(kind) = repr.pre_provisioning {
         prefer_pre_provisioning(facts, kind, FROM);
     }
-    Learned { fault: repr.fault, key_fault: repr.key_fault, user_data_fault: repr.user_data_fault }
+    let mut fault = repr.fault;
+    if facts.network_from.is_none_or(|from| from == FROM) {
+        let described = azure_network::describe(&repr.interfaces, primary, &mut facts.network);
+        fault = fault.or(described.err());
+        facts.network_from = Some(FROM).filter(|_| !facts.network.is_empty());
+    }
+    Learned { fault, key_fault: repr.key_fault, user_data_fault: repr.user_data_fault }
 }
 
 #[cfg(test)]
@@ -92,18 +92,22 @@ mod tests {
     use super::{ImdsReader, Learned};
     use crate::error::{Error, Result};
     use crate::facts::{Fact, Facts, InstanceId, Provenance};
+    use crate::format::network::seed;
     use std::string::{String, ToString};
     use std::vec::Vec;
     use std::{format, fs};
 
     const INSTANCE: &[u8] = include_bytes!("../../tests/fixtures/imds/instance/input.json");
 
+    /// The card that has the lease, in these tests.
+    const PRIMARY: [u8; 6] = [0, 0x0d, 0x3a, 0x65, 0x43, 0x21];
+
     fn firmware() -> Facts {
         let value = InstanceId::parse("91267c52-9f02-4cfe-b1f4-a4da7ebac2cf").unwrap();
         Facts { instance_id: Some(Fact { value, from: Provenance::Dmi }), ..Facts::new() }
     }
 
-    fn read(document: &[u8], step: usize) -> (Facts, Vec<u8>, Vec<[u8; 6]>, Result<Learned>) {
+    fn read(document: &[u8], step: usize) -> (Facts, Vec<u8>, Result<Learned>) {
         let (mut reader, mut facts, mut spooled) = (ImdsReader::new(), firmware(), Vec::new());
         let mut result = Ok(());
         for chunk in document.chunks(step) {
@@ -114,12 +118,12 @@ mod tests {
                 })
             });
         }
-        let learned = result.and_then(|()| reader.finish(&mut facts));
-        (facts, spooled, reader.interfaces().to_vec(), learned)
+        let learned = result.and_then(|()| reader.finish(&mut facts, Some(PRIMARY)));
+        (facts, spooled, learned)
     }
 
     /// The facts as `name = value (source)` lines, as the files `expected` hold them.
-    fn describe(facts: &Facts, user_data: &[u8], interfaces: &[[u8; 6]], learned: Result<Learned>) -> String {
+    fn describe(facts: &Facts, user_data: &[u8], learned: Result<Learned>) -> String {
         let mut text = String::new();
         let mut line = |name: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -149,8 +153,14 @@ mod tests {
         line("has customData", fact(&facts.has_custom_data, bool::to_string));
         line("has osProfile", fact(&facts.has_os_profile, bool::to_string));
         line("pre-provisioning", fact(&facts.pre_provisioning, |kind| format!("{kind:?}")));
-        for mac in interfaces {
-            line("interface", Some(mac.map(|byte| format!("{byte:02x}")).join(":")));
+        for at in facts.network.positions() {
+            let mut link = String::new();
+            let mut put = |text: &[u8]| {
+                link.push_str(core::str::from_utf8(text).unwrap());
+                Ok(())
+            };
+            seed::emit(&facts.network, at, &mut put).unwrap();
+            line("link", Some(link.trim_end().replace('\n', ", ")));
         }
         text
     }
@@ -163,13 +173,9 @@ mod tests {
             let document = fs::read(case.join("input.json")).unwrap();
             let expected = fs::read_to_string(case.join("expected")).unwrap();
             for step in [1, 2, 7, 100, document.len().max(1)] {
-                let (facts, spooled, interfaces, learned) = read(&document, step);
-                assert_eq!(
-                    describe(&facts, &spooled, &interfaces, learned),
-                    expected,
-                    "{} by {step}",
-                    case.display()
-                );
+                let (facts, spooled, learned) = read(&document, step);
+                let described = describe(&facts, &spooled, learned);
+                assert_eq!(described, expected, "{} by {step}", case.display());
             }
             count += 1;
         }
@@ -178,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_reply_in_error_changes_no_fact() {
-        let (facts, _, _, learned) = read(&INSTANCE[..INSTANCE.len() - 3], 64);
+        let (facts, _, learned) = read(&INSTANCE[..INSTANCE.len() - 3], 64);
         assert!(learned.is_err());
         assert!(facts.hostname.is_none() && facts.keys.is_none() && facts.has_os_profile.is_none());
     }
@@ -189,12 +195,12 @@ mod tests {
         for junk in [&b"{}"[..], b"junk", INSTANCE, &INSTANCE[..2000]] {
             let mut facts = firmware();
             let _ = reader.push(junk, &mut |_| Ok(()));
-            let _ = reader.finish(&mut Facts::new());
+            let _ = reader.finish(&mut Facts::new(), None);
             reader.reset();
             reader.push(INSTANCE, &mut |_| Ok(())).unwrap();
-            let learned = reader.finish(&mut facts).unwrap();
+            let learned = reader.finish(&mut facts, None).unwrap();
             assert_eq!(learned, Learned { fault: None, key_fault: None, user_data_fault: None });
-            assert_eq!((reader.interfaces().len(), facts.custom_data.unwrap().value), (2, 14));
+            assert_eq!((facts.network.links.len(), facts.custom_data.unwrap().value), (2, 14));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The order in which the sources answer does not matter: each value carries where it came from.
 
 pub mod azure_imds;
+mod azure_network;
 pub mod azure_ovf;
 pub mod cloud_config;
 pub mod config_drive;

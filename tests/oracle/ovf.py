@@ -476,15 +476,15 @@ UNKNOWN = object()
 
 # --- the references ---------------------------------------------------------------------------------------
 
-def unpacked(where):
+def unpacked(where, packages=PACKAGES):
     """The packages' modules below `where`; the reason as text where they cannot be had."""
     def run(*words):
         return subprocess.run(["apt-get", *words], cwd=where, capture_output=True, text=True, timeout=300)
 
     try:
-        ran = run("download", *PACKAGES)
+        ran = run("download", *packages)
         if ran.returncode != 0 and os.geteuid() == 0 and run("update", "-qq").returncode == 0:
-            ran = run("download", *PACKAGES)
+            ran = run("download", *packages)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     if ran.returncode != 0:

@@ -158,8 +158,7 @@ fn choose(root: &mut Root<'_>) -> Result<Option<Software>> {
 fn settle(facts: &Facts, root: &mut Root<'_>, acts: bool) -> Result<bool> {
     let network = &facts.network;
     let software = if network.is_empty() { None } else { choose(root)? };
-    let host = &mut *root.host;
-    let mut plan = Plan::new(network, &mut |mac| cards::find(host, mac));
+    let mut plan = cards::plan(network, root.host);
     plan.is_busybox = software == Some(Software::Ifupdown) && is_busybox(root.dir);
     let mut differs = false;
     for files in FILES {

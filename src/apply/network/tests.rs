@@ -76,6 +76,20 @@ impl World {
 const NETWORKD: &str = "etc/systemd/system/multi-user.target.wants/systemd-networkd.service";
 const NETWORK_MANAGER: &str = "etc/systemd/system/multi-user.target.wants/NetworkManager.service";
 
+/// As Azure's accelerated networking has it: the function has the card's address, and comes first by name.
+#[test]
+fn a_card_of_hyper_v_is_told_from_the_function_behind_it() {
+    let mut world = World::new(&[NETWORKD, "etc/resolv.conf"], "");
+    world.host.put_symlink("sys/class/net/eth0/device/driver", "../../../bus/vmbus/drivers/hv_netvsc");
+    world.host.put("sys/class/net/enP1s0/address", "fa:16:3e:69:b0:58\n");
+    world.host.put_symlink("sys/class/net/enP1s0/device/driver", "../../../bus/pci/drivers/mlx5_core");
+    world.apply();
+    let text = world.root.text("etc/systemd/network/05-preroot-eth0.network").unwrap();
+    assert!(text.contains("[Match]\nMACAddress=fa:16:3e:69:b0:58\nDriver=hv_netvsc\n"), "{text}");
+    let text = world.root.text("etc/systemd/network/05-preroot-fa163e000002.network").unwrap();
+    assert!(!text.contains("Driver"), "{text}");
+}
+
 #[test]
 fn each_image_gets_the_files_that_it_reads() {
     let mut networkd = World::new(&[NETWORKD, "etc/resolv.conf"], "");

@@ -5,6 +5,7 @@
 //! comes and only the wanted paths are kept; userData goes out decoded, piece by piece. A value of another type than
 //! documented counts as absent, and so do a vmId and a MAC address that are none; of a repeated key the last counts.
 
+mod interfaces;
 mod paths;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,9 @@ use super::json::{self, DEPTH, Event, Sink, Tokenizer};
 use crate::error::{Error, Result, Rule};
 use crate::facts::{Hostname, InstanceId, PreProvisioning, SshKey, SshKeys, UserName};
 use crate::limits;
-use paths::{Field, KEY, Place, Target, find};
+use paths::{Field, IPV6, KEY, Place, Target, find};
+
+pub use interfaces::{Family, Interface, Interfaces};
 
 const WHAT: &str = "IMDS";
 const USER_DATA: &str = "IMDS userData";
@@ -43,8 +46,8 @@ pub struct ImdsRepr {
     pub user_data_fault: Option<Error>,
     /// `compute.vmId`
     pub vm_id: Option<InstanceId>,
-    /// `network.interface[].macAddress`, in no particular order.
-    pub interfaces: heapless::Vec<[u8; 6], { limits::LINKS }>,
+    /// `network.interface`
+    pub interfaces: Interfaces,
     /// `extended.compute.hasCustomData`
     pub has_custom_data: Option<bool>,
     /// `extended.compute.ppsType`
@@ -64,7 +67,7 @@ impl ImdsRepr {
             user_data_bytes: 0,
             user_data_fault: None,
             vm_id: None,
-            interfaces: heapless::Vec::new(),
+            interfaces: Interfaces::new(),
             has_custom_data: None,
             pre_provisioning: None,
         }
@@ -92,8 +95,9 @@ impl ImdsRepr {
             Field::HasCustomData => return keep(&mut self.has_custom_data, truth(text)),
             Field::VmId => self.vm_id = InstanceId::parse(text).ok(),
             Field::PpsType => self.pre_provisioning = Some(PreProvisioning::of_azure(text)),
-            // More of them than there is room for are no loss: it is asked which of ours are there.
-            Field::MacAddress => drop(mac(text).map(|mac| self.interfaces.push(mac))),
+            Field::MacAddress => self.interfaces.set_mac(mac(text)),
+            Field::PrivateAddress => return self.interfaces.add_address(text),
+            Field::PrefixLength => return self.interfaces.set_prefix(text),
             Field::KeyData | Field::UserData => {}
         }
         true
@@ -246,6 +250,15 @@ impl Sink for Spooled<'_, '_> {
                 content.truth(value);
                 Ok(())
             }
+            Event::NumberPart(part) if content.target == Some(Target::Value(Field::PrefixLength)) => {
+                content.string_part(part);
+                Ok(())
+            }
+            Event::Number if content.target == Some(Target::Value(Field::PrefixLength)) => {
+                content.target = None;
+                content.string(Field::PrefixLength);
+                Ok(())
+            }
             Event::Number | Event::Null => {
                 content.target = None;
                 Ok(())
@@ -275,6 +288,8 @@ impl Content {
             (Place::Document, _) if is_object => Place::Root,
             (Place::PublicKeys, _) if is_object => Place::PublicKey,
             (Place::Interfaces, _) if is_object => Place::Interface,
+            (Place::Addresses, _) if is_object => Place::Address,
+            (Place::Subnets, _) if is_object => Place::Subnet,
             (_, Some(Target::Array(place))) if !is_object => place,
             (_, Some(Target::Object(place))) if is_object => place,
             _ => Place::Other,
@@ -286,8 +301,11 @@ impl Content {
                 self.repr.keys.clear();
                 self.repr.key_fault = None;
             }
-            Place::Interfaces => self.repr.interfaces.clear(),
-            _ => {}
+            place => {
+                if let Some(fault) = self.repr.interfaces.open(place) {
+                    self.repr.fault = self.repr.fault.or(Some(fault));
+                }
+            }
         }
         self.key = Some(heapless::Vec::new());
         // The tokenizer is bounded by the same depth.
@@ -302,6 +320,9 @@ impl Content {
 
     fn finish_key(&mut self) {
         self.target = self.key.as_ref().and_then(|key| find(self.place(), key));
+        if self.target == Some(Target::Object(Place::Family)) {
+            self.repr.interfaces.is_v6 = self.key.as_ref().is_some_and(|key| key == IPV6.as_bytes());
+        }
         self.key = Some(heapless::Vec::new());
         self.text.clear();
         (self.is_long, self.after_return) = (false, false);

@@ -24,6 +24,16 @@ pub(super) enum Place {
     Interfaces,
     /// `network.interface[]`
     Interface,
+    /// `network.interface[].ipv4` or `ipv6`
+    Family,
+    /// `network.interface[].ipv4.ipAddress`
+    Addresses,
+    /// `network.interface[].ipv4.ipAddress[]`
+    Address,
+    /// `network.interface[].ipv4.subnet`
+    Subnets,
+    /// `network.interface[].ipv4.subnet[]`
+    Subnet,
     /// `extended`
     Extended,
     /// `extended.compute`
@@ -42,6 +52,8 @@ pub(super) enum Field {
     UserData,
     VmId,
     MacAddress,
+    PrivateAddress,
+    PrefixLength,
     HasCustomData,
     PpsType,
 }
@@ -68,6 +80,12 @@ impl Field {
             Self::MacAddress => {
                 malformed!(WHAT, "invalid IMDS metadata for key=network.interface.macAddress")
             }
+            Self::PrivateAddress => {
+                malformed!(WHAT, "invalid IMDS metadata for key=network.interface.ipAddress.privateIpAddress")
+            }
+            Self::PrefixLength => {
+                malformed!(WHAT, "invalid IMDS metadata for key=network.interface.subnet.prefix")
+            }
             Self::HasCustomData => {
                 malformed!(WHAT, "invalid IMDS metadata for key=extended.compute.hasCustomData")
             }
@@ -87,6 +105,9 @@ pub(super) enum Target {
 /// Bytes of the longest wanted key.
 pub(super) const KEY: usize = 29;
 
+/// The one of the two families' keys that is told apart.
+pub(super) const IPV6: &str = "ipv6";
+
 const PATHS: &[(Place, &str, Target)] = &[
     (Place::Root, "compute", Target::Object(Place::Compute)),
     (Place::Compute, "osProfile", Target::Object(Place::OsProfile)),
@@ -100,6 +121,12 @@ const PATHS: &[(Place, &str, Target)] = &[
     (Place::Root, "network", Target::Object(Place::Network)),
     (Place::Network, "interface", Target::Array(Place::Interfaces)),
     (Place::Interface, "macAddress", Target::Value(Field::MacAddress)),
+    (Place::Interface, "ipv4", Target::Object(Place::Family)),
+    (Place::Interface, IPV6, Target::Object(Place::Family)),
+    (Place::Family, "ipAddress", Target::Array(Place::Addresses)),
+    (Place::Address, "privateIpAddress", Target::Value(Field::PrivateAddress)),
+    (Place::Family, "subnet", Target::Array(Place::Subnets)),
+    (Place::Subnet, "prefix", Target::Value(Field::PrefixLength)),
     (Place::Root, "extended", Target::Object(Place::Extended)),
     (Place::Extended, "compute", Target::Object(Place::ExtendedCompute)),
     (Place::ExtendedCompute, "hasCustomData", Target::Value(Field::HasCustomData)),

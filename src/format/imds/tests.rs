@@ -47,7 +47,7 @@ fn an_error_stays_until_the_reset() {
     assert_eq!(reader.finish().map(drop), first);
     reader.reset();
     reader.push(DOCUMENT, &mut |_| Ok(())).unwrap();
-    assert_eq!(reader.finish().unwrap().interfaces.len(), 2);
+    assert_eq!(reader.finish().unwrap().interfaces.as_slice().len(), 2);
 }
 
 #[test]

@@ -109,6 +109,9 @@ fn put_stanza(
         }
         out.put(b"\n")?;
     }
+    // dhclient's, and that of Alpine's script for udhcpc; what IPv6 brings has none here.
+    let metric = plan.network.link(at).and_then(|link| link.dhcp_metric);
+    put_number(out, "    metric ", metric.filter(|_| subnet == Subnet::Dhcp4))?;
     // To busybox `manual` is nothing at all.
     if plan.is_busybox && how.ends_with("manual") {
         out.put_all(&[b"    up ip link set dev ", name.as_bytes(), b" up || true\n"])?;

@@ -3,7 +3,7 @@
 
 use super::text::{Out, digits, join};
 use crate::error::Result;
-use crate::facts::network::{LinkAt, LinkKind, LinkName, MacAddr, Network, Of, Prefix, Subnet};
+use crate::facts::network::{Driver, LinkAt, LinkKind, LinkName, MacAddr, Network, Of, Prefix, Subnet};
 use crate::limits;
 use core::fmt::Write as _;
 use core::net::IpAddr;
@@ -32,16 +32,21 @@ pub struct Plan<'n> {
     pub names: Names,
     /// A bit for each card that is not there.
     pub missing: u32,
+    /// A bit for each card that has to be told by its driver from another one of its address.
+    pub synthetic: u32,
     /// True where busybox is the image's ifup.
     pub is_busybox: bool,
 }
+
+/// The driver of Hyper-V's cards. The function of the hardware that works for such a card has the same address.
+pub const SYNTHETIC: &str = "hv_netvsc";
 
 impl<'n> Plan<'n> {
     /// Names every link: a card as `find` knows it by its MAC address, else as is asked; a bond or bridge as is asked; a VLAN
     /// `PARENT.ID` as cloud-init and ifupdown do, or `vlanID` where that is longer than the kernel takes.
     #[inline(never)]
     pub fn new(network: &'n Network, find: &mut dyn FnMut(MacAddr) -> Option<LinkName>) -> Self {
-        let mut plan = Self { network, names: Names::new(), missing: 0, is_busybox: false };
+        let mut plan = Self { network, names: Names::new(), missing: 0, synthetic: 0, is_busybox: false };
         for at in network.positions() {
             let Some(link) = network.link(at) else { break };
             let mac = link.mac.filter(|_| link.kind == LinkKind::Physical);
@@ -76,6 +81,19 @@ impl<'n> Plan<'n> {
     #[must_use]
     pub fn is_missing(&self, at: LinkAt) -> bool {
         self.missing.checked_shr(at.into()).unwrap_or_default() & 1 == 1
+    }
+
+    /// Whose card it is, where that is asked for or needed.
+    #[must_use]
+    pub fn driver(&self, at: LinkAt) -> Option<&str> {
+        let asked = self.network.link(at)?.driver.as_ref().map(Driver::as_str);
+        let is_synthetic = self.synthetic.checked_shr(at.into()).unwrap_or_default() & 1 == 1;
+        asked.or(is_synthetic.then_some(SYNTHETIC))
+    }
+
+    /// Tells a card of Hyper-V's from the function behind it.
+    pub fn set_synthetic(&mut self, at: LinkAt) {
+        self.synthetic |= 1u32.checked_shl(at.into()).unwrap_or_default();
     }
 
     /// What a link is called in the names of files: its name, or the MAC address of a card that has none. Empty where

@@ -3,7 +3,7 @@
 
 use super::{OURS, Plan, mode_word, put_address, put_list, put_mac, put_number, put_pair, put_prefix};
 use crate::error::Result;
-use crate::facts::network::{LinkAt, LinkKind, Subnet};
+use crate::facts::network::{Link, LinkAt, LinkKind, Subnet};
 use crate::format::text::Out;
 
 const SECTIONS: [&str; 4] = ["ethernets", "bonds", "bridges", "vlans"];
@@ -72,13 +72,12 @@ fn put_one(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
 }
 
 fn put_match(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
-    let driver = plan.network.link(at).and_then(|link| link.driver.as_ref());
     let Some(mac) = plan.card_mac(at) else { return Ok(()) };
     out.put(b"      match:\n        macaddress: \"")?;
     put_mac(out, mac)?;
     out.put(b"\"\n")?;
-    if let Some(driver) = driver {
-        put_pair(out, "        ", "driver", ": ", driver.as_str())?;
+    if let Some(driver) = plan.driver(at) {
+        put_pair(out, "        ", "driver", ": ", driver)?;
     }
     if plan.is_missing(at) { out.put(b"      optional: true\n") } else { Ok(()) }
 }
@@ -133,10 +132,13 @@ fn truth(is_on: bool) -> &'static str {
 /// Said in full: what another file says of the same id would hold otherwise.
 fn put_ways(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
     let Some(link) = plan.network.link(at) else { return Ok(()) };
-    put_pair(out, "      ", "dhcp4", ": ", truth(plan.has(at, &[Subnet::Dhcp4])))?;
+    let asks = plan.has(at, &[Subnet::Dhcp4]);
+    put_pair(out, "      ", "dhcp4", ": ", truth(asks))?;
+    put_overrides(link, asks, "      dhcp4-overrides:\n", out)?;
     // netplan's word for whatever routers say, too; with NetworkManager behind it `accept-ra` alone asks for nothing.
-    let asks = [Subnet::Dhcp6, Subnet::Stateful, Subnet::Slaac, Subnet::Stateless];
-    put_pair(out, "      ", "dhcp6", ": ", truth(plan.has(at, &asks)))?;
+    let asks = plan.has(at, &[Subnet::Dhcp6, Subnet::Stateful, Subnet::Slaac, Subnet::Stateless]);
+    put_pair(out, "      ", "dhcp6", ": ", truth(asks))?;
+    put_overrides(link, asks, "      dhcp6-overrides:\n", out)?;
     let is_said = link.accept_ra.is_some() || plan.has(at, &[Subnet::Stateful]);
     if let Some(accept_ra) = plan.accept_ra(at).filter(|_| is_said) {
         put_pair(out, "      ", "accept-ra", ": ", truth(accept_ra))?;
@@ -169,6 +171,16 @@ fn put_ways(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
         put_number(out, "          mtu: ", route.mtu)?;
     }
     Ok(())
+}
+
+/// What becomes of what DHCP brings. netplan wants the same of both families.
+fn put_overrides(link: &Link, asks: bool, head: &str, out: &mut Out<'_>) -> Result<()> {
+    if !asks || link.dhcp_metric.is_none() && link.dhcp_dns.is_none() {
+        return Ok(());
+    }
+    out.put(head.as_bytes())?;
+    put_number(out, "        route-metric: ", link.dhcp_metric)?;
+    link.dhcp_dns.map_or(Ok(()), |is_on| put_pair(out, "        ", "use-dns", ": ", truth(is_on)))
 }
 
 /// `key: ["a", "b"]`; nothing where there is nothing.

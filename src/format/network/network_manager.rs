@@ -160,6 +160,10 @@ fn put_family(plan: &Plan<'_>, at: LinkAt, is_v6: bool, out: &mut Out<'_>) -> Re
         out.put(b"\n")?;
     }
     put_routes(plan, at, is_v6, out)?;
+    if let Some(link) = plan.network.link(at).filter(|_| method != "manual") {
+        put_number(out, "route-metric=", link.dhcp_metric)?;
+        out.put(if link.dhcp_dns == Some(false) { b"ignore-auto-dns=true\n" } else { b"" })?;
+    }
     put_names(plan, at, is_v6, out)
 }
 

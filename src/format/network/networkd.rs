@@ -2,7 +2,7 @@
 
 use super::{OURS, Plan, mode_word, put_address, put_list, put_mac, put_number, put_pair, put_prefix};
 use crate::error::Result;
-use crate::facts::network::{Driver, LinkAt, LinkKind, LinkName, Parameter, Subnet};
+use crate::facts::network::{LinkAt, LinkKind, LinkName, Parameter, Subnet};
 use crate::format::text::Out;
 
 /// The name of a card that is asked for.
@@ -23,7 +23,7 @@ fn is_waking(plan: &Plan<'_>, at: LinkAt) -> bool {
 
 /// Two cards of one address, as Azure's have, cannot be told apart here but by their drivers.
 fn shares_with_card(plan: &Plan<'_>, at: LinkAt, mac: crate::facts::network::MacAddr) -> bool {
-    let driver = |at| plan.network.link(at).and_then(|link| link.driver.as_ref());
+    let driver = |at| plan.driver(at);
     plan.network.positions().any(|other| {
         other != at
             && plan.card_mac(other) == Some(mac)
@@ -53,8 +53,7 @@ pub fn put_link(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
 }
 
 fn put_driver(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
-    let driver = plan.network.link(at).and_then(|link| link.driver.as_ref());
-    driver.map_or(Ok(()), |driver| put_pair(out, "", "Driver", "=", Driver::as_str(driver)))
+    plan.driver(at).map_or(Ok(()), |driver| put_pair(out, "", "Driver", "=", driver))
 }
 
 /// True when the link is to be made.
@@ -155,7 +154,29 @@ pub fn put_network(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()>
         put_prefix(out, prefix)?;
         out.put(b"\n")?;
     }
-    put_routes(plan, at, out)
+    put_routes(plan, at, out)?;
+    put_overrides(plan, at, out)
+}
+
+/// What becomes of what DHCP and routers bring. Of IPv6 the routes come from routers, the servers from both.
+fn put_overrides(plan: &Plan<'_>, at: LinkAt, out: &mut Out<'_>) -> Result<()> {
+    let Some(link) = plan.network.link(at) else { return Ok(()) };
+    let asks_v4 = plan.has(at, &[Subnet::Dhcp4]);
+    let asks_v6 = plan.has(at, &[Subnet::Dhcp6, Subnet::Stateful, Subnet::Slaac, Subnet::Stateless]);
+    let dns = link.dhcp_dns.map(|is_on| if is_on { "yes" } else { "no" });
+    for (section, asks, metric) in [
+        ("\n[DHCPv4]\n", asks_v4, link.dhcp_metric),
+        ("\n[DHCPv6]\n", asks_v6, None),
+        ("\n[IPv6AcceptRA]\n", asks_v6, link.dhcp_metric),
+    ] {
+        if !asks || metric.is_none() && dns.is_none() {
+            continue;
+        }
+        out.put(section.as_bytes())?;
+        put_number(out, "RouteMetric=", metric)?;
+        dns.map_or(Ok(()), |word| put_pair(out, "", "UseDNS", "=", word))?;
+    }
+    Ok(())
 }
 
 /// By MAC address, which only cards have for themselves; by name where it is not one card's alone.

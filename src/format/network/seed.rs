@@ -104,13 +104,21 @@ fn emit_link(link: &Link, line: PutLine<'_>) -> Result<()> {
         line("driver", &|out| out.put(driver.as_str().as_bytes()))?;
     }
     let master = link.master.map(u32::from);
-    for (key, number) in [("mtu", link.mtu), ("mtu6", link.mtu6), ("master", master)] {
+    let numbers =
+        [("mtu", link.mtu), ("mtu6", link.mtu6), ("master", master), ("dhcp-metric", link.dhcp_metric)];
+    for (key, number) in numbers {
         if let Some(number) = number {
             line(key, &|out| out.put_number(number.into()))?;
         }
     }
     let manual = link.is_manual.then_some(true);
-    for (key, is_on) in [("accept-ra", link.accept_ra), ("wakeonlan", link.wakeonlan), ("manual", manual)] {
+    let words = [
+        ("accept-ra", link.accept_ra),
+        ("dhcp-dns", link.dhcp_dns),
+        ("wakeonlan", link.wakeonlan),
+        ("manual", manual),
+    ];
+    for (key, is_on) in words {
         if let Some(is_on) = is_on {
             line(key, &|out| out.put(if is_on { b"true" } else { b"false" }))?;
         }
@@ -152,6 +160,8 @@ pub fn parse(text: &str, at: LinkAt, network: &mut Network) -> Result<()> {
             "mtu" => link.mtu = Some(number(value.as_bytes()).ok_or(bad)?),
             "mtu6" => link.mtu6 = Some(number(value.as_bytes()).ok_or(bad)?),
             "accept-ra" => link.accept_ra = Some(value == "true"),
+            "dhcp-metric" => link.dhcp_metric = Some(number(value.as_bytes()).ok_or(bad)?),
+            "dhcp-dns" => link.dhcp_dns = Some(value == "true"),
             "wakeonlan" => link.wakeonlan = Some(value == "true"),
             "manual" => link.is_manual = value == "true",
             "master" => link.master = Some(small(value)?),

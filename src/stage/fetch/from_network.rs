@@ -164,6 +164,7 @@ impl Gathered {
     ) -> Outcome {
         let wants_user_data = source::wants_user_data(facts);
         let mut learned = None;
+        let primary = session.lease().map(|lease| lease.mac);
         let answer = network::ask_imds(session, &mut |part| match part {
             Body::Begin => {
                 imds.reset();
@@ -173,7 +174,7 @@ impl Gathered {
                 true => seed::spool(run, seed::CUSTOM_DATA, data),
                 false => Ok(()),
             }),
-            Body::End => imds.finish(facts).map(|new| learned = Some(new)),
+            Body::End => imds.finish(facts, primary).map(|new| learned = Some(new)),
         });
         if let Some(learned) = learned {
             say_learned(session, &learned);

@@ -74,9 +74,17 @@ fn link(n: u8) -> impl Strategy<Value = Link> {
     let driver = prop::option::of("[a-z][a-z0-9_]{0,14}");
     let master = prop::option::weighted(0.3, 0..n.max(1));
     let numbers = any::<(Option<u16>, Option<u16>)>();
-    let words = any::<(Option<bool>, Option<bool>, bool)>();
+    let words = any::<(Option<bool>, Option<bool>, Option<bool>, Option<u32>, bool)>();
     (kind, name, any::<Option<[u8; 6]>>(), numbers, words, driver, master).prop_map(
-        |(kind, name, mac, (mtu, mtu6), (accept_ra, wakeonlan, is_manual), driver, master)| Link {
+        |(
+            kind,
+            name,
+            mac,
+            (mtu, mtu6),
+            (accept_ra, wakeonlan, dhcp_dns, dhcp_metric, is_manual),
+            driver,
+            master,
+        )| Link {
             kind,
             name: name.map(|name| LinkName::parse(&name).unwrap()),
             mac: mac.map(MacAddr),
@@ -84,6 +92,8 @@ fn link(n: u8) -> impl Strategy<Value = Link> {
             mtu: mtu.map(u32::from),
             mtu6: mtu6.map(u32::from),
             accept_ra,
+            dhcp_metric,
+            dhcp_dns,
             wakeonlan,
             is_manual,
             master,
