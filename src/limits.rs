@@ -42,6 +42,13 @@ pub const LONE_LEASE_MS: u64 = 2_000;
 pub const NIC_LOOK_MS: u64 = 250;
 /// For IMDS, all tries together, in the initrd.
 pub const IMDS_MS: u64 = 5_000;
+/// For IMDS, all tries together, in the real root, where nothing else says who this VM is to be: cloud-init's 300 s.
+/// `rd.preroot.imds=SECONDS` on the kernel command line is another limit, up to an hour.
+pub const IMDS_AGAIN_MS: u64 = 300_000;
+/// For IMDS over one lease there.
+pub const IMDS_TRIES_MS: u64 = 30_000;
+/// Between two lines on the console about that.
+pub const IMDS_SAY_MS: u64 = 30_000;
 /// For a salt: the kernel's generator seeds itself within this on real machines.
 pub const SALT_MS: u64 = 5_000;
 /// For the mount to tell whether this is a first boot, where nothing at all was found and the platform would be told so.

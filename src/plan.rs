@@ -13,6 +13,8 @@ pub enum Outcome {
     Absent,
     /// It is there and cannot be used.
     Bad,
+    /// It did not answer as it should, and may in a minute.
+    Late,
     /// It was not asked, and will not be.
     NotAsked,
 }
@@ -44,6 +46,8 @@ pub enum Verdict {
     },
     /// Tell the platform at once that this VM will not be usable.
     Fail(Fault),
+    /// Not enough is known, and IMDS, which may know it, is asked again in the real root; nothing is told yet.
+    AskAgain,
     /// A disk that was prepared elsewhere: nothing is applied, nothing is reported.
     Specialised,
     /// A VM of a pool: it tells the platform what it is and waits for its owner, in the real root. What the sources say
@@ -56,7 +60,7 @@ pub enum Verdict {
 pub fn verdict(facts: &Facts, medium: Outcome, imds: Outcome) -> Verdict {
     let fault = match (medium, imds) {
         (Outcome::Bad, _) => Some(Fault::Medium),
-        (_, Outcome::Bad) => Some(Fault::Imds),
+        (_, Outcome::Bad | Outcome::Late) => Some(Fault::Imds),
         _ => None,
     };
     // Before the next: a VM that was restarted in its pool has no medium any more, and maybe no osProfile yet.
@@ -73,10 +77,15 @@ pub fn verdict(facts: &Facts, medium: Outcome, imds: Outcome) -> Verdict {
     if medium == Outcome::Absent && imds == Outcome::Good && lacks_os_profile {
         return Verdict::Specialised;
     }
-    if medium != Outcome::Good && imds != Outcome::Good {
+    let lacks_source = medium != Outcome::Good && imds != Outcome::Good;
+    let lacks_login = facts.user.is_some() && !has_login(facts);
+    if (lacks_source || lacks_login) && imds == Outcome::Late {
+        return Verdict::AskAgain;
+    }
+    if lacks_source {
         return Verdict::Fail(fault.unwrap_or(Fault::NoSource));
     }
-    if facts.user.is_some() && !has_login(facts) {
+    if lacks_login {
         return Verdict::Fail(if medium == Outcome::Bad { Fault::Medium } else { Fault::NoLogin });
     }
     let is_lost = Fact::is_true(facts.has_custom_data.as_ref())
@@ -134,6 +143,18 @@ mod tests {
             verdict(&Facts::new(), Outcome::Absent, Outcome::NotAsked),
             Verdict::Fail(Fault::NoSource)
         );
+    }
+
+    #[test]
+    fn what_a_minute_mends_is_waited_for_where_it_is_needed() {
+        for medium in [Outcome::Absent, Outcome::Bad] {
+            assert_eq!(verdict(&Facts::new(), medium, Outcome::Late), Verdict::AskAgain);
+        }
+        assert_eq!(verdict(&user(false), Outcome::Good, Outcome::Late), Verdict::AskAgain, "IMDS has keys");
+        let fault = Some(Fault::Imds);
+        assert_eq!(verdict(&user(true), Outcome::Good, Outcome::Late), Verdict::Provision { fault });
+        let facts = Facts { pre_provisioning: fact(PreProvisioning::Unknown), ..Facts::new() };
+        assert_eq!(verdict(&facts, Outcome::Bad, Outcome::Late), Verdict::Fail(Fault::Pool));
     }
 
     #[test]

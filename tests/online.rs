@@ -481,7 +481,7 @@ fn inside_many_exchanges() {
         let begin = Instant::now();
         let mut work = |session: &mut Session<'_>, _: &mut Rest<'_>| {
             leases += 1;
-            ask_imds(session, &mut |_| Ok(()))
+            ask_now(session, &mut |_| Ok(()))
         };
         if with_lease(&mut linux.kernel(), &mut buffers, None, &mut work).is_ok() {
             times.push(begin.elapsed().as_micros());
@@ -529,9 +529,18 @@ fn inside_ask_imds() {
     println!("second answer after {:?}", begin.elapsed());
 }
 
+/// As the initrd asks.
+fn ask_now(
+    session: &mut Session<'_>,
+    body: &mut dyn FnMut(Body<'_>) -> preroot::error::Result<()>,
+) -> preroot::error::Result<()> {
+    let until_us = session.now_us() + preroot::limits::IMDS_MS * 1000;
+    ask_imds(session, until_us, body).map_err(|refusal| refusal.error)
+}
+
 fn ask(session: &mut Session<'_>) {
     let mut document = Vec::new();
-    let asked = ask_imds(session, &mut |body| {
+    let asked = ask_now(session, &mut |body| {
         match body {
             Body::Begin => document.clear(),
             Body::Bytes(bytes) => document.extend_from_slice(bytes),

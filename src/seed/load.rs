@@ -3,7 +3,7 @@
 use super::lease::load_lease;
 use super::network::load_network;
 use super::publish::SOURCE;
-use super::{CUSTOM_DATA, Context, PROVISION, SEED, path, pending, verify};
+use super::{CUSTOM_DATA, Context, SEED, Verdict, path, pending, verify};
 use crate::error::Result;
 use crate::facts::{
     DeviceName, Fact, Facts, Hostname, InstanceId, PasswordHash, PreProvisioning, Provenance, SshKey,
@@ -141,12 +141,28 @@ pub fn load_pre_provisioning(run: &mut dyn Dir, root: &mut dyn Dir, id: &Instanc
     let kept = pending(id).unwrap_or_default();
     let (dir, base): (&mut dyn Dir, &str) =
         if verify(run, SEED).is_ok() { (run, SEED) } else { (root, kept.as_str()) };
-    if verify(dir, base).is_err() || load_context(dir, base).is_ok_and(|context| context.is_fatal) {
+    if verify(dir, base).is_err()
+        || load_context(dir, base).is_ok_and(|context| context.verdict == Verdict::Fail)
+    {
         return PreProvisioning::None;
     }
     let kind = Reader::new(dir, base, &mut [0; 16])
         .known("azure/pre-provisioning", |text| parse_pre_provisioning(text).ok());
     kind.ok().flatten().unwrap_or(PreProvisioning::None)
+}
+
+/// True of a seed that is to be trusted and may be applied.
+pub fn may_be_applied(dir: &mut dyn Dir, base: &str) -> bool {
+    has_verdict(dir, base, Verdict::Provision)
+}
+
+/// True when this boot's seed waits for IMDS to be asked again, and no earlier boot left a better one.
+pub fn is_waiting(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> bool {
+    has_verdict(run, SEED, Verdict::Wait) && !pending(id).is_ok_and(|kept| may_be_applied(root, &kept))
+}
+
+fn has_verdict(dir: &mut dyn Dir, base: &str, verdict: Verdict) -> bool {
+    verify(dir, base).is_ok() && load_context(dir, base).is_ok_and(|context| context.verdict == verdict)
 }
 
 /// Loads what a seed holds beside the facts; unreadable parts are left out.
@@ -160,7 +176,7 @@ pub fn load_context(dir: &mut dyn Dir, base: &str) -> Result<Context> {
         platform: seed.known("platform", Platform::of_word)?.unwrap_or_default(),
         medium: seed.known("medium", |text| DeviceName::parse(text).ok())?,
         failure: seed.known("failure", |text| text.try_into().ok())?,
-        is_fatal: seed.text("verdict")? != Some(PROVISION),
+        verdict: Verdict::of_word(seed.text("verdict")?),
         lease: load_lease(&mut seed)?,
     })
 }

@@ -17,9 +17,9 @@ mod network;
 mod persist;
 mod publish;
 
-pub use load::{load, load_context, load_pre_provisioning};
+pub use load::{is_waiting, load, load_context, load_pre_provisioning, may_be_applied};
 pub use persist::persist;
-pub use publish::{Context, failure, publish};
+pub use publish::{Context, Verdict, failure, publish, publish_in_root};
 
 use load::Reader;
 
@@ -191,10 +191,6 @@ fn each_name(
     })
 }
 
-/// In `verdict`: report it, apply nothing.
-const FAIL: &str = "fail";
-/// In `verdict`: apply it. Only this word allows that.
-const PROVISION: &str = "provision";
 const PRIVATE_DIR: Owner = Owner::root(0o700);
 const PRIVATE_FILE: Owner = Owner::root(0o600);
 

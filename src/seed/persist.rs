@@ -1,23 +1,27 @@
 //! How does the seed reach the mounted root?
 
 use super::{
-    DIRECTORIES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STAGING, STATE, begin, each_name,
-    load_context, make_parent, make_state_dir, path, pending, remove, verify,
+    DIRECTORIES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STAGING, STATE, Verdict, begin, each_name,
+    load_context, make_parent, make_state_dir, may_be_applied, path, pending, remove,
 };
 use crate::error::Result;
 use crate::facts::InstanceId;
 use crate::sys::Dir;
 
-/// Copies the published seed to `pending-<id>` on the mounted root; the rename is the commit.
+/// Copies the published seed to `pending-<id>` on the mounted root; the rename is the commit. False of one that must
+/// wait: the initrd of another boot asks again, too.
 ///
 /// # Errors
 /// `Os`; a half-written copy is never taken for a whole one.
-pub fn persist(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
+pub fn persist(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result<bool> {
     let target = pending(id)?;
     let staging = path(STATE, PENDING_STAGING)?;
     make_state_dir(root)?;
     remove(root, &staging)?;
     complete(run, root, &target)?;
+    if load_context(run, SEED)?.verdict == Verdict::Wait {
+        return Ok(false);
+    }
     root.make_dir(&staging, PRIVATE_DIR)?;
     for directory in DIRECTORIES {
         root.make_dir(&path(&staging, directory)?, PRIVATE_DIR)?;
@@ -31,7 +35,8 @@ pub fn persist(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result
         root.rename(&staging, &target)?;
     }
     root.sync_dir(STATE)?;
-    remove(root, &staging)
+    remove(root, &staging)?;
+    Ok(true)
 }
 
 /// An earlier boot, cut off in apply, may have known more: the medium can be gone by now, and with it the password. Then
@@ -39,15 +44,9 @@ pub fn persist(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Result
 #[inline(never)]
 fn complete(run: &mut dyn Dir, root: &mut dyn Dir, kept: &str) -> Result<()> {
     let has_medium = |dir: &mut dyn Dir, base| path(base, "medium").is_ok_and(|path| dir.stat(&path).is_ok());
-    // A medium that could be read in that boot and not in this one leaves nothing but its fault.
-    let is_worse = |run: &mut dyn Dir| {
-        !has_medium(run, SEED) || load_context(run, SEED).is_ok_and(|context| context.is_fatal)
-    };
-    let is_better = has_medium(root, kept)
-        && is_worse(run)
-        && verify(root, kept).is_ok()
-        && load_context(root, kept).is_ok_and(|context| !context.is_fatal);
-    if !is_better {
+    // What could be had in that boot and not in this one leaves nothing but its fault.
+    let is_lost = !may_be_applied(run, SEED) || (has_medium(root, kept) && !has_medium(run, SEED));
+    if !is_lost || !may_be_applied(root, kept) {
         return Ok(());
     }
     begin(run)?;

@@ -3,10 +3,7 @@
 use super::lease::write_lease;
 use super::network::write_network;
 use super::persist::copy_value;
-use super::{
-    CUSTOM_DATA, DIRECTORIES, FAIL, FORMAT, NAMES, PRIVATE_FILE, PROVISION, SEED, STAGING, each_name, path,
-    remove,
-};
+use super::{CUSTOM_DATA, DIRECTORIES, FORMAT, NAMES, PRIVATE_FILE, SEED, STAGING, each_name, path, remove};
 use crate::error::{Error, Result};
 use crate::facts::{DeviceName, Fact, Facts, PreProvisioning, Provenance};
 use crate::format::dhcp::Lease;
@@ -30,8 +27,35 @@ pub struct Context {
     pub lease: Option<Lease>,
     /// What went wrong on the way ([`Error::reason`] text): a fault beside a usable seed, or why it is not usable.
     pub failure: Option<heapless::String<{ limits::REASON }>>,
-    /// The seed must not be applied: [`Context::failure`] says why.
-    pub is_fatal: bool,
+    /// What may be done with it.
+    pub verdict: Verdict,
+}
+
+/// What may be done with a seed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Verdict {
+    /// It may be applied.
+    #[default]
+    Provision,
+    /// Not yet: IMDS is asked again in the real root.
+    Wait,
+    /// Nothing: [`Context::failure`] says why, and the platform is told.
+    Fail,
+}
+
+impl Verdict {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Provision => "provision",
+            Self::Wait => "wait",
+            Self::Fail => "fail",
+        }
+    }
+
+    /// Only the one word allows to apply: a seed without it was not finished.
+    pub(super) fn of_word(word: Option<&str>) -> Self {
+        [Self::Provision, Self::Wait].into_iter().find(|v| Some(v.word()) == word).unwrap_or(Self::Fail)
+    }
 }
 
 /// A reason as the seed holds it, cut at its capacity.
@@ -93,14 +117,31 @@ impl Writer<'_> {
 /// # Errors
 /// `Os`; [`Error::STOPPED`] once this process was told to stop. The old seed, if any, is untouched then.
 pub fn publish(run: &mut dyn Dir, facts: &Facts, context: &Context) -> Result<()> {
-    let mut writer = Writer { run, source: heapless::String::new() };
-    write_facts(&mut writer, facts)?;
-    write_context(&mut writer, context)?;
+    write(run, facts, context)?;
     // By descriptor: once /run has moved to the real root, only this still tells that nobody waits for us.
     if run.stat(CANCEL).is_ok() {
         remove(run, STAGING)?;
         return Err(Error::STOPPED);
     }
+    show(run, facts)
+}
+
+/// As [`publish`], in the real root: that the initrd's fetch was told to stop means nothing there.
+///
+/// # Errors
+/// `Os`.
+pub fn publish_in_root(run: &mut dyn Dir, facts: &Facts, context: &Context) -> Result<()> {
+    write(run, facts, context)?;
+    show(run, facts)
+}
+
+fn write(run: &mut dyn Dir, facts: &Facts, context: &Context) -> Result<()> {
+    let mut writer = Writer { run, source: heapless::String::new() };
+    write_facts(&mut writer, facts)?;
+    write_context(&mut writer, context)
+}
+
+fn show(run: &mut dyn Dir, facts: &Facts) -> Result<()> {
     let has_old = run.stat(SEED).is_ok();
     if !has_old {
         return run.rename(STAGING, SEED);
@@ -166,7 +207,7 @@ fn write_context(seed: &mut Writer<'_>, context: &Context) -> Result<()> {
     if let Some(failure) = &context.failure {
         seed.value("failure", failure.as_bytes())?;
     }
-    seed.value("verdict", if context.is_fatal { FAIL } else { PROVISION }.as_bytes())?;
+    seed.value("verdict", context.verdict.word().as_bytes())?;
     context.lease.as_ref().map_or(Ok(()), |lease| write_lease(seed, lease))
 }
 

@@ -238,7 +238,8 @@ fn outlives(first: &FakeDir, has_fault: bool) {
         let mut lease = context.lease.clone().unwrap();
         lease.address = [10, 9, 8, 7];
         let (medium, lease) = (context.medium.clone().filter(|_| has_fault), Some(lease));
-        let context = Context { medium, lease, is_fatal: has_fault, ..context.clone() };
+        let verdict = if has_fault { super::Verdict::Fail } else { super::Verdict::Provision };
+        let context = Context { medium, lease, verdict, ..context.clone() };
         let mut facts = sample().0;
         (facts.password, facts.custom_data) = (None, None);
         let mut run = run();
@@ -259,7 +260,10 @@ fn outlives(first: &FakeDir, has_fault: bool) {
         assert!(loaded(dir, base).password == facts.password);
         assert_eq!(loaded(dir, base).custom_data.as_ref().unwrap().value, 4);
         let context = load_context(dir, base).unwrap();
-        assert_eq!((context.lease.unwrap().address, context.is_fatal), ([10, 9, 8, 7], false));
+        assert_eq!(
+            (context.lease.unwrap().address, context.verdict),
+            ([10, 9, 8, 7], super::Verdict::Provision)
+        );
     }
     for n in 1..=uncut.changes() - before {
         for keep_names in [false, true] {

@@ -68,7 +68,7 @@ pub(super) fn run(
         return Err(not_applicable!("provisioned already"));
     }
     story.leave_to_others()?;
-    story.leave_to_the_pool()?;
+    story.leave_to_those_who_wait()?;
     let outcome = story.provision();
     if !dry_run {
         note_failure(story.kernel.run, story.failed_in, outcome);
@@ -128,9 +128,9 @@ impl Story<'_, '_> {
     }
 
     /// What the seed says of a VM of a pool is nobody's; its owner's comes later. The copy on the root would only keep a
-    /// password.
+    /// password. Or it lacks what only IMDS has.
     #[inline(never)]
-    fn leave_to_the_pool(&mut self) -> Result<()> {
+    fn leave_to_those_who_wait(&mut self) -> Result<()> {
         if !pool::is_waiting(self.kernel, &self.id) {
             return Ok(());
         }
@@ -138,7 +138,7 @@ impl Story<'_, '_> {
             let _ = self.kernel.run.create_unsynced(pool::WAITS, Owner::root(0o644), b"");
             seed::remove(self.kernel.root, &seed::pending(&self.id)?)?;
         }
-        Err(not_applicable!("a VM of a pool: preroot pool waits for its owner"))
+        Err(not_applicable!("preroot pool waits for this VM's owner, or for IMDS"))
     }
 
     /// The first boot of this VM, or one that a cut made first again.
@@ -179,7 +179,10 @@ impl Story<'_, '_> {
 
     /// The seed of this boot, else the one kept on the root.
     fn find_seed<'p>(&mut self, pending: &'p str) -> Result<SeedPlace<'p>> {
+        let is_kept = seed::may_be_applied(self.kernel.root, pending);
         match seed::verify(self.kernel.run, seed::SEED) {
+            // An earlier boot may have known more.
+            Ok(()) if is_kept && !seed::may_be_applied(self.kernel.run, seed::SEED) => {}
             Ok(()) => return Ok(SeedPlace::Run(seed::SEED)),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
@@ -197,7 +200,7 @@ impl Story<'_, '_> {
             SeedPlace::Run(base) => (self.kernel.run, base),
             SeedPlace::Root(base) => (self.kernel.root, base),
         };
-        if seed::load_context(dir, base)?.is_fatal {
+        if seed::load_context(dir, base)?.verdict != seed::Verdict::Provision {
             return Err(not_applicable!("the initrd gave up, and the report says why"));
         }
         seed::load(dir, base, self.bytes, self.facts)?;

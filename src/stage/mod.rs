@@ -60,7 +60,7 @@ in the real root:
   report [--early] [--failed REASON]
                          tell the platform: Ready, or why not
   kvp                    answer the host in place of hv_kvp_daemon
-  pool                   wait for the owner of a VM that was started before it had one
+  pool                   wait for the owner of a VM that was started before it had one, or for IMDS
   resource-disk          format the temporary disk if it is fresh; mount it, make its swap
   scripts                run the image's scripts that are due, and customData if it is to run
   host-name              have the DHCP client tell the platform a new host name

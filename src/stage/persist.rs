@@ -293,16 +293,21 @@ fn join_fetch(kernel: &mut Kernel<'_>) {
 fn copy(kernel: &mut Kernel<'_>, root_path: &str, id: &InstanceId, is_ours: bool) -> Result<()> {
     // What was said of a VM of a pool is nobody's, and belongs on no disk.
     let is_pooled = seed::load_pre_provisioning(kernel.run, kernel.root, id) != PreProvisioning::None;
+    let mut is_kept = false;
     while_writable(kernel, root_path, &mut |kernel| {
         if !is_pooled {
-            seed::persist(kernel.run, kernel.root, id)?;
+            is_kept = seed::persist(kernel.run, kernel.root, id)?;
         }
         if is_ours {
             renew_machine_id(kernel, id);
         }
         Ok(())
     })?;
-    let text = if is_pooled { "a VM of a pool: the seed stays in memory" } else { "seed is on the root" };
+    let text = match (is_kept, is_pooled) {
+        (true, _) => "seed is on the root",
+        (_, true) => "a VM of a pool: the seed stays in memory",
+        _ => "IMDS is to be asked again: the seed stays in memory",
+    };
     kernel.say(Level::Info, text, &[]);
     Ok(())
 }
@@ -323,7 +328,8 @@ fn while_writable(
 /// Only for a VM that is to be provisioned, and by us. What goes wrong costs no seed.
 #[inline(never)]
 fn renew_machine_id(kernel: &mut Kernel<'_>, id: &InstanceId) {
-    if seed::load_context(kernel.run, seed::SEED).is_ok_and(|context| context.is_fatal) {
+    if seed::load_context(kernel.run, seed::SEED).is_ok_and(|context| context.verdict == seed::Verdict::Fail)
+    {
         return;
     }
     match machine_id::renew(kernel.root, id) {

@@ -74,7 +74,7 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
         return reported_before(kernel, id, command);
     }
     if let Some(id) = &id
-        && pool::is_waiting(kernel, id)
+        && pool::is_pooled(kernel, id)
     {
         return Err(not_applicable!("a VM of a pool: it has no owner yet"));
     }
@@ -226,7 +226,12 @@ fn decide(
     if seed::is_marked(kernel.root, seed::PROVISIONED, id) {
         return Ok(Verdict::Ready { id: id.clone(), fault: failure });
     }
-    if found.context.is_fatal {
+    let verdict = found.context.verdict;
+    if command.early && verdict == seed::Verdict::Wait {
+        return Err(not_applicable!("IMDS is to be asked again first"));
+    }
+    // One that still waits: whoever was to ask again did not get to the end of it.
+    if verdict != seed::Verdict::Provision {
         return Ok(Verdict::Failed(failure.unwrap_or_else(|| Reason::of(CUT_SHORT))));
     }
     match apply_failure {

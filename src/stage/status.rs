@@ -2,6 +2,7 @@
 
 use super::identity;
 use super::outcomes::Outcomes;
+use super::pool;
 use super::scripts::RECORDS;
 use crate::apply::next_name;
 use crate::cli::Command;
@@ -124,14 +125,15 @@ fn look(kernel: &mut Kernel<'_>, machine: &Machine, outcomes: &Outcomes) -> Stat
     let seed = seed::verify(kernel.run, seed::SEED).and_then(|()| seed::load_context(kernel.run, seed::SEED));
     // While fetch is at work the seed must not be applied yet; that is no failure.
     let is_settled = outcomes.has_ended("fetch-online") || outcomes.has_ended("apply");
-    let is_fatal = is_settled && seed.as_ref().is_ok_and(|context| context.is_fatal);
+    let is_fatal = is_settled && seed.as_ref().is_ok_and(|context| context.verdict == seed::Verdict::Fail);
+    let is_waiting = machine.vm_id.as_ref().is_some_and(|id| pool::is_waiting(kernel, id));
     if outcomes.ended("report", "done") && is_provisioned {
         State::Reported
     } else if outcomes.ended("apply", "failed") || is_fatal {
         State::Failed
     } else if is_provisioned {
         State::Provisioned
-    } else if machine.platform.is_none() || outcomes.ended("apply", "not-applicable") {
+    } else if machine.platform.is_none() || outcomes.ended("apply", "not-applicable") && !is_waiting {
         State::NotApplicable
     } else if seed.is_ok() {
         State::Seeded

@@ -81,6 +81,10 @@ scenario imds-silent fast imds_silent
 imds_500_twice() { script='{"imds": ["500", "500", "good"]}'; medium=empty; boot imds-500; person_from_imds; expect_reports Ready 1; }
 scenario imds-500 fast imds_500_twice
 
+# Longer than the initrd asks, and nothing else says who this is.
+imds_late() { script='{"imds": [{"status": 429, "times": 25}, "good"]}'; medium=empty; boot imds-late; person_from_imds; expect_reports Ready 1; expect_reports NotReady 0; console_says 'preroot imds: .*waiting for IMDS'; }
+scenario imds-late fast imds_late
+
 wireserver_xml() { script='{"health-json": ["refuse-json"]}'; boot wireserver-xml; person_is_complete; expect_reports Ready 1; requests_are_clean_but_json; }
 requests_are_clean_but_json() { grep -q '"endpoint": "health-xml"' "$LAB/platform.jsonl" || problem 'no XML health report arrived'; }
 scenario wireserver-xml fast wireserver_xml
@@ -88,7 +92,8 @@ scenario wireserver-xml fast wireserver_xml
 wireserver_silent() { script=$NEVER_READY; boot wireserver-silent; person_is_complete; console_says 'preroot report: .*wireserver'; }
 scenario wireserver-silent fast wireserver_silent
 
-nothing_known() { medium=none; script='{"imds": ["never"]}'; boot nothing-known; nobody_was_made; expect_reports Ready 0; expect_reports NotReady 1; root_grown 450000000; }
+# Asked again in the real root, as long as the command line says; then told.
+nothing_known() { medium=none; script='{"imds": ["never"]}'; append="$append rd.preroot.imds=20"; boot nothing-known; nobody_was_made; console_says 'preroot imds: .*waiting for IMDS'; expect_reports Ready 0; expect_reports NotReady 1; root_grown 450000000; }
 scenario nothing-known fast nothing_known
 
 full_size() {

@@ -187,7 +187,7 @@ fn a_seed_that_is_not_ours_is_refused() {
     other.instance_id = fact(InstanceId::parse("00000000-0000-0000-0000-000000000001").unwrap());
     assert_eq!(refused(&mut world(&other, &Context::default(), false)), "names another VM");
 
-    let context = Context { is_fatal: true, ..Context::default() };
+    let context = Context { verdict: seed::Verdict::Fail, ..Context::default() };
     let mut gave_up = world(&facts(), &context, false);
     assert_eq!(refused(&mut gave_up), "the initrd gave up, and the report says why");
 

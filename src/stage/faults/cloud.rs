@@ -36,10 +36,14 @@ pub(super) struct Cloud {
     far: Option<Far>,
 }
 
+fn behind_the_gateway() -> Far {
+    let mut far = Far::new(&[[10, 0, 0, 1]]);
+    far.answer = Some(Vec::new());
+    far
+}
+
 impl Cloud {
     pub(super) fn new(now: &Rc<Cell<u64>>) -> Self {
-        let mut far = Far::new(&[[10, 0, 0, 1]]);
-        far.answer = Some(Vec::new());
         Self {
             card: Some(LinkState { is_up: false, has_carrier: false, has_address: false }),
             is_silent: false,
@@ -52,7 +56,7 @@ impl Cloud {
             frames: 0,
             queue: VecDeque::new(),
             ready: VecDeque::new(),
-            far: Some(far),
+            far: Some(behind_the_gateway()),
         }
     }
 
@@ -106,8 +110,18 @@ impl Frames for Cloud {
             self.far.as_mut().unwrap().inbox.push_back(frame.to_vec());
         } else if !self.is_silent {
             let kind = if said(frame).starts_with("DISCOVER") { 2 } else { 5 };
+            // With a new lease nobody waits for what an earlier one asked.
+            self.far = Some(behind_the_gateway());
             let answer = azure(kind, u32::from_be_bytes(frame[46..50].try_into().unwrap()));
             self.queue.push_back(served(&answer, frame[70..76].try_into().unwrap()));
+        }
+        Ok(())
+    }
+    fn wait(&mut self, until_us: u64) -> Result<()> {
+        let is_idle = self.far.as_ref().is_some_and(|far| far.inbox.is_empty() && far.outbox.is_empty());
+        let now_us = self.now.get();
+        if is_idle && self.queue.is_empty() && self.ready.is_empty() && until_us > now_us {
+            self.now.set(until_us.min(now_us + 20_000));
         }
         Ok(())
     }

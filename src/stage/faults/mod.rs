@@ -13,6 +13,7 @@ use super::grow::tests::enlarged;
 use super::kvp::tests::offer;
 use super::online::nics;
 use super::persist::{FETCH_ENDED, FIRST_BOOT};
+use super::pool::WAITS;
 use super::{LOST, run_with, say_lost};
 use crate::cli::{Command, Verb};
 use crate::event::{Event, Level, Value};
@@ -44,8 +45,8 @@ enum Expect {
     Warned(String),
     /// The initrd tells that this VM is not provisioned, over KVP and the wireserver.
     Fatal(String),
-    /// The same, but the initrd has no way to the wireserver: it hears of it when the OS has a network.
-    FatalLate(String),
+    /// IMDS is asked again in the real root, for as long as may be, and this is told when that is over.
+    Waited(String),
     /// The real root could not be provisioned.
     Failed(String),
 }
@@ -224,6 +225,14 @@ impl Sim {
         self.host_reads();
         self.stage(&["persist", "--root", "/sysroot"], None, limits::PERSIST_MS);
         self.stage(&["apply"], None, 300_000);
+        // preroot-pool.service.
+        if self.world.run.text(WAITS).is_some() {
+            let last_try_ms = limits::CARRIER_MS + limits::DHCP_MS + limits::SLACK_MS;
+            let code = self.stage(&["pool"], None, limits::IMDS_AGAIN_MS + last_try_ms);
+            if [0, 76].contains(&code) {
+                self.stage(&["apply"], None, 300_000);
+            }
+        }
         self.stage(&["report", "--early"], None, limits::REPORT_EARLY_MS + 1000);
         self.cloud.is_configured = true;
         self.stage(&["report"], None, limits::REPORT_LATE_MS + 30_000);
@@ -303,7 +312,7 @@ fn check(row: &rows::Row) -> Result<[u32; 3], String> {
     let expected = match &row.expect {
         Expect::Ready => "result=success|agent=".into(),
         Expect::Warned(reason) => format!("result=success|warning={reason}"),
-        Expect::Fatal(reason) | Expect::FatalLate(reason) | Expect::Failed(reason) => {
+        Expect::Fatal(reason) | Expect::Waited(reason) | Expect::Failed(reason) => {
             format!("result=error|reason={reason}")
         }
     };
@@ -315,7 +324,20 @@ fn check(row: &rows::Row) -> Result<[u32; 3], String> {
         used[1] = 1;
     }
     // From the initrd: within a second.
-    if let Expect::Fatal(reason) | Expect::FatalLate(reason) = &row.expect {
+    if matches!(row.expect, Expect::Waited(_)) {
+        let waited_us =
+            sim.said_us("is asked again in the real root").zip(sim.said_us("is not provisioned: "));
+        let waited_ms = waited_us.map_or(0, |(begin, end)| end.saturating_sub(begin) / 1000);
+        hold((290_000..=330_000).contains(&waited_ms), "IMDS is not waited for as long as it should be");
+        let lines = sim.troubles().filter(|line| line.contains("waiting for IMDS")).count();
+        hold((9..=11).contains(&lines), "serial: what is waited for");
+        hold(
+            told.as_ref()
+                .is_some_and(|(us, _)| sim.said_us("is not provisioned: ").is_some_and(|said| *us > said)),
+            "wireserver: too early",
+        );
+    }
+    if let Expect::Fatal(reason) = &row.expect {
         let verdict_us = sim.said_us("this VM is not provisioned").unwrap_or(u64::MAX);
         hold(verdict_us < u64::MAX, "serial: no verdict");
         if !row.blocked.kvp {
@@ -328,7 +350,7 @@ fn check(row: &rows::Row) -> Result<[u32; 3], String> {
                 "KVP: not readable in the initrd",
             );
         }
-        if matches!(row.expect, Expect::Fatal(_)) {
+        {
             let lease_us = sim.said_us("lease of").unwrap_or(0);
             let last_us = verdict_us.max(lease_us);
             let in_time = told.as_ref().is_some_and(|(us, text)| {
@@ -340,7 +362,7 @@ fn check(row: &rows::Row) -> Result<[u32; 3], String> {
     if !row.blocked.wire {
         let wanted = match &row.expect {
             Expect::Ready | Expect::Warned(_) => "Ready",
-            Expect::Fatal(reason) | Expect::FatalLate(reason) | Expect::Failed(reason) => reason,
+            Expect::Fatal(reason) | Expect::Waited(reason) | Expect::Failed(reason) => reason,
         };
         hold(told.as_ref().is_some_and(|(_, text)| text.starts_with(wanted)), "wireserver: not told");
         used[2] = 1;

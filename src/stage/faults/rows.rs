@@ -189,8 +189,8 @@ fn documents(rows: &mut Rows) {
         rows.add(format!("ovf-env.xml: {name}"), Expect::Warned(reason.clone()), said, |sim| {
             medium_says(sim, name)
         });
-        rows.add(format!("ovf-env.xml: {name}, IMDS: 500"), Expect::Fatal(reason), said, |sim| {
-            imds(sim, http("500 Internal Server Error", ""));
+        rows.add(format!("ovf-env.xml: {name}, IMDS: 403"), Expect::Fatal(reason), said, |sim| {
+            imds(sim, http("403 Forbidden", ""));
             medium_says(sim, name);
         });
     }
@@ -202,12 +202,13 @@ fn documents(rows: &mut Rows) {
 
 /// IMDS, each twice: beside a good medium, and alone.
 fn metadata(rows: &mut Rows) {
-    let mut add = |name: &str, reason: &str, plant: Box<dyn Fn(&mut Sim)>| {
+    let mut add = |name: &str, reason: &str, heals: bool, plant: Box<dyn Fn(&mut Sim)>| {
         let plant = std::rc::Rc::new(plant);
         let again = std::rc::Rc::clone(&plant);
         let said = Some("IMDS: ");
         rows.add(format!("IMDS: {name}"), Expect::Warned(reason.into()), said, move |sim| plant(sim));
-        rows.add(format!("IMDS: {name}, no medium"), Expect::Fatal(reason.into()), said, move |sim| {
+        let expect = if heals { Expect::Waited(reason.into()) } else { Expect::Fatal(reason.into()) };
+        rows.add(format!("IMDS: {name}, no medium"), expect, said, move |sim| {
             no_medium(sim);
             again(sim);
         });
@@ -224,7 +225,8 @@ fn metadata(rows: &mut Rows) {
         ("503 Service Unavailable", "http error 5xx querying IMDS"),
     ] {
         let answer = http(status, "");
-        add(status, reason, Box::new(move |sim| imds(sim, answer)));
+        let heals = ["404", "410", "429", "500", "503"].iter().any(|code| status.starts_with(code));
+        add(status, reason, heals, Box::new(move |sim| imds(sim, answer)));
     }
     for name in [
         "an-array",
@@ -236,14 +238,14 @@ fn metadata(rows: &mut Rows) {
         "truncated-before-the-last-brace",
         "two-documents",
     ] {
-        add(name, &reason("imds", name), Box::new(move |sim| imds_says(sim, name)));
+        add(name, &reason("imds", name), false, Box::new(move |sim| imds_says(sim, name)));
     }
     for (name, answer) in [
         ("silence behind the request", "~"),
         ("half a head", "~HTTP/1.1 200 OK\r\nContent-"),
         ("half a body", "~HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"compute\":"),
     ] {
-        add(name, "read timeout querying IMDS", Box::new(move |sim| imds(sim, answer)));
+        add(name, "read timeout querying IMDS", true, Box::new(move |sim| imds(sim, answer)));
     }
     rows.add(
         "IMDS: no keys, no medium",
@@ -259,6 +261,17 @@ fn metadata(rows: &mut Rows) {
         let body = String::from_utf8(fixture("imds", "instance", "input.json")).unwrap();
         sim.cloud.answers = std::vec![http("200 OK", &body)];
     });
+    for (name, answer, times) in [
+        ("429 for a while", http("429 Too Many Requests", ""), 40),
+        ("410 with a minute's pause", "HTTP/1.1 410 Gone\r\nRetry-After: 70\r\nContent-Length: 0\r\n\r\n", 3),
+        ("silence at first", "~", 6),
+    ] {
+        rows.add(format!("IMDS: {name}, no medium"), Expect::Ready, Some("waiting for IMDS"), move |sim| {
+            no_medium(sim);
+            let good = sim.cloud.answers.remove(0);
+            sim.cloud.answers = std::iter::repeat_n(answer, times).chain([good]).collect();
+        });
+    }
     rows.add("IMDS: a key that is none", Expect::Ready, Some("keys are not used"), |sim| {
         imds_says(sim, "one-key-is-a-certificate");
     });
@@ -344,7 +357,7 @@ fn network(rows: &mut Rows) {
         });
         rows.add(
             format!("{name}, no medium"),
-            Expect::FatalLate(reason.into()),
+            Expect::Waited(reason.into()),
             Some("not provisioned"),
             move |sim| {
                 sim.cloud.mangle = Some(mangle);
@@ -379,15 +392,10 @@ fn network(rows: &mut Rows) {
         let reason = if name == "card: none" { "find DHCP interface" } else { "obtain DHCP lease" };
         let reason = format!("failure to {reason}");
         rows.add(name, Expect::Warned(reason.clone()), Some("fetch: "), plant);
-        rows.add(
-            format!("{name}, no medium"),
-            Expect::FatalLate(reason),
-            Some("not provisioned"),
-            move |sim| {
-                plant(sim);
-                no_medium(sim);
-            },
-        );
+        rows.add(format!("{name}, no medium"), Expect::Waited(reason), Some("not provisioned"), move |sim| {
+            plant(sim);
+            no_medium(sim);
+        });
     }
 }
 

@@ -66,7 +66,7 @@ pub(in crate::stage) fn from_label(
     let medium = found.as_ref().map(|candidate| candidate.device.clone());
     let mut context = Context { platform, medium, ..Context::default() };
     if let Some(error) = fault {
-        (context.is_fatal, context.failure) = (true, seed::failure(error.reason()));
+        (context.verdict, context.failure) = (seed::Verdict::Fail, seed::failure(error.reason()));
     }
     if let Some(id) = &scratch.facts.instance_id {
         let is_disk = found.as_ref().is_some_and(|candidate| !candidate.is_optical());
@@ -379,7 +379,11 @@ mod tests {
             assert!(world.clock.sleeps.is_empty());
             let (facts, context) = facts(&mut world);
             assert_eq!(context.platform.word(), "tencent");
-            assert!(!context.is_fatal && context.failure.is_none(), "{:?}", world.log.lines);
+            assert!(
+                context.verdict == seed::Verdict::Provision && context.failure.is_none(),
+                "{:?}",
+                world.log.lines
+            );
             let hostname = facts.hostname.unwrap();
             assert_eq!((hostname.value.as_str(), hostname.from), ("VM-1-17-centos", Provenance::ConfigDrive));
             assert_eq!(facts.instance_id.unwrap().value.as_str(), "3f1d2c8a-5b7e-4a90-9a55-1c0d7e2f9b11");
@@ -559,7 +563,11 @@ mod tests {
             fetch(&mut world).unwrap();
             let (facts, context) = facts(&mut world);
             assert_eq!(context.medium.unwrap().as_str(), "vdb", "{kind}");
-            assert!(facts.hostname.is_some() && !context.is_fatal && context.failure.is_none());
+            assert!(
+                facts.hostname.is_some()
+                    && context.verdict == seed::Verdict::Provision
+                    && context.failure.is_none()
+            );
             assert!(world.log.lines.iter().any(|line| line.contains("on vda cannot be used")), "{kind}");
         }
     }
@@ -571,6 +579,6 @@ mod tests {
         let error = fetch(&mut world).unwrap_err();
         assert!(!error.is(Kind::NotApplicable));
         assert!(world.log.lines.iter().any(|line| line.contains("cannot be read")), "{:?}", world.log.lines);
-        assert!(facts(&mut world).1.is_fatal);
+        assert_eq!(facts(&mut world).1.verdict, seed::Verdict::Fail);
     }
 }

@@ -19,7 +19,7 @@ use crate::sys::{Kernel, Log};
 ///
 /// Whatever ends fetch early (the boot that goes on without it, a panic, SIGKILL) leaves the last seed that was
 /// published. So one that must not be applied is there before anything is waited for, and what the medium alone
-/// does not allow to apply stays forbidden until IMDS was heard.
+/// does not allow to apply stays forbidden until IMDS was heard: then in the real root.
 ///
 /// # Errors
 /// `NotApplicable` on a machine that is not ours; `Error::STOPPED`; `Os` when no seed can be written.
@@ -32,7 +32,11 @@ pub(in crate::stage) fn offline(kernel: &mut Kernel<'_>, scratch: &mut Scratch) 
     }
     seed::begin(kernel.run)?;
     let failure = seed::failure(Missing::Stopped.reason());
-    seed::publish(kernel.run, facts, &Context { is_fatal: true, failure, ..Context::default() })?;
+    seed::publish(
+        kernel.run,
+        facts,
+        &Context { verdict: seed::Verdict::Wait, failure, ..Context::default() },
+    )?;
     seed::begin(kernel.run)?;
     let mut context = Context::default();
     let read = read_medium(kernel, bytes, ovf, facts, &mut context);
@@ -47,7 +51,11 @@ pub(in crate::stage) fn offline(kernel: &mut Kernel<'_>, scratch: &mut Scratch) 
         context.failure = seed::failure(reason);
         medium = Outcome::Bad;
     }
-    context.is_fatal = matches!(plan::verdict(facts, medium, Outcome::NotAsked), Verdict::Fail(_));
+    context.verdict = match plan::verdict(facts, medium, Outcome::Late) {
+        Verdict::Fail(_) => seed::Verdict::Fail,
+        Verdict::AskAgain => seed::Verdict::Wait,
+        _ => seed::Verdict::Provision,
+    };
     seed::publish(kernel.run, facts, &context)
 }
 
@@ -145,16 +153,16 @@ pub(in crate::stage) mod tests {
         medium
     }
 
-    fn is_fatal(world: &mut World) -> bool {
+    fn is_waiting(world: &mut World) -> bool {
         seed::verify(&mut world.run, seed::SEED).unwrap();
-        seed::load_context(&mut world.run, seed::SEED).unwrap().is_fatal
+        seed::load_context(&mut world.run, seed::SEED).unwrap().verdict == seed::Verdict::Wait
     }
 
     #[test]
     fn without_a_medium_nothing_may_be_applied_until_imds_was_heard() {
         let mut world = azure();
         offline(&mut world.kernel(), &mut scratch()).unwrap();
-        assert!(is_fatal(&mut world));
+        assert!(is_waiting(&mut world));
     }
 
     #[test]
@@ -165,7 +173,7 @@ pub(in crate::stage) mod tests {
         world.host.put_symlink("sys/class/block/sr0", "../x");
         let mut scratch = scratch();
         offline(&mut world.kernel(), &mut scratch).unwrap();
-        assert!(scratch.facts.user.is_some() && !is_fatal(&mut world), "{:?}", world.log.lines);
+        assert!(scratch.facts.user.is_some() && !is_waiting(&mut world), "{:?}", world.log.lines);
     }
 
     #[test]
@@ -173,7 +181,7 @@ pub(in crate::stage) mod tests {
         let mut world = azure();
         world.clock.cancelled_from_us = Some(1_000_000);
         assert_eq!(offline(&mut world.kernel(), &mut scratch()), Err(Error::STOPPED));
-        assert!(is_fatal(&mut world));
+        assert!(is_waiting(&mut world));
         let why = seed::load_context(&mut world.run, seed::SEED).unwrap().failure;
         assert_eq!(why.as_deref(), Some("stopped while waiting for the provisioning medium"));
     }

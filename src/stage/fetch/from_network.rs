@@ -3,7 +3,7 @@
 use super::{STAGE, identify};
 use crate::error::{Error, Result};
 use crate::event::{Level, Value};
-use crate::facts::{Fact, Facts, Hostname, PreProvisioning, Provenance};
+use crate::facts::{Fact, Facts, Hostname, InstanceId, PreProvisioning, Provenance};
 use crate::limits;
 use crate::plan::{self, Fault, Outcome, Verdict};
 use crate::report::health::Reason;
@@ -12,7 +12,7 @@ use crate::seed::{self, Context};
 use crate::source;
 use crate::source::azure_imds::{ImdsReader, Learned};
 use crate::stage::kvp::To;
-use crate::stage::online::{self as network, Body, Rest, Session};
+use crate::stage::online::{self as network, Body, Refusal, Rest, Session};
 use crate::stage::persist::{FIRST_BOOT, MOUNT_LATER, ON_LINE};
 use crate::stage::report;
 use crate::sys::linux::Scratch;
@@ -44,11 +44,12 @@ pub(in crate::stage) fn online(kernel: &mut Kernel<'_>, scratch: &mut Scratch, i
             return outcome;
         }
     }
+    let task = if is_lost { Task::TellLost } else { Task::Ask };
     // The note before the look: `persist` does it the other way round, so one of the two sees the other.
     let _ = kernel.run.create_unsynced(ON_LINE, Owner::root(0o644), b"");
     let outcome = match kernel.clock.is_cancelled() {
         true => Err(Error::STOPPED),
-        false => over_network(kernel, scratch, &mut gathered, is_lost),
+        false => over_network(kernel, scratch, &mut gathered, task),
     };
     let _ = kernel.run.remove(ON_LINE);
     if kernel.clock.is_cancelled() {
@@ -57,12 +58,83 @@ pub(in crate::stage) fn online(kernel: &mut Kernel<'_>, scratch: &mut Scratch, i
     outcome
 }
 
+/// In the real root, where the initrd's IMDS did not answer well: asks again and again until it does, or `until_us` is
+/// over. What is fatal then is for the report that follows.
+///
+/// # Errors
+/// As [`online`].
+pub(in crate::stage) fn ask_again(
+    kernel: &mut Kernel<'_>,
+    scratch: &mut Scratch,
+    id: &InstanceId,
+    until_us: u64,
+) -> Result<()> {
+    let mut say_us = 0;
+    loop {
+        let Scratch { facts, bytes, .. } = &mut *scratch;
+        let mut gathered = Gathered::load(kernel, bytes, facts);
+        gathered.is_in_root = true;
+        facts.instance_id = Some(Fact { value: id.clone(), from: Provenance::Dmi });
+        seed::begin(kernel.run)?;
+        let outcome = over_network(kernel, scratch, &mut gathered, Task::AskAgain { until_us });
+        if kernel.clock.is_cancelled() {
+            seed::abandon(kernel.run)?;
+            return Err(Error::STOPPED);
+        }
+        if gathered.is_concluded {
+            return outcome;
+        }
+        let now_us = kernel.clock.now_us();
+        let left_ms = until_us.saturating_sub(now_us) / 1000;
+        if now_us >= say_us {
+            let values = [Value::Number(left_ms / 1000), Value::Text(gathered.imds_fault().reason())];
+            let text = "waiting for IMDS, {} s more at most: {}; rd.preroot=0 on the kernel command line boots without";
+            kernel.say(Level::Warning, text, &values);
+            say_us = now_us.saturating_add(limits::IMDS_SAY_MS * 1000);
+        }
+        let pause_ms = gathered.pause_ms.max(limits::POOL_PAUSE_MS);
+        kernel.clock.sleep_ms(pause_ms.min(left_ms.saturating_sub(limits::IMDS_MS)));
+    }
+}
+
+/// What a network is wanted for.
+#[derive(Clone, Copy)]
+enum Task {
+    /// To ask IMDS, in the initrd.
+    Ask,
+    /// To ask it in the real root, in tries, until then.
+    AskAgain { until_us: u64 },
+    /// To tell that an earlier process did not get to the end of that.
+    TellLost,
+}
+
+impl Task {
+    /// How long one try may last.
+    fn try_until_us(self, now_us: u64) -> u64 {
+        match self {
+            Self::AskAgain { until_us } => now_us.saturating_add(limits::IMDS_TRIES_MS * 1000).min(until_us),
+            Self::Ask | Self::TellLost => now_us.saturating_add(limits::IMDS_MS * 1000),
+        }
+    }
+
+    /// True when another try follows one that ended so: it would have as long as one in the initrd.
+    fn goes_on(self, now_us: u64, asked: Outcome) -> bool {
+        let end_us = now_us.saturating_add(limits::IMDS_MS * 1000);
+        matches!(self, Self::AskAgain { until_us } if asked == Outcome::Late && end_us < until_us)
+    }
+
+    /// As what silence counts in the end.
+    fn judged(self, asked: Outcome) -> Outcome {
+        if matches!(self, Self::AskAgain { .. }) && asked == Outcome::Late { Outcome::Bad } else { asked }
+    }
+}
+
 /// The part for which a link may be raised.
 fn over_network(
     kernel: &mut Kernel<'_>,
     scratch: &mut Scratch,
     gathered: &mut Gathered,
-    is_lost: bool,
+    task: Task,
 ) -> Result<()> {
     let Scratch { facts, bytes, imds, net, .. } = scratch;
     // The name of a VM of a pool must not get into a DNS.
@@ -72,13 +144,20 @@ fn over_network(
     let outcome = network::with_lease(kernel, net, hostname.as_ref(), &mut |session, rest| {
         is_reached = true;
         gathered.context.lease = session.lease().cloned();
-        if is_lost {
+        if matches!(task, Task::TellLost) {
             gathered.tell_fatal(session, rest, bytes, facts);
             return Ok(());
         }
-        let asked = gathered.ask(session, rest.run, imds, facts);
-        let verdict = gathered.conclude(rest.run, facts, asked);
-        gathered.say_fatal(&mut |text, values| session.say(Level::Error, text, values));
+        let until_us = task.try_until_us(session.now_us());
+        let asked = gathered.ask(session, rest.run, imds, facts, until_us);
+        if session.is_cancelled() {
+            return Err(Error::STOPPED);
+        }
+        if task.goes_on(session.now_us(), asked) {
+            return Err(gathered.imds_fault());
+        }
+        let verdict = gathered.conclude(rest.run, facts, task.judged(asked));
+        gathered.say_verdict(&mut |level, text, values| session.say(level, text, values));
         gathered.settle(session.clock(), rest.run);
         if gathered.is_final {
             let wall_s = session.clock().wall_s();
@@ -91,12 +170,15 @@ fn over_network(
     });
     match outcome {
         Err(error) if !is_reached && !kernel.clock.is_cancelled() => {
-            kernel.say(Level::Error, "no way to the platform: {}", &[Value::Why(error)]);
-            if is_lost {
+            gathered.imds_fault = Some(error);
+            if task.goes_on(kernel.clock.now_us(), Outcome::Late) {
                 return Err(error);
             }
-            gathered.imds_fault = Some(error);
-            gathered.without_network(kernel, bytes, facts, Outcome::Bad)
+            kernel.say(Level::Error, "no way to the platform: {}", &[Value::Why(error)]);
+            if matches!(task, Task::TellLost) {
+                return Err(error);
+            }
+            gathered.without_network(kernel, bytes, facts, task.judged(Outcome::Late))
         }
         outcome => outcome,
     }
@@ -113,6 +195,12 @@ pub(in crate::stage) struct Gathered {
     is_nothing: bool,
     /// The verdict is fatal, and known to concern this boot.
     is_final: bool,
+    /// The real root has taken over.
+    is_in_root: bool,
+    /// There is a verdict.
+    is_concluded: bool,
+    /// What IMDS wanted to be left alone for.
+    pause_ms: u64,
 }
 
 impl Gathered {
@@ -127,14 +215,27 @@ impl Gathered {
             (None, Some(_)) => Outcome::Bad,
             (None, None) => Outcome::Absent,
         };
-        Self { context, medium, imds_fault: None, why: "", is_nothing: false, is_final: false }
+        Self::new(context, medium)
+    }
+
+    const fn new(context: Context, medium: Outcome) -> Self {
+        Self {
+            context,
+            medium,
+            imds_fault: None,
+            why: "",
+            is_nothing: false,
+            is_final: false,
+            is_in_root: false,
+            is_concluded: false,
+            pause_ms: 0,
+        }
     }
 
     /// For a document that came over the network, in the place of a medium.
     pub(in crate::stage) fn over(session: &Session<'_>) -> Self {
         let context = Context { lease: session.lease().cloned(), ..Context::default() };
-        let medium = Outcome::Good;
-        Self { context, medium, imds_fault: None, why: "", is_nothing: false, is_final: true }
+        Self { is_final: true, is_in_root: true, ..Self::new(context, Outcome::Good) }
     }
 
     /// Publishes a seed that must not be applied, for this reason.
@@ -142,11 +243,23 @@ impl Gathered {
     /// # Errors
     /// The reason; `Os`.
     pub(in crate::stage) fn refuse(&mut self, run: &mut dyn Dir, facts: &Facts, error: Error) -> Result<()> {
-        self.context.is_fatal = true;
+        self.context.verdict = seed::Verdict::Fail;
         self.context.failure = seed::failure(error.reason());
         self.why = error.reason();
-        seed::publish(run, facts, &self.context)?;
+        self.publish(run, facts)?;
         Err(error)
+    }
+
+    fn publish(&mut self, run: &mut dyn Dir, facts: &Facts) -> Result<()> {
+        self.is_concluded = true;
+        match self.is_in_root {
+            true => seed::publish_in_root(run, facts, &self.context),
+            false => seed::publish(run, facts, &self.context),
+        }
+    }
+
+    fn is_fatal(&self) -> bool {
+        self.context.verdict == seed::Verdict::Fail
     }
 
     /// Why IMDS did not answer well.
@@ -154,18 +267,19 @@ impl Gathered {
         self.imds_fault.unwrap_or(Error::NEED_NETWORK)
     }
 
-    /// IMDS into `facts`; userData is spooled where the medium brought no customData.
+    /// IMDS into `facts`, until `until_us` at most; userData is spooled where the medium brought no customData.
     pub(in crate::stage) fn ask(
         &mut self,
         session: &mut Session<'_>,
         run: &mut dyn Dir,
         imds: &mut ImdsReader,
         facts: &mut Facts,
+        until_us: u64,
     ) -> Outcome {
         let wants_user_data = source::wants_user_data(facts);
         let mut learned = None;
         let primary = session.lease().map(|lease| lease.mac);
-        let answer = network::ask_imds(session, &mut |part| match part {
+        let answer = network::ask_imds(session, until_us, &mut |part| match part {
             Body::Begin => {
                 imds.reset();
                 if wants_user_data { seed::forget_spooled(run, seed::CUSTOM_DATA) } else { Ok(()) }
@@ -183,13 +297,16 @@ impl Gathered {
         if wants_user_data && learned.is_some_and(|learned| learned.user_data_fault.is_some()) {
             let _ = seed::forget_spooled(run, seed::CUSTOM_DATA);
         }
-        let Err(error) = answer else { return Outcome::Good };
-        session.say(Level::Error, "IMDS: {}", &[Value::Why(error)]);
+        let Err(Refusal { error, heals, pause_ms }) = answer else { return Outcome::Good };
+        // In the real root, with others of the kind: it was said why IMDS is waited for.
+        let level = if heals && self.is_in_root { Level::Debug } else { Level::Error };
+        session.say(level, "IMDS: {}", &[Value::Why(error)]);
         if wants_user_data {
             let _ = seed::forget_spooled(run, seed::CUSTOM_DATA);
         }
         self.imds_fault = Some(error);
-        Outcome::Bad
+        self.pause_ms = pause_ms;
+        if heals { Outcome::Late } else { Outcome::Bad }
     }
 
     /// The end of it where nobody can be asked: a fatal verdict is for the host to read.
@@ -201,7 +318,7 @@ impl Gathered {
         imds: Outcome,
     ) -> Result<()> {
         let verdict = self.conclude(kernel.run, facts, imds);
-        self.say_fatal(&mut |text, values| kernel.say(Level::Error, text, values));
+        self.say_verdict(&mut |level, text, values| kernel.say(level, text, values));
         self.settle(kernel.clock, kernel.run);
         if self.is_final {
             let wall_s = kernel.clock.wall_s();
@@ -213,15 +330,22 @@ impl Gathered {
     }
 
     /// Says why this VM is not provisioned, where that is so.
-    pub(in crate::stage) fn say_fatal(&self, say: &mut dyn FnMut(&'static str, &[Value<'_>])) {
-        if self.context.is_fatal {
-            say("this VM is not provisioned: {}", &[Value::Text(self.why)]);
-        }
+    pub(in crate::stage) fn say_verdict(&self, say: &mut dyn FnMut(Level, &'static str, &[Value<'_>])) {
+        let (level, text) = match self.context.verdict {
+            seed::Verdict::Provision => return,
+            seed::Verdict::Wait => {
+                (Level::Warning, "this VM is not provisioned yet: {}; IMDS is asked again in the real root")
+            }
+            seed::Verdict::Fail => (Level::Error, "this VM is not provisioned: {}"),
+        };
+        say(level, text, &[Value::Text(self.why)]);
     }
 
     /// Where nothing at all was found, it is so with a machine that is provisioned, too: is this a first boot?
     fn settle(&mut self, clock: &mut dyn Clock, run: &mut dyn Dir) {
-        self.is_final = self.context.is_fatal && (!self.is_nothing || is_first_boot(clock, run));
+        // In the real root a report follows that has other ways, too.
+        self.is_final =
+            self.is_fatal() && !self.is_in_root && (!self.is_nothing || is_first_boot(clock, run));
     }
 
     /// A fatal verdict where the host can read it.
@@ -247,19 +371,26 @@ impl Gathered {
                 seed::remove(run, seed::SEED)?;
                 return Err(not_applicable!("a specialised disk: nothing to provision"));
             }
-            Verdict::Provision { fault } => self.note(fault.or(self.imds_fault.map(|_| Fault::Imds)), false),
-            Verdict::Await => self.note(None, false),
-            Verdict::Fail(fault) => self.note(Some(fault), true),
+            Verdict::Provision { fault } => {
+                self.note(fault.or(self.imds_fault.map(|_| Fault::Imds)), seed::Verdict::Provision);
+            }
+            Verdict::Await => self.note(None, seed::Verdict::Provision),
+            Verdict::AskAgain => {
+                // What was wrong with the medium stays in the seed.
+                self.why = self.imds_fault.map_or("IMDS", |error| error.reason());
+                self.context.verdict = seed::Verdict::Wait;
+            }
+            Verdict::Fail(fault) => self.note(Some(fault), seed::Verdict::Fail),
         }
-        seed::publish(run, facts, &self.context)?;
-        match self.context.is_fatal {
+        self.publish(run, facts)?;
+        match self.is_fatal() {
             true => Err(unsupported!("provisioning", "the reason is with the platform")),
             false => Ok(()),
         }
     }
 
-    fn note(&mut self, fault: Option<Fault>, is_fatal: bool) {
-        self.context.is_fatal = is_fatal;
+    fn note(&mut self, fault: Option<Fault>, verdict: seed::Verdict) {
+        self.context.verdict = verdict;
         let reason = match fault {
             None => return self.context.failure = None,
             // The medium's own words came with its seed.
@@ -282,7 +413,7 @@ impl Gathered {
         body: &mut [u8],
         facts: &Facts,
     ) {
-        let Some(failure) = self.context.failure.as_ref().filter(|_| self.context.is_fatal) else { return };
+        let Some(failure) = self.context.failure.as_ref().filter(|_| self.is_fatal()) else { return };
         let id = facts.instance_id.as_ref().map(|fact| &fact.value);
         if let Err(error) = report::fatal(session, rest.run, body, id, &Reason::of(failure)) {
             session.say(Level::Error, "the platform could not be told: {}", &[Value::Why(error)]);

@@ -25,13 +25,27 @@ pub enum Body<'a> {
     End,
 }
 
-/// Asks IMDS for the instance document until it answers well or `limits::IMDS_MS` is over.
+/// Why IMDS did not answer well, however often it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The last try's, or what `body` returned that a new try cannot help (anything but `Malformed`).
+    pub error: Error,
+    /// A minute may mend it.
+    pub heals: bool,
+    /// What IMDS wanted to be left alone for, milliseconds.
+    pub pause_ms: u64,
+}
+
+/// Asks IMDS for the instance document until it answers well or `until_us` is over.
 ///
 /// # Errors
-/// The last try's error, or what `body` returns that a new try cannot help (anything but `Malformed`).
-pub fn ask_imds(session: &mut Session<'_>, body: &mut dyn FnMut(Body<'_>) -> Result<()>) -> Result<()> {
+/// [`Refusal`].
+pub fn ask_imds(
+    session: &mut Session<'_>,
+    until_us: u64,
+    body: &mut dyn FnMut(Body<'_>) -> Result<()>,
+) -> core::result::Result<(), Refusal> {
     let begin_us = session.now_us();
-    let until_us = begin_us.saturating_add(limits::IMDS_MS * 1000);
     let mut path = PATH;
     let mut said = None;
     loop {
@@ -49,12 +63,12 @@ pub fn ask_imds(session: &mut Session<'_>, body: &mut dyn FnMut(Body<'_>) -> Res
             Err(error) => after_error(error),
         };
         let (error, pause_ms) = match next {
-            Next::GiveUp(error) => return Err(error),
+            Next::GiveUp(error) => return Err(Refusal { error, heals: false, pause_ms: 0 }),
             Next::Again { error, pause_ms } => (error, pause_ms),
         };
         let wake_us = session.now_us().saturating_add(pause_ms * 1000);
         if wake_us >= until_us {
-            return Err(error);
+            return Err(Refusal { error, heals: !error.is(Kind::Malformed), pause_ms });
         }
         if said != Some(error.reason()) {
             session.say(Level::Info, "IMDS is asked again: {}", &[Value::Why(error)]);

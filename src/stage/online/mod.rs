@@ -10,7 +10,7 @@ pub(in crate::stage) mod nics;
 mod session;
 
 pub use hunt::give_back;
-pub use imds::{Body, ask_imds};
+pub use imds::{Body, Refusal, ask_imds};
 pub use session::Session;
 
 use crate::error::{Error, Result};

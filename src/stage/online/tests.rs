@@ -6,6 +6,7 @@ use crate::facts::Hostname;
 use crate::format::dhcp::tests::{azure, plain};
 use crate::format::router_discovery::SOLICITATION;
 use crate::format::router_discovery::tests::advertisement;
+use crate::limits;
 use crate::net::Buffers;
 use crate::net::far::Far;
 use crate::net::lease::tests::{said, served};
@@ -178,13 +179,19 @@ fn kernel<'k>(world: &'k mut World, cloud: &'k mut Cloud) -> Kernel<'k> {
     Kernel { clock, log, host, root, run, disks, system, links: cloud }
 }
 
+/// As the initrd asks.
+fn ask_now(session: &mut Session<'_>, body: &mut dyn FnMut(Body<'_>) -> Result<()>) -> Result<()> {
+    let until_us = session.now_us() + limits::IMDS_MS * 1000;
+    ask_imds(session, until_us, body).map_err(|refusal| refusal.error)
+}
+
 /// Asks IMDS over a lease; what its body was.
 fn ask(world: &mut World, cloud: &mut Cloud) -> Result<String> {
     let mut buffers = Box::new(Buffers::new());
     let name = Hostname::parse("edge-vm-01").unwrap();
     let mut document = Vec::new();
     with_lease(&mut kernel(world, cloud), &mut buffers, Some(&name), &mut |session, _| {
-        ask_imds(session, &mut |body| {
+        ask_now(session, &mut |body| {
             match body {
                 Body::Begin => document.clear(),
                 Body::Bytes(bytes) => document.extend_from_slice(bytes),
@@ -417,7 +424,7 @@ fn what_the_caller_cannot_store_is_not_asked_again() {
     let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "azure")], &[GOOD]));
     let mut buffers = Box::new(Buffers::new());
     let outcome = with_lease(&mut kernel(&mut world, &mut cloud), &mut buffers, None, &mut |session, _| {
-        ask_imds(session, &mut |body| match body {
+        ask_now(session, &mut |body| match body {
             Body::Bytes(_) => Err(os!("write", Errno::NOSPC)),
             _ => Ok(()),
         })
@@ -441,7 +448,7 @@ fn a_saved_lease_needs_no_dhcp_and_survives_a_rename() {
     let mut bytes = 0;
     let mut post = |session: &mut Session<'_>, _: &mut Rest<'_>| {
         assert_eq!(session.wireserver(), WIRESERVER);
-        ask_imds(session, &mut |body| {
+        ask_now(session, &mut |body| {
             bytes += if let Body::Bytes(bytes) = body { bytes.len() } else { 0 };
             Ok(())
         })

@@ -1,4 +1,7 @@
-//! A VM of a pool, started before anybody asked for it: how does it wait for its owner, and become theirs?
+//! A VM that does not know yet who it is to be: what does it wait for, and how does it learn it?
+//!
+//! One that IMDS had no answer for in the initrd waits for that: [`imds`]. The others are of a pool, started before anybody
+//! asked for them: they wait for their owner, and become theirs.
 //!
 //! The story: tell the platform Ready, as what it is now; wait until it is in its owner's network; ask for the document
 //! that the medium would hold; leave what it says as the seed of this boot. `apply` and `report` follow, as on any first
@@ -6,6 +9,7 @@
 //! the platform was told. Source: cloud-init, sources/DataSourceAzure.py (`_determine_pps_type`, `_poll_imds`,
 //! `_wait_for_pps_running_reuse`, `_wait_for_pps_savable_reuse`, `_wait_for_pps_os_disk_shutdown`).
 
+mod imds;
 mod owner;
 
 use super::identity;
@@ -26,7 +30,7 @@ pub(super) const WAITS: &str = "pool";
 /// Below /run/preroot: it has one, and the seed is theirs.
 pub(super) const OVER: &str = "pool.over";
 
-/// What a VM of a pool waits for.
+/// What a VM waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Wait {
     /// Its interface loses its carrier, and has it again: it runs on while its virtual switch is exchanged.
@@ -37,9 +41,11 @@ enum Wait {
     PowerOff,
     /// For nothing but its owner's document: it was moved, or restarted after it told.
     Document,
+    /// It is of no pool, as far as anybody knows, and IMDS has to say who it is to be.
+    Imds,
 }
 
-/// What this VM waits for; `None`: it is of no pool, or has its owner. A seed that speaks of a pool is a placeholder's,
+/// What this VM waits for; `None`: for nothing; it is of no pool, or has its owner. A seed that speaks of a pool is a placeholder's,
 /// whatever else is noted.
 #[inline(never)]
 fn wait_of(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Option<Wait> {
@@ -53,31 +59,52 @@ fn wait_of(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Option<Wai
         PreProvisioning::OsDisk => Wait::PowerOff,
         // Of what type nobody knows, the initrd has told the platform.
         PreProvisioning::None | PreProvisioning::Unknown => {
-            return (is_told && run.stat(OVER).is_err()).then_some(Wait::Document);
+            if is_told && run.stat(OVER).is_err() {
+                return Some(Wait::Document);
+            }
+            return seed::is_waiting(run, root, id).then_some(Wait::Imds);
         }
     };
     Some(if is_told { Wait::Document } else { wait })
 }
 
-/// For apply and report: nothing of this boot's seed is this VM's own.
+/// For apply: nothing of this boot's seed is this VM's own, or not enough.
 pub(super) fn is_waiting(kernel: &mut Kernel<'_>, id: &InstanceId) -> bool {
     wait_of(kernel.run, kernel.root, id).is_some()
 }
 
-/// Waits for the owner, as long as it takes, and leaves their seed.
+/// For report: this VM is nobody's. That one waits for IMDS ends with a verdict, which is told.
+pub(super) fn is_pooled(kernel: &mut Kernel<'_>, id: &InstanceId) -> bool {
+    wait_of(kernel.run, kernel.root, id).is_some_and(|wait| wait != Wait::Imds)
+}
+
+/// Waits for IMDS, or for the owner, as long as it takes, and leaves their seed.
 ///
 /// # Errors
-/// `NotApplicable` on a VM of no pool; `Error::STOPPED`; the verdict on the owner's data, which the platform knows then.
+/// `NotApplicable` where nothing is waited for; `Error::STOPPED`; the verdict on the owner's data, which the platform knows then.
 #[inline(never)]
 pub(super) fn run(kernel: &mut Kernel<'_>, scratch: &mut Scratch, is_dry_run: bool) -> Result<()> {
     kernel.log.enter("pool");
     let machine = identity::observe(kernel);
     let id = machine.vm_id.filter(|_| machine.platform == Some(Platform::Azure));
     let id = id.ok_or(not_applicable!("not a VM of Azure's"))?;
-    let wait = wait_of(kernel.run, kernel.root, &id).ok_or(not_applicable!("a VM of no pool"))?;
+    let mut wait = wait_of(kernel.run, kernel.root, &id).ok_or(not_applicable!("nothing is waited for"))?;
     if is_dry_run {
-        kernel.say(Level::Info, "would tell the platform Ready and wait for this VM's owner", &[]);
+        let text = match wait {
+            Wait::Imds => "would ask IMDS again",
+            _ => "would tell the platform Ready and wait for this VM's owner",
+        };
+        kernel.say(Level::Info, text, &[]);
         return Ok(());
+    }
+    if wait == Wait::Imds {
+        imds::await_answer(kernel, scratch, &id)?;
+        // IMDS may have said that this VM is of a pool.
+        match wait_of(kernel.run, kernel.root, &id) {
+            None => return Ok(()),
+            Some(next) => wait = next,
+        }
+        kernel.log.enter("pool");
     }
     if wait != Wait::Document {
         tell(kernel, scratch, wait, &id)?;
@@ -115,7 +142,7 @@ fn tell(kernel: &mut Kernel<'_>, scratch: &mut Scratch, wait: Wait, id: &Instanc
             match wait {
                 Wait::Switch => await_move(rest.system, &mut || session.is_cancelled(), moving),
                 Wait::PowerOff => sleep_for_ever(session),
-                Wait::Card | Wait::Document => Ok(()),
+                Wait::Card | Wait::Document | Wait::Imds => Ok(()),
             }
         });
         match told {

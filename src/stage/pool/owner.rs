@@ -44,7 +44,7 @@ pub(super) fn await_document(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id:
                 Ok(imds) => gathered.conclude(rest.run, facts, imds),
                 Err(error) => gathered.refuse(rest.run, facts, error),
             };
-            gathered.say_fatal(&mut |text, values| session.say(Level::Error, text, values));
+            gathered.say_verdict(&mut |level, text, values| session.say(level, text, values));
             gathered.tell_fatal(session, rest, bytes, facts);
             verdict
         });
@@ -85,7 +85,11 @@ impl Try<'_> {
         }
         // The document says what the VM was, IMDS what it is.
         self.facts.pre_provisioning = None;
-        let asked = gathered.ask(session, rest.run, self.imds, self.facts);
+        let ask_until_us = session.now_us().saturating_add(limits::IMDS_MS * 1000);
+        let asked = match gathered.ask(session, rest.run, self.imds, self.facts, ask_until_us) {
+            Outcome::Late => Outcome::Bad,
+            asked => asked,
+        };
         match (asked, self.facts.pool()) {
             (Outcome::Good, PreProvisioning::None) => {}
             (Outcome::Good, _) if is_late => return Ok((gathered, Err(STILL_POOLED.at(0)))),

@@ -129,8 +129,8 @@ fn fact<T>(value: T) -> Option<Fact<T>> {
     Some(Fact { value, from: Provenance::OvfMedium })
 }
 
-/// After switch-root; what the medium said is a placeholder.
-fn pooled(kind: PreProvisioning) -> World {
+/// After switch-root; there is no seed.
+fn machine() -> World {
     let mut world = World::new();
     world.clock.tick_us = 1000;
     world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
@@ -145,6 +145,24 @@ fn pooled(kind: PreProvisioning) -> World {
     world.root.put_dir("var/lib");
     let drive = FakeDisk { status: Some(DriveStatus::DiscOk), ..FakeDisk::new(Vec::new()) };
     world.disks.disks.insert("sr0".into(), drive);
+    world
+}
+
+/// The initrd's IMDS did not answer well, and there was no medium.
+fn unanswered() -> World {
+    let mut world = machine();
+    let facts = Facts { instance_id: fact(id()), ..Facts::new() };
+    seed::begin(&mut world.run).unwrap();
+    let context = Context { verdict: seed::Verdict::Wait, ..Context::default() };
+    seed::publish(&mut world.run, &facts, &context).unwrap();
+    // The initrd's fetch was stopped, so that the boot could go on.
+    world.run.put(crate::sys::CANCEL, "");
+    world
+}
+
+/// What the medium said is a placeholder.
+fn pooled(kind: PreProvisioning) -> World {
+    let mut world = machine();
     let facts = Facts {
         instance_id: fact(id()),
         hostname: fact(Hostname::parse("pool-7f3a9c").unwrap()),
@@ -323,7 +341,7 @@ fn what_is_not_there_yet_is_asked_for_five_minutes_and_then_told() {
         let told = platform.requests.iter().find(|request| request.starts_with(READY)).unwrap();
         assert!(told.contains("NotReady"), "{told}");
         let context = seed::load_context(&mut world.run, seed::SEED).unwrap();
-        assert!(context.is_fatal);
+        assert_eq!(context.verdict, seed::Verdict::Fail);
         let failure = context.failure.unwrap();
         assert!(told.contains(failure.as_str()), "{told} {failure}");
         assert!(reason == "ovf-env.xml" || failure.as_str() == reason, "{failure}");
@@ -344,7 +362,7 @@ fn an_imds_that_is_late_or_silent_costs_time_and_not_the_owner() {
     seed::mark(&mut world.root, seed::POOL, &id()).unwrap();
     let mut platform = Platform::new(&[(200, OWNERS)], &[(0, "")]);
     wait(&mut world, &mut platform).unwrap();
-    assert!(!seed::load_context(&mut world.run, seed::SEED).unwrap().is_fatal);
+    assert!(seed::may_be_applied(&mut world.run, seed::SEED));
     assert_eq!(owner(&mut world).1, "opsadmin", "as the document alone has it");
 }
 
@@ -376,6 +394,90 @@ fn a_power_cut_anywhere_ends_with_the_owner_too() {
             assert!((1..=2).contains(&told), "{told} at {n}");
         }
     }
+}
+
+#[test]
+fn imds_that_answers_later_says_who_this_is() {
+    for (first, at_least_s) in [((429, ""), 35), ((0, ""), 35), ((503, ""), 35)] {
+        let mut world = unanswered();
+        assert!(is_waiting(&mut world));
+        let mut platform = Platform::new(&[], &[(200, OWNED)]);
+        for _ in 0..40 {
+            platform.instance.push_front(first);
+        }
+        wait(&mut world, &mut platform).unwrap();
+        assert_eq!(owner(&mut world), ("edge-vm-01".into(), "azureuser".into()));
+        assert!(seed::may_be_applied(&mut world.run, seed::SEED) && !is_waiting(&mut world));
+        assert_eq!(platform.asked(), [INSTANCE], "nothing is told, and nobody is ejected");
+        assert!(world.clock.us / 1_000_000 >= at_least_s && world.disks.ejected.is_empty());
+        let context = seed::load_context(&mut world.run, seed::SEED).unwrap();
+        let lost = context.failure.unwrap();
+        assert_eq!(lost.as_str(), "failure to read customData while hasCustomData=true");
+    }
+}
+
+#[test]
+fn imds_that_never_answers_is_a_failure_after_five_minutes_or_as_long_as_somebody_wants() {
+    for (line, from_s, to_s) in
+        [("ro", 294, 301), ("ro rd.preroot.imds=20", 14, 21), ("rd.preroot.imds=x", 294, 301)]
+    {
+        let mut world = unanswered();
+        world.host.put("proc/cmdline", line);
+        let mut platform = Platform::new(&[], &[(410, "")]);
+        let begin_s = world.clock.us / 1_000_000;
+        wait(&mut world, &mut platform).unwrap_err();
+        let waited_s = world.clock.us / 1_000_000 - begin_s;
+        assert!((from_s..=to_s).contains(&waited_s), "{line}: {waited_s}");
+        let context = seed::load_context(&mut world.run, seed::SEED).unwrap();
+        assert_eq!(context.verdict, seed::Verdict::Fail);
+        assert_eq!(context.failure.unwrap().as_str(), "http error 410 querying IMDS");
+        let lines = world.log.lines.iter().filter(|line| line.contains("waiting for IMDS")).count() as u64;
+        assert!((waited_s / 30..=waited_s / 30 + 2).contains(&lines), "{lines}");
+        assert!(!is_waiting(&mut world));
+    }
+}
+
+#[test]
+fn what_no_minute_mends_is_not_waited_for() {
+    for (status, body) in [(403, ""), (404, ""), (200, "{}"), (200, "no JSON")] {
+        let mut world = unanswered();
+        let mut platform = Platform::new(&[], &[(429, ""), (status, body)]);
+        wait(&mut world, &mut platform).unwrap_err();
+        assert_eq!(world.clock.us / 1_000_000 > 60, status == 404, "{status}");
+    }
+}
+
+#[test]
+fn who_waited_for_imds_may_be_of_a_pool() {
+    let mut world = unanswered();
+    moves(&mut world);
+    let mut platform = Platform::new(&[(404, ""), (200, OWNERS)], &[(500, ""), (200, POOLED), (200, OWNED)]);
+    wait(&mut world, &mut platform).unwrap();
+    assert_eq!(platform.asked(), [INSTANCE, READY, DOCUMENT, INSTANCE]);
+    assert_eq!(owner(&mut world), ("edge-vm-01".into(), "azureuser".into()));
+}
+
+#[test]
+fn a_seed_of_an_earlier_boot_needs_no_imds() {
+    let mut world = unanswered();
+    let facts =
+        Facts { instance_id: fact(id()), user: fact(UserName::parse("kept").unwrap()), ..Facts::new() };
+    let mut run = World::new().run;
+    seed::begin(&mut run).unwrap();
+    seed::publish(&mut run, &facts, &Context::default()).unwrap();
+    assert!(seed::persist(&mut run, &mut world.root, &id()).unwrap());
+    assert!(!is_waiting(&mut world), "its copy is on the root");
+    assert!(seed::persist(&mut world.run, &mut world.root, &id()).unwrap(), "and comes back into memory");
+    assert_eq!(owner(&mut world).1, "kept");
+}
+
+#[test]
+fn a_stop_while_it_waits_leaves_what_was_there() {
+    let mut world = unanswered();
+    world.clock.cancelled_from_us = Some(40_000_000);
+    let mut platform = Platform::new(&[], &[(429, "")]);
+    assert_eq!(wait(&mut world, &mut platform), Err(Error::STOPPED));
+    assert!(is_waiting(&mut world) && world.run.owner("seed.tmp").is_none());
 }
 
 #[test]

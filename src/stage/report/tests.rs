@@ -230,7 +230,8 @@ fn a_failed_unit_is_told_in_safe_words_once_and_keeps_medium_and_seed() {
 
 #[test]
 fn a_fatal_verdict_of_the_initrd_is_told_late_if_not_before() {
-    let context = Context { failure: Some(failure("no dhcp")), is_fatal: true, ..Context::default() };
+    let context =
+        Context { failure: Some(failure("no dhcp")), verdict: seed::Verdict::Fail, ..Context::default() };
     let mut world = azure(context);
     let mut wire = Wire::new(&[(200, "")]);
     report(&mut world, &mut wire, &late()).unwrap();

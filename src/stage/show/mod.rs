@@ -64,7 +64,8 @@ fn print_context(out: &mut dyn Write, context: &Context) -> fmt::Result {
         writeln!(out, "{:<16} {a}.{b}.{c}.{d}/{}", "lease", lease.prefix)?;
     }
     if let Some(failure) = &context.failure {
-        let kind = if context.is_fatal { "failure (fatal)" } else { "fault" };
+        let is_fatal = context.verdict == crate::seed::Verdict::Fail;
+        let kind = if is_fatal { "failure (fatal)" } else { "fault" };
         write!(out, "{kind:<16} ")?;
         super::print_plain(failure, out)?;
         out.write_char('\n')?;
