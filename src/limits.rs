@@ -15,9 +15,13 @@ pub const NO_DISC_MS: u64 = 2_000;
 pub const POLL_MS: u64 = 250;
 /// For the root device before the mount (initramfs-tools only; dracut orders us after it).
 pub const ROOT_DEVICE_MS: u64 = 5_000;
-/// How long a copy of the root's disk has to appear before the root's is written: disks of one machine are found within
-/// some ten milliseconds of each other. Only the boot that grows waits.
+/// How long a copy of the root's disk has to appear before the root's is written, from the last disk that came: those of
+/// one machine are found within some ten milliseconds of each other. Only the boot that grows waits.
 pub const TWIN_MS: u64 = 200;
+/// So often, while disks go on coming.
+pub const TWIN_LOOKS: u32 = 15;
+/// For whoever else makes partitions on the root's disk to end.
+pub const DISK_LOCK_MS: u64 = 2_000;
 /// Between two looks for the root device: it delays the mount.
 pub const ROOT_POLL_MS: u64 = 50;
 /// For the first network interface to appear, once drivers are loaded.

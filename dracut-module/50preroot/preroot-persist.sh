@@ -6,4 +6,6 @@ if getargbool 1 rd.preroot; then
     else
         /usr/bin/preroot persist --root "$NEWROOT" >/dev/null 2>&1 || true
     fi
+    # Should it have been killed: nobody else ends it.
+    [ ! -d /run/preroot ] || : >/run/preroot/kvp.stop
 fi

@@ -266,6 +266,19 @@ pub fn names<'b>(host: &mut dyn Dir, buf: &'b mut [u8]) -> Result<&'b str> {
     Ok(buf.get(..end).and_then(|names| core::str::from_utf8(names).ok()).unwrap_or_default())
 }
 
+/// How many block devices there are.
+///
+/// # Errors
+/// `Os`.
+pub fn count(host: &mut dyn Dir) -> Result<usize> {
+    let mut count = 0_usize;
+    host.list("sys/class/block", &mut |_, _| {
+        count = count.saturating_add(1);
+        true
+    })?;
+    Ok(count)
+}
+
 fn append_line(buf: &mut [u8], at: usize, name: &str) -> Option<usize> {
     let place = buf.get_mut(at..)?.get_mut(..name.len().checked_add(1)?)?;
     let (last, text) = place.split_last_mut()?;

@@ -165,7 +165,10 @@ impl<'d> Pools<'d> {
             unless_there(self.dir.make_dir(above, Owner::root(0o755)))?;
         }
         // No fsync: the daemon reads the page cache, and after a power cut the records are stale anyway.
-        unless_there(self.dir.create_unsynced(path, Owner::root(0o644), b""))
+        unless_there(self.dir.create_unsynced(path, Owner::root(0o644), b""))?;
+        // In the initrd no policy is loaded that would give it one, and without it SELinux keeps the daemon out.
+        let _ = self.dir.copy_label(self.place, path);
+        Ok(())
     }
 }
 
@@ -235,6 +238,18 @@ pub(crate) mod tests {
             found.push((text(key), text(value)));
         }
         found
+    }
+
+    #[test]
+    fn a_pool_is_labelled_as_its_directory_is() {
+        let mut root = FakeDir::default();
+        root.put_dir("var/lib/hyperv");
+        root.set_label("var/lib/hyperv", "system_u:object_r:hypervkvp_var_lib_t:s0");
+        Pools::of_root(&mut root).set(1, b"k\0", b"v\0").unwrap();
+        assert_eq!(
+            root.label("var/lib/hyperv/.kvp_pool_1").unwrap(),
+            "system_u:object_r:hypervkvp_var_lib_t:s0"
+        );
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub(super) fn run(
     let id = identity::id_of(&machine)?;
     let (root_path, dry_run) = (command.root, command.dry_run);
     let config = configuration(kernel, bytes);
+    if !dry_run {
+        super::kvp::end_early(kernel);
+    }
     let mut story = Story { kernel, facts, bytes, id, config, root_path, dry_run, failed_in: "" };
     story.grow_file_system();
     if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {

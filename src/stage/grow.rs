@@ -8,11 +8,12 @@ use crate::disk::grow::{Growth, Rules, plan};
 use crate::disk::root::{self, RootDisk, Search, Stack};
 use crate::disk::table::{self, Source, Space, Table};
 use crate::disk::{commit, filesystem, sysfs};
-use crate::error::{Kind, Result};
+use crate::error::{Errno, Kind, Result};
 use crate::event::{Level, Value};
 use crate::format::cmdline;
 use crate::format::root_arg::{self, RootArg};
 use crate::format::superblock::Contents;
+use crate::format::text::join;
 use crate::limits;
 use crate::sys::{Kernel, KernelPartition};
 
@@ -154,14 +155,22 @@ fn ours(line: &str) -> Result<&str> {
     Ok(line)
 }
 
-/// systemd-repart makes partitions in the room that is left, in an initrd that has definitions for it.
+/// systemd-repart makes partitions in the room that is left, where there are definitions for it: the initrd's, those of
+/// the root or of its /usr that are mounted there, or, once it is the root's turn, those of `kernel.root`.
 fn left_to_repart(kernel: &mut Kernel<'_>) -> Result<()> {
     let mut is_repart = false;
-    for place in ["etc/repart.d", "run/repart.d", "usr/lib/repart.d"] {
-        let _ = kernel.host.list(place, &mut |name, _| {
-            is_repart |= name.ends_with(".conf");
-            !is_repart
-        });
+    for above in ["", "sysroot/", "sysusr/"] {
+        for place in ["etc/repart.d", "run/repart.d", "usr/lib/repart.d"] {
+            let Ok(path) = join(&[above, place]) else { continue };
+            let mut look = |name: &str, _| {
+                is_repart |= name.ends_with(".conf");
+                !is_repart
+            };
+            let _ = kernel.host.list(&path, &mut look);
+            if above.is_empty() {
+                let _ = kernel.root.list(&path, &mut look);
+            }
+        }
     }
     match is_repart {
         true => Err(unsupported!("root", "the disk is systemd-repart's: there are definitions in repart.d")),
@@ -226,8 +235,7 @@ fn grow_partition(
     space: &mut Space<'_>,
     dry_run: bool,
 ) -> Result<Outcome> {
-    let name = sysfs::partition_name(&root.disk, root.number)?;
-    let mut table = examine(kernel, root, space)?;
+    let table = examine(kernel, root, space)?;
     let is_torn = table.source == Source::Backup;
     let seen = sysfs::partition(kernel.host, &root.disk, root.number)?;
     let planned = plan(&table, space.array, root.number, seen, Rules::ROOT);
@@ -238,6 +246,41 @@ fn grow_partition(
             return Ok(Outcome::NotFound);
         }
     }
+    if !dry_run {
+        lock(kernel, &root.disk)?;
+    }
+    let outcome = put_right(kernel, root, table, seen, space, dry_run);
+    kernel.disks.lock(None)?;
+    outcome
+}
+
+/// Waits for whoever is at the table already. The node's lock is of no use to those who do not know of it, so that the table
+/// is compared once more before it is written.
+fn lock(kernel: &mut Kernel<'_>, disk: &str) -> Result<()> {
+    let started_us = kernel.clock.now_us();
+    loop {
+        match kernel.disks.lock(Some(disk)) {
+            Err(error) if error.errno() == Some(Errno::AGAIN) => {}
+            outcome => return outcome,
+        }
+        if elapsed_ms(kernel, started_us) >= limits::DISK_LOCK_MS || kernel.clock.is_cancelled() {
+            return Err(deadline!("disk that another program has locked", limits::DISK_LOCK_MS));
+        }
+        kernel.clock.sleep_ms(limits::STOP_LOOK_MS);
+    }
+}
+
+/// The same with the table in the buffers, and nobody else at it.
+fn put_right(
+    kernel: &mut Kernel<'_>,
+    root: &RootDisk,
+    mut table: Table,
+    seen: Option<KernelPartition>,
+    space: &mut Space<'_>,
+    dry_run: bool,
+) -> Result<Outcome> {
+    let name = sysfs::partition_name(&root.disk, root.number)?;
+    let is_torn = table.source == Source::Backup;
     if is_torn {
         let values = [Value::Name(&root.disk)];
         kernel.say(Level::Warning, "{}: primary partition table is damaged, its backup is whole", &values);
@@ -307,7 +350,15 @@ fn is_alone(
     if matches!(wanted, RootArg::Device(_) | RootArg::Number { .. }) {
         return Ok(true);
     }
-    kernel.clock.sleep_ms(limits::TWIN_MS);
+    // Until no disk came for that long, or it is time to go on: a controller's disks come one after the other.
+    let mut before = sysfs::count(kernel.host)?;
+    for _ in 0..limits::TWIN_LOOKS {
+        kernel.clock.sleep_ms(limits::TWIN_MS);
+        let now = sysfs::count(kernel.host)?;
+        if core::mem::replace(&mut before, now) == now {
+            break;
+        }
+    }
     if root::find(kernel.host, kernel.disks, wanted, space)? != Search::Found(root.clone()) {
         let kind = Value::Text(root::kind(wanted));
         return later::<()>(kernel, SEVERAL, &[kind]).map(|_| false);

@@ -296,6 +296,10 @@ fn say_lost(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command, ended:
         Err(_) => "got no process; the boot goes on",
     };
     kernel.say(Level::Error, text, &[]);
+    if command.verb == Verb::Persist {
+        // Its record would wake a server that nobody ends any more.
+        kvp::stop(kernel);
+    }
     kvp::tell_trouble(kernel, bytes, command);
     online::give_back(kernel);
 }

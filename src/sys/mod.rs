@@ -297,6 +297,14 @@ pub trait Disks {
     /// # Errors
     /// `Os(NOENT)` when there is no such device, `Os(NOMEDIUM)` when the drive is empty.
     fn open_read(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn ReadAt) -> Result<()>) -> Result<()>;
+    /// Keeps others from writing the table of a disk, until the next call with `None`: a shared flock(2) of its node in
+    /// /dev, where there is one. Who makes partitions takes it alone (systemd.io/BLOCK_DEVICE_LOCKING), udev shares it.
+    ///
+    /// # Errors
+    /// `Os(AGAIN)`: somebody has it.
+    fn lock(&mut self, _disk: Option<&str>) -> Result<()> {
+        Ok(())
+    }
     /// Opens for writing.
     ///
     /// # Errors

@@ -94,7 +94,7 @@ impl Interfaces {
             // Of what is said twice the last counts.
             Place::Family | Place::Addresses => {
                 let (own, is_v6) = (self.list.len().saturating_sub(1), self.is_v6);
-                let Some(family) = self.family() else { return None };
+                let family = self.family()?;
                 family.addresses = 0;
                 if place == Place::Family {
                     (family.subnets, family.prefix) = (0, None);

@@ -136,7 +136,7 @@ impl Sim {
         let disk = enlarged();
         let known = partitions_linux_finds(&disk);
         put_sysfs(&mut world.host, "sda", &disk, &known);
-        let drive = Drive { disk, known, said: Vec::new(), others: Default::default(), twin: None };
+        let drive = Drive::new(disk, known);
         world.host.put("proc/cmdline", "ro root=UUID=e4e4e4e4-e4e4-e4e4-e4e4-e4e4e4e4e4e4\n");
         world.root.put("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n");
         world.root.put_owned("etc/shadow", Owner::root(0o600), "root:*:19000:0:99999:7:::\n");

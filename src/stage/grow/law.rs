@@ -5,6 +5,8 @@ use super::tests::{AZURE, enlarged};
 use super::{Outcome, after_mount};
 use crate::format::gpt::{GptHeader, PRIMARY_LBA};
 use crate::format::guid::Guid;
+use std::boxed::Box;
+use std::format;
 
 const GIB: u64 = 1 << 30;
 const UUID: &str = "UUID=e4e4e4e4-e4e4-e4e4-e4e4-e4e4e4e4e4e4";
@@ -49,6 +51,55 @@ fn of_two_copies_none_is_written_not_even_when_the_second_comes_late() {
     let mut machine = with_twin("/dev/sda1", 0);
     assert_eq!(machine.before_mount(false), Ok(Outcome::Grown), "a name is one device: {}", machine.log());
     assert!(machine.world.clock.sleeps.is_empty());
+}
+
+#[test]
+fn a_copy_is_waited_for_while_disks_go_on_coming() {
+    let mut machine = Machine::boot(enlarged(), UUID);
+    let (disk, mut host) = (enlarged(), machine.world.host.clone());
+    let known = partitions_linux_finds(&disk);
+    machine.drive.twin = Some(Twin { disk, known, opens: 0 });
+    let mut count = 0;
+    machine.world.clock.on_sleep = Some(Box::new(move |_| {
+        count += 1;
+        match count {
+            1..12 => _ = host.put(&format!("sys/class/block/data{count}/size"), "0\n"),
+            12 => put_sysfs(&mut host, "sdb", &enlarged(), &partitions_linux_finds(&enlarged())),
+            _ => {}
+        }
+    }));
+    assert_eq!(machine.before_mount(false), Ok(Outcome::NotFound), "{}", machine.log());
+    nothing_was_written(&machine);
+}
+
+#[test]
+fn whoever_is_at_the_table_is_waited_for_and_then_left_to_it() {
+    for locked in [3, usize::MAX] {
+        let mut machine = Machine::boot(enlarged(), UUID);
+        machine.drive.locked = locked;
+        let outcome = machine.before_mount(false);
+        assert_eq!(outcome.is_ok(), locked == 3, "{}", machine.log());
+        if outcome.is_err() {
+            nothing_was_written(&machine);
+            assert!(machine.world.clock.us < 3_000_000);
+        }
+        assert!(!machine.drive.is_locked);
+    }
+}
+
+#[test]
+fn where_the_mounted_root_has_definitions_for_repart_it_is_left_alone() {
+    for place in ["usr/lib/repart.d/50-home.conf", "etc/repart.d/a.conf"] {
+        let mut machine = Machine::boot(enlarged(), UUID);
+        machine.world.host.put_symlink("sys/dev/block/0:0", "../../devices/vmbus/block/sda/sda1");
+        machine.world.root.put(place, "");
+        let outcome = after_mount(&mut machine.kernel(), &mut scratch(), "/sysroot", false);
+        assert_eq!(outcome, Ok(Outcome::LeftAlone), "{}", machine.log());
+        nothing_was_written(&machine);
+    }
+    let mut machine = Machine::boot(enlarged(), UUID);
+    machine.world.host.put("sysusr/usr/lib/repart.d/50-home.conf", "");
+    assert_eq!(machine.before_mount(false), Ok(Outcome::LeftAlone), "{}", machine.log());
 }
 
 #[test]

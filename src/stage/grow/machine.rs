@@ -243,6 +243,16 @@ pub(in crate::stage) struct Drive {
     /// What mappings hold, by name.
     pub(in crate::stage) others: BTreeMap<String, Vec<u8>>,
     pub(in crate::stage) twin: Option<Twin>,
+    /// How often somebody else has the disk's lock; then whether we have it.
+    pub(super) locked: usize,
+    pub(super) is_locked: bool,
+}
+
+impl Drive {
+    pub(in crate::stage) fn new(disk: SparseDisk, known: BTreeMap<u32, KernelPartition>) -> Self {
+        let (said, others) = (Vec::new(), BTreeMap::new());
+        Self { disk, known, said, others, twin: None, locked: 0, is_locked: false }
+    }
 }
 
 /// A second disk, `sdb`, which nobody may write.
@@ -262,8 +272,7 @@ impl Machine {
         let mut world = World::new();
         world.host.put("proc/cmdline", std::format!("ro root={root_arg} console=ttyS0\n"));
         put_sysfs(&mut world.host, "sda", &disk, &known);
-        let drive = Drive { disk, known, said: Vec::new(), others: BTreeMap::new(), twin: None };
-        Self { world, drive }
+        Self { world, drive: Drive::new(disk, known) }
     }
 
     pub(super) fn kernel(&mut self) -> Kernel<'_> {
@@ -414,8 +423,18 @@ impl Disks for Drive {
         let part = part.ok_or(os!("open disk", Errno::NOENT))?;
         work(&mut Slice { disk, part })
     }
+    fn lock(&mut self, disk: Option<&str>) -> Result<()> {
+        self.is_locked = false;
+        if disk.is_some() && self.locked > 0 {
+            self.locked -= 1;
+            return Err(os!("lock disk", Errno::AGAIN));
+        }
+        self.is_locked = disk.is_some();
+        Ok(())
+    }
     fn open_write(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Block) -> Result<()>) -> Result<()> {
         assert_eq!(name, "sda");
+        assert!(self.is_locked);
         work(&mut self.disk)
     }
     fn resize_partition(&mut self, disk: &str, partition: KernelPartition) -> Result<()> {

@@ -44,6 +44,8 @@ pub fn is_growable(kernel: &mut Kernel<'_>, path: &str) -> bool {
 
 fn grow_layers(kernel: &mut Kernel<'_>, scratch: &mut [u8], path: &str) -> Result<Outcome> {
     let mut space = Space::new(scratch)?;
+    super::ours(super::command_line(kernel, space.window)?)?;
+    super::left_to_repart(kernel)?;
     let mut layers = Layers::new();
     let device = filesystem::root_device(kernel, path)?;
     let Some(root) = descend(kernel, &device, &mut layers)? else { return Ok(Outcome::Nothing) };
@@ -220,6 +222,20 @@ mod tests {
         assert!(machine.log().contains("lvextend ended with 5"), "{}", machine.log());
         let why = "dm-0: the 488.2 MiB that no active volume has are an inactive one's: no room";
         assert!(machine.log().contains(why), "{}", machine.log());
+    }
+
+    #[test]
+    fn who_says_that_the_root_is_left_alone_means_all_of_it() {
+        for (path, text) in [
+            ("proc/cmdline", "root=/dev/mapper/vg-root rd.preroot.grow=0\n"),
+            ("proc/cmdline", "root=/dev/mapper/root roothash=12\n"),
+            ("usr/lib/repart.d/50-home.conf", ""),
+        ] {
+            let mut machine = machine(3_000_000, 2_000_000);
+            machine.world.host.put(path, text);
+            assert_eq!(grow(&mut machine.kernel(), &mut scratch(), "/"), Ok(Outcome::LeftAlone));
+            assert!(machine.world.system.runs.is_empty() && machine.drive.disk.journal.is_empty());
+        }
     }
 
     #[test]

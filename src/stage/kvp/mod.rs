@@ -11,7 +11,7 @@ pub(super) use serve::run;
 use super::identity;
 use super::timeline::each_entry;
 use crate::cli::{Command, Verb};
-use crate::error::Result;
+use crate::error::{Errno, Result};
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
 use crate::format::kvp::{GUEST, POOLS, VALUE_LIMIT};
@@ -20,7 +20,7 @@ use crate::limits;
 use crate::machine::Platform;
 use crate::report::kvp::{self, KEY};
 use crate::report::pool::Pools;
-use crate::sys::{Dir, Kernel};
+use crate::sys::{Dir, Kernel, Owner};
 use core::fmt::Write;
 
 /// Below /run/preroot: whoever answers the host in the initrd shall end.
@@ -29,6 +29,8 @@ const STOP: &str = "kvp.stop";
 const OPEN: &str = "kvp.open";
 /// What happened, cut into values; more of them than these hold only warnings.
 const SLICES: u8 = 8;
+/// Below /run/preroot: what an earlier boot left in the root's pool is gone.
+const FORGOTTEN: &str = "kvp.forgotten";
 const STOP_POLL_MS: u64 = 10;
 
 /// Where records go.
@@ -120,7 +122,7 @@ fn slice(run: &mut dyn Dir, window: &mut [u8], level: Level, wanted: u8, text: &
 
 /// Ends the answering in the initrd: afterwards nobody there has the device, and no record changes any more.
 pub(super) fn stop(kernel: &mut Kernel<'_>) {
-    let _ = kernel.run.create_unsynced(STOP, crate::sys::Owner::root(0o644), b"");
+    let _ = kernel.run.create_unsynced(STOP, Owner::root(0o644), b"");
     for _ in 0..limits::STOP_MS / STOP_POLL_MS {
         if kernel.run.stat(OPEN).is_err() || kernel.clock.is_cancelled() {
             return;
@@ -132,6 +134,14 @@ pub(super) fn stop(kernel: &mut Kernel<'_>) {
         "the data exchange of the initrd has not ended after {}",
         &[Value::Millis(limits::STOP_MS)],
     );
+}
+
+/// The same from the real root, where an initrd without systemd may have left it behind: nothing but `persist` ends it there,
+/// and that may have died, or never been run (a root by network).
+pub(super) fn end_early(kernel: &mut Kernel<'_>) {
+    if kernel.run.stat(STOP).is_err() {
+        stop(kernel);
+    }
 }
 
 /// True while memory has records that the root has not.
@@ -153,6 +163,11 @@ pub(super) fn hand_over(kernel: &mut Kernel<'_>) -> Result<()> {
 /// # Errors
 /// As [`hand_over`].
 fn forget_old(kernel: &mut Kernel<'_>) -> Result<()> {
+    // Once: the clock may be set meanwhile, and what is there by then is of this boot.
+    match kernel.run.create_unsynced(FORGOTTEN, Owner::root(0o644), b"") {
+        Err(error) if error.errno() == Some(Errno::EXIST) => return Ok(()),
+        _ => {}
+    }
     let since_boot_s = i64::try_from(kernel.clock.now_us() / 1_000_000).unwrap_or_default();
     let boot_s = kernel.clock.wall_s().saturating_sub(since_boot_s);
     Pools::of_root(kernel.root).forget_before(GUEST, boot_s)

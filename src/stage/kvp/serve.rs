@@ -21,7 +21,7 @@ const BUS: &str = "sys/bus/vmbus/devices";
 /// A channel that hv_utils has opened (`CHANNEL_OPENED_STATE`). A daemon that registers before that has crashed kernels
 /// (CVE-2024-55916).
 const OPENED: &[u8] = b"3";
-/// After an error of the driver, and that often.
+/// After an error of the driver, and that often without a question answered in between.
 const PAUSE_MS: u64 = 250;
 const TRIES: u32 = 5;
 /// Questions answered before looking whether to end.
@@ -36,9 +36,6 @@ pub(in crate::stage) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: 
     if !identity::observe(kernel).platform.is_some_and(Platform::wants_report) {
         return Err(not_applicable!("not a platform of ours"));
     }
-    let Some(channel) = find_channel(kernel.host) else {
-        return Err(not_applicable!("the host offers no data exchange"));
-    };
     let message = bytes.first_chunk_mut().ok_or(too_many!("KVP message", MESSAGE))?;
     if command.dry_run {
         return Ok(());
@@ -52,7 +49,7 @@ pub(in crate::stage) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: 
     }
     let outcome = match is_over(kernel.clock, kernel.run, command.early) {
         true => Ok(()),
-        false => answer_all(kernel, message, &channel, command.early),
+        false => answer_all(kernel, message, command.early),
     };
     if command.early {
         let _ = kernel.run.remove(OPEN);
@@ -91,44 +88,61 @@ fn is(host: &mut dyn Dir, at: &str, attribute: &str, wanted: &[u8]) -> bool {
     buf.get(..length).is_some_and(|text| text.trim_ascii() == wanted)
 }
 
+/// Waits until hv_utils has opened the channel. hv_vmbus makes its devices some time after it was loaded, and hv_utils may be
+/// loaded by anybody at any time: the initrd's server has the time until the initrd ends.
+fn await_channel(kernel: &mut Kernel<'_>, is_early: bool) -> Result<()> {
+    let until_us = kernel.clock.now_us().saturating_add(limits::KVP_OPEN_MS * 1000);
+    loop {
+        let channel = find_channel(kernel.host);
+        if channel.as_ref().is_some_and(|channel| is(kernel.host, channel, "state", OPENED)) {
+            return Ok(());
+        }
+        let is_late = !is_early && kernel.clock.now_us() >= until_us;
+        match channel {
+            None if is_late || is_over(kernel.clock, kernel.run, is_early) => {
+                return Err(not_applicable!("the host offers no data exchange"));
+            }
+            Some(_) if is_late => return Err(deadline!("data exchange with the host", limits::KVP_OPEN_MS)),
+            Some(_) if is_over(kernel.clock, kernel.run, is_early) => return Ok(()),
+            _ => kernel.clock.sleep_ms(limits::STOP_LOOK_MS),
+        }
+    }
+}
+
 /// Waits for hv_utils, then answers until it is over. The driver takes back what was under way when a daemon was too slow
 /// or the machine slept: then it wants to be opened anew.
-fn answer_all(
-    kernel: &mut Kernel<'_>,
-    message: &mut [u8; MESSAGE],
-    channel: &str,
-    is_early: bool,
-) -> Result<()> {
-    let mut last = deadline!("data exchange with the host", limits::KVP_OPEN_MS);
-    let until_us = kernel.clock.now_us().saturating_add(limits::KVP_OPEN_MS * 1000);
-    while !is(kernel.host, channel, "state", OPENED) {
+fn answer_all(kernel: &mut Kernel<'_>, message: &mut [u8; MESSAGE], is_early: bool) -> Result<()> {
+    await_channel(kernel, is_early)?;
+    let mut system = System::of(kernel);
+    let mut tries = TRIES;
+    loop {
         if is_over(kernel.clock, kernel.run, is_early) {
             return Ok(());
         }
-        if kernel.clock.now_us() >= until_us {
-            return Err(last);
-        }
-        kernel.clock.sleep_ms(limits::STOP_LOOK_MS);
-    }
-    let mut system = System::of(kernel);
-    for _ in 0..TRIES {
         let Kernel { clock, log, root, run, .. } = kernel;
-        let system = &mut system;
-        let mut server =
-            Server { clock: *clock, log: *log, root: *root, run: *run, system, is_early, complaint: None };
-        match kernel.system.with_kvp(&mut |device| server.answer_host(device, message)) {
+        let mut server = Server {
+            clock: *clock,
+            log: *log,
+            root: *root,
+            run: *run,
+            system: &mut system,
+            is_early,
+            has_answered: false,
+            complaint: None,
+        };
+        let error = match kernel.system.with_kvp(&mut |device| server.answer_host(device, message)) {
             Ok(()) => return Ok(()),
             Err(error) if error.errno() == Some(Errno::BUSY) => {
                 return Err(not_applicable!("another process answers the host"));
             }
-            Err(error) => last = error,
-        }
-        if is_over(kernel.clock, kernel.run, is_early) {
-            return Ok(());
+            Err(error) => error,
+        };
+        tries = if server.has_answered { TRIES } else { tries - 1 };
+        if tries == 0 {
+            return Err(error);
         }
         kernel.clock.sleep_ms(PAUSE_MS);
     }
-    Err(last)
 }
 
 /// An open device's other end.
@@ -140,6 +154,8 @@ struct Server<'s> {
     run: &'s mut dyn Dir,
     system: &'s mut System,
     is_early: bool,
+    /// A question, since the device was opened.
+    has_answered: bool,
     complaint: Option<Error>,
 }
 
@@ -171,6 +187,7 @@ impl Server<'_> {
                             let answer = self.answer(request);
                             write_answer(message, &answer);
                             device.send(message)?;
+                            self.has_answered = true;
                         }
                     }
                 }

@@ -127,6 +127,57 @@ fn the_device_is_not_opened_before_the_channel_is() {
     assert!((5_000_000..5_200_000).contains(&world.clock.us));
 }
 
+/// hv_vmbus makes its devices on its own time, and hv_utils may be loaded by hand in an emergency shell.
+#[test]
+fn in_the_initrd_the_channel_may_come_at_any_time() {
+    let mut world = azure();
+    let state = format!("{CHANNEL}/state");
+    world.host.put(&state, "1\n");
+    Pools::in_memory(&mut world.run).set(1, b"a\0", b"1\0").unwrap();
+    let mut host = world.host.clone();
+    world.clock.on_sleep = Some(Box::new(move |us| {
+        if us > 60_000_000 {
+            host.put(&state, "3\n");
+        }
+    }));
+    serve_early(&mut world, 3).unwrap();
+    assert_eq!(kvp_of(&mut world).opened, 1);
+}
+
+/// Nobody but `persist` ends it in an initrd without systemd: in the real root it would keep the device from the daemon.
+#[test]
+fn the_initrds_server_ends_where_persist_is_lost_or_never_ran() {
+    let mut world = azure();
+    let lost = Ok(crate::sys::linux::Ended::Deadline);
+    crate::stage::say_lost(&mut world.kernel(), &mut [0; 8192], &command(&["persist"]), lost);
+    assert!(world.run.stat(STOP).is_ok());
+    let mut world = azure();
+    super::end_early(&mut world.kernel());
+    assert!(world.run.stat(STOP).is_ok());
+}
+
+/// Time is set some time after the start; what other agents wrote by then is of this boot.
+#[test]
+fn a_clock_that_is_set_makes_no_record_old() {
+    let mut world = azure();
+    hand_over(&mut world.kernel()).unwrap();
+    Pools::of_root(&mut world.root).set(1, b"another agent's\0", b"1\0").unwrap();
+    world.clock.wall += 1_000_000;
+    hand_over(&mut world.kernel()).unwrap();
+    assert_eq!(all(&mut Pools::of_root(&mut world.root), 1).len(), 1);
+}
+
+#[test]
+fn errors_long_ago_count_no_more() {
+    let mut world = azure();
+    kvp_of(&mut world).fail_every = Some(3);
+    kvp_of(&mut world).rounds = 20;
+    world.clock.tick_us = 10_000;
+    world.clock.cancelled_from_us = Some(60_000_000);
+    run(&mut world.kernel(), &mut [0; 8192], &command(&["kvp"])).unwrap();
+    assert!(kvp_of(&mut world).opened > 10, "{}", kvp_of(&mut world).opened);
+}
+
 #[test]
 fn a_driver_that_takes_a_question_back_is_opened_anew() {
     let mut world = azure();

@@ -30,6 +30,8 @@ pub struct FakeClock {
     pub cancelled_from_us: Option<u64>,
     /// Every sleep, milliseconds.
     pub sleeps: Vec<u64>,
+    /// Called after each, with the time.
+    pub on_sleep: Option<Box<dyn FnMut(u64)>>,
 }
 
 impl Clock for FakeClock {
@@ -43,6 +45,9 @@ impl Clock for FakeClock {
     fn sleep_ms(&mut self, ms: u64) {
         self.sleeps.push(ms);
         self.us += ms * 1000;
+        if let Some(on_sleep) = &mut self.on_sleep {
+            on_sleep(self.us);
+        }
     }
     fn is_cancelled(&mut self) -> bool {
         self.cancelled || self.cancelled_from_us.is_some_and(|from| self.us >= from)

@@ -47,6 +47,8 @@ pub struct FakeKvp {
     pub opened: usize,
     /// The n-th write from the start is refused (EINVAL), as after a timeout or hibernation.
     pub fail_at: Option<usize>,
+    /// So is each whose number is a multiple of this.
+    pub fail_every: Option<usize>,
     /// Called at each `wait`.
     pub on_wait: Option<std::boxed::Box<dyn FnMut()>>,
     writes: usize,
@@ -156,7 +158,9 @@ impl Messages for FakeKvp {
     fn send(&mut self, message: &[u8]) -> Result<()> {
         let refused = Err(os!("write /dev/vmbus/hv_kvp", Errno::INVAL));
         self.writes += 1;
-        if message.len() < MESSAGE || self.fail_at == Some(self.writes) {
+        let is_refused = self.fail_at == Some(self.writes)
+            || self.fail_every.is_some_and(|every| self.writes.is_multiple_of(every));
+        if message.len() < MESSAGE || is_refused {
             return refused;
         }
         match self.state {

@@ -16,7 +16,7 @@ use crate::sys::{Block, DeviceNumber, Disks, DriveStatus, Ejected, KernelPartiti
 use linux_raw_sys::general as nr;
 use linux_raw_sys::ioctl as request;
 use rustix::fd::{AsRawFd as _, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno as Code;
 
 /// Where nodes may be made. `/` is the initrd's own file system, never nodev (initramfs-tools' /run is);
@@ -90,8 +90,11 @@ struct NvmeCommandRaw {
 }
 
 /// The block devices of the running kernel.
-#[derive(Clone, Copy, Default)]
-pub struct LinuxDisks;
+#[derive(Default)]
+pub struct LinuxDisks {
+    /// The node whose lock is ours.
+    locked: Option<OwnedFd>,
+}
 
 /// An open device.
 struct Device {
@@ -368,6 +371,18 @@ impl Disks for LinuxDisks {
         work(&mut Device::open(name, OFlags::RDONLY)?)
     }
 
+    fn lock(&mut self, disk: Option<&str>) -> Result<()> {
+        self.locked = None;
+        let Some(disk) = disk else { return Ok(()) };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        // Without the node nobody else has a lock of it. Read only: closing it makes udev do nothing.
+        let Ok(node) = open_path(join(&["/dev/", disk])?.as_str(), flags) else { return Ok(()) };
+        rustix::fs::flock(&node, FlockOperation::NonBlockingLockShared)
+            .map_err(|code| refused(os!("lock disk"), code))?;
+        self.locked = Some(node);
+        Ok(())
+    }
+
     fn open_write(&mut self, name: &str, work: &mut dyn FnMut(&mut dyn Block) -> Result<()>) -> Result<()> {
         work(&mut Device::open(name, OFlags::RDWR)?)
     }
@@ -447,7 +462,7 @@ mod tests {
 
     #[test]
     fn names_cannot_leave_sysfs_and_absent_devices_are_not_found() {
-        let mut disks = LinuxDisks;
+        let mut disks = LinuxDisks::default();
         let mut open = |name: &str| disks.open_read(name, &mut |_| Ok(())).unwrap_err();
         assert_eq!(open("../../dev/null").errno(), Some(Errno::INVAL));
         assert!(open("sdzz99").is_not_found());

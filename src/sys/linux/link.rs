@@ -343,7 +343,7 @@ impl Frames for LinuxLinks {
             mr_alen: 6,
             mr_address: [a, b, c, d, e, f, 0, 0],
         };
-        set_option(self.frames()?, SOL_PACKET as usize, PACKET_ADD_MEMBERSHIP as usize, &membership)
+        set_option(self.frames()?, SOL_PACKET, PACKET_ADD_MEMBERSHIP as usize, &membership)
     }
 
     fn narrow(&mut self, only: &Only) -> Result<()> {

@@ -45,7 +45,7 @@ impl Linux {
             host,
             root: LinuxDir::open(root)?,
             run: open_or_make(run)?,
-            disks: LinuxDisks,
+            disks: LinuxDisks::default(),
             links: LinuxLinks::new(),
             system: LinuxSystem::default(),
             options,
