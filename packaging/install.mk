@@ -4,7 +4,7 @@
 SYSCONFDIR ?= /etc
 MANDIR     ?= $(PREFIX)/share/man
 
-.PHONY: install-man install-openrc install-busybox
+.PHONY: install-man install-openrc install-busybox cloud-config install-cloud-config
 
 install: install-man
 
@@ -23,3 +23,10 @@ install-openrc:
 install-busybox:
 	install -d $(DESTDIR)$(SYSCONFDIR)/init.d
 	install -m 755 packaging/busybox/* $(DESTDIR)$(SYSCONFDIR)/init.d/
+
+# The translator of user data, for images whose users have cloud-config.
+cloud-config: toolchain
+	cd tools/cloud-config && $(CARGO) build --release --locked
+
+install-cloud-config: cloud-config
+	install -D -m 755 tools/cloud-config/target/*/release/preroot-cloud-config $(DESTDIR)$(PREFIX)/bin/preroot-cloud-config

@@ -30,6 +30,8 @@ seeds() {
         vendor_data | cloud_config_json) find "$fixtures/drives" -name 'vendor_data*.json' ;;
         dhcp) echo "$fixtures/dhcp/azure-ack.bin" ;;
         online) echo "$fixtures/dhcp/exchange.frames" ;;
+        cloud_yaml | cloud_user_data) find "$fixtures/cloud-init" -type f -size -8k ;;&
+        cloud_mime | cloud_user_data) find "$fixtures/cloud-init/user_data" -type f ;;
         nocloud) find "$fixtures/drives" -name meta-data ;;
         fat | iso9660 | ntfs | udf) find "$fixtures/media" -name '*.hex' ;;
     esac

@@ -47,6 +47,7 @@ pub mod sudoers;
 pub mod superblock;
 pub mod swap;
 pub mod text;
+pub mod translation;
 pub mod utf8;
 pub mod vendor_data;
 pub mod xml;

@@ -142,6 +142,11 @@ impl Mapping {
         self.state.is_whole
     }
 
+    /// What was learned since the last time: for who knows lines, and asks after each event. [`Self::finish`] has the rest.
+    pub fn take_learned(&mut self) -> Learned {
+        core::mem::take(&mut self.state.learned)
+    }
+
     /// Forgets everything, secrets included; what was put stays.
     pub fn reset(&mut self) {
         self.text.as_mut_slice().zeroize();

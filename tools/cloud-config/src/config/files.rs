@@ -1,0 +1,99 @@
+//! Which files does `write_files` ask for? Each decoded here, so that apply writes bytes (cc_write_files.py).
+
+use super::Reading;
+use crate::limits;
+use crate::parts::{base64, gzip};
+use crate::yaml::{Node, Value};
+use preroot::format::translation::Rule;
+
+/// The list as preroot's reader takes it: contents decoded, paths absolute.
+pub(super) fn prepared(reading: &mut Reading<'_>, value: &Node) -> Node {
+    let mut files = Vec::new();
+    for item in value.each() {
+        if item.entries().is_empty() {
+            reading.note(Rule::File, item, "a mapping was expected");
+        } else if let Some(file) = file(reading, item) {
+            files.push(file);
+        }
+    }
+    value.with(Value::List(files))
+}
+
+fn file(reading: &mut Reading<'_>, item: &Node) -> Option<Node> {
+    let mut parts = Vec::new();
+    let encoding = item.get("encoding").and_then(Node::python_text).unwrap_or_default();
+    let content = item.get("content").filter(|content| !content.is_null());
+    if item.get("source").is_some() {
+        reading.note(Rule::FileSource, item, if content.is_some() { "its content is written" } else { "" });
+        content?;
+    }
+    for (key, value) in item.entries() {
+        match key.as_str() {
+            Some("encoding" | "source") => {}
+            Some("content") => {
+                let bytes = decoded(reading, value, &encoding)?;
+                parts.push((key.clone(), value.with(Value::Bytes(bytes))));
+            }
+            Some("path") => parts.push((key.clone(), value.text(absolute(&value.python_text()?)))),
+            Some("defer") => {
+                if value.truth() == Some(true) {
+                    reading.note(Rule::Deferred, value, "");
+                }
+            }
+            Some("append") => parts.push((key.clone(), value.with(Value::Bool(value.truth() == Some(true))))),
+            _ => parts.push((key.clone(), value.clone())),
+        }
+    }
+    Some(item.with(Value::Map(parts)))
+}
+
+/// The bytes of a file; `None` for a gzip that is broken or too large.
+fn decoded(reading: &mut Reading<'_>, content: &Node, encoding: &str) -> Option<Vec<u8>> {
+    let raw = match &content.value {
+        Value::Bytes(bytes) => bytes.clone(),
+        Value::Null => Vec::new(),
+        _ => match content.python_text() {
+            Some(text) => text.into_bytes(),
+            None => {
+                reading.note(Rule::File, content, "content that is no text");
+                return None;
+            }
+        },
+    };
+    let (is_gzip, is_base64) = match encoding.trim().to_ascii_lowercase().as_str() {
+        "gz" | "gzip" => (true, false),
+        "gz+base64" | "gzip+base64" | "gz+b64" | "gzip+b64" => (true, true),
+        "b64" | "base64" => (false, true),
+        "" | "text/plain" => (false, false),
+        _ => {
+            reading.note(Rule::UnsupportedValue, content, "an unknown encoding: taken as text");
+            (false, false)
+        }
+    };
+    let bytes = if is_base64 { base64::lenient(&raw) } else { Some(raw) };
+    let Some(bytes) = bytes else {
+        reading.note(Rule::File, content, "broken base64");
+        return None;
+    };
+    if !is_gzip {
+        return Some(bytes);
+    }
+    let inside = gzip::decompress_all(&bytes, limits::DOCUMENT).ok();
+    if inside.is_none() {
+        reading.note(Rule::File, content, "broken gzip, or more than 16 MiB");
+    }
+    inside
+}
+
+/// As os.path.abspath below `/`.
+pub(super) fn absolute(path: &str) -> String {
+    let mut names = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => _ = names.pop(),
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
+}

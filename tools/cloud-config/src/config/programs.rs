@@ -1,0 +1,196 @@
+//! What is left to programs of the image? Packages, the last message and the end, as scripts of the last stage.
+
+use super::commands::quoted;
+use super::{Place, Reading};
+use crate::limits;
+use crate::parts::{base64, gzip};
+use crate::yaml::{Node, Value};
+use preroot::format::translation::Rule;
+use std::fmt::Write;
+
+/// Before the user's own scripts, which may need what is installed.
+const PACKAGES: &str = "00-packages";
+/// Each package manager by itself: one that fails on one name has still installed the others.
+const MANAGERS: &str = r#"if command -v apt-get >/dev/null; then
+    export DEBIAN_FRONTEND=noninteractive
+    manager="apt-get -q -y -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300"
+    update="$manager update" upgrade="$manager dist-upgrade" install="$manager install"
+elif command -v dnf >/dev/null; then
+    update="dnf -y makecache" upgrade="dnf -y upgrade" install="dnf -y install"
+elif command -v yum >/dev/null; then
+    update="yum -y makecache" upgrade="yum -y update" install="yum -y install"
+elif command -v zypper >/dev/null; then
+    zypper="zypper --non-interactive"
+    update="$zypper refresh" upgrade="$zypper update" install="$zypper install --auto-agree-with-licenses"
+elif command -v apk >/dev/null; then
+    update="apk update" upgrade="apk upgrade" install="apk add"
+else
+    echo "no package manager that preroot knows: apt-get, dnf, yum, zypper, apk" >&2
+    exit 1
+fi
+code=0
+"#;
+
+/// `packages`, `package_update`, `package_upgrade`.
+pub(super) fn read_packages(reading: &mut Reading<'_>, config: &Node) {
+    let is = |key: &str| config.get(key).and_then(Node::truth) == Some(true);
+    let mut names = Vec::new();
+    if let Some(list) = config.get("packages") {
+        reading.set_key("packages");
+        list.each().iter().for_each(|item| package(reading, item, &mut names));
+    }
+    if let Some(reboot) = config.get("package_reboot_if_required").filter(|node| node.truth() == Some(true)) {
+        reading.set_key("package_reboot_if_required");
+        reading.note(Rule::UnsupportedValue, reboot, "");
+    }
+    if names.is_empty() && !is("package_update") && !is("package_upgrade") {
+        return;
+    }
+    let mut script = format!("#!/bin/sh\n{MANAGERS}");
+    if is("package_update") || is("package_upgrade") || !names.is_empty() {
+        script += "$update || code=$?\n";
+    }
+    if is("package_upgrade") {
+        script += "$upgrade || code=$?\n";
+    }
+    if !names.is_empty() {
+        let words = names.iter().map(|name| quoted(name)).collect::<Vec<_>>();
+        let _ = writeln!(script, "if ! $install {}; then", words.join(" "));
+        script += "    # One by one: a name that nobody knows shall cost the others nothing.\n";
+        for word in words {
+            let _ = writeln!(script, "    $install {word} || code=$?");
+        }
+        script += "fi\n";
+    }
+    script += "exit $code\n";
+    reading.script(Place::User, PACKAGES, script);
+}
+
+/// A name, or a name and its version; for one package manager only: not here.
+fn package(reading: &mut Reading<'_>, item: &Node, names: &mut Vec<String>) {
+    let words: Option<Vec<String>> = match &item.value {
+        Value::List(words) => words.iter().map(Node::python_text).collect(),
+        Value::Map(_) | Value::Null => None,
+        _ => item.python_text().map(|name| vec![name]),
+    };
+    // A name that begins with a dash would be an option.
+    let is_name = |word: &String| {
+        !word.is_empty() && !word.starts_with('-') && !word.contains(|c: char| c.is_control() || c == ' ')
+    };
+    match words.filter(|words| words.iter().all(is_name)).as_deref() {
+        Some([name]) => names.push(name.clone()),
+        Some([name, version]) => names.push(format!("{name}={version}")),
+        _ => reading.note(Rule::UnsupportedValue, item, "a name, or a name and a version"),
+    }
+}
+
+/// `final_message` and `power_state`: the last scripts by their names.
+pub(super) fn read_ending(reading: &mut Reading<'_>, value: &Node) {
+    if reading.key() == "power_state" { power_state(reading, value) } else { final_message(reading, value) }
+}
+
+fn final_message(reading: &mut Reading<'_>, value: &Node) {
+    let Some(text) = value.as_str() else {
+        return reading.note(Rule::BadValue, value, "a text was expected");
+    };
+    let text = text.trim_start_matches("## template: jinja\n");
+    // cloud-init's four variables, in both its spellings; a datasource or version of ours is preroot.
+    let mut script = String::from("#!/bin/sh\nread -r uptime idle </proc/uptime\n");
+    let _ = write!(script, "printf '%s\\n' {}", quoted(text));
+    for (word, value) in [
+        ("uptime", "$uptime"),
+        ("timestamp", "$(date -R)"),
+        ("version", "preroot"),
+        ("datasource", "preroot"),
+    ] {
+        let upper = word.to_ascii_uppercase();
+        let _ = write!(
+            script,
+            " |\n    sed \"s|\\\\\\${upper}|{value}|g; s|{{{{ *{word} *}}}}|{value}|g; s|{{{{ *{upper} *}}}}|{value}|g\""
+        );
+    }
+    script.push('\n');
+    reading.script(Place::User, "zz-final-message", script);
+}
+
+fn power_state(reading: &mut Reading<'_>, value: &Node) {
+    let text = |key: &str| value.get(key).and_then(Node::python_text);
+    let flag = match text("mode").as_deref() {
+        Some("poweroff") => "-P",
+        Some("halt") => "-H",
+        Some("reboot") => "-r",
+        _ => return reading.note(Rule::BadValue, value, "mode is poweroff, halt or reboot"),
+    };
+    let delay = text("delay").unwrap_or_else(|| "now".into());
+    let minutes = delay.strip_prefix('+').unwrap_or(&delay);
+    let delay = match minutes.parse::<u32>() {
+        _ if delay == "now" => "now".to_owned(),
+        Ok(minutes) => format!("+{minutes}"),
+        Err(_) => return reading.note(Rule::BadValue, value, "delay is `now` or minutes"),
+    };
+    let condition = match value.get("condition").map(|node| (&node.value, node)) {
+        None => String::new(),
+        Some((Value::Bool(true), _)) => String::new(),
+        Some((Value::Bool(false), _)) => return,
+        Some((Value::Text(line), _)) => format!("sh -c {} || exit 0\n", quoted(line)),
+        Some((Value::List(words), node)) => {
+            match words.iter().map(Node::python_text).collect::<Option<Vec<_>>>() {
+                Some(words) => {
+                    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ") + " || exit 0\n"
+                }
+                None => return reading.note(Rule::BadValue, node, "condition"),
+            }
+        }
+        Some((_, node)) => return reading.note(Rule::BadValue, node, "condition"),
+    };
+    let message = text("message").map(|text| " ".to_owned() + &quoted(&text)).unwrap_or_default();
+    // Alpine's busybox has no shutdown.
+    let plain = match flag {
+        "-r" => "reboot",
+        "-H" => "halt",
+        _ => "poweroff",
+    };
+    let script = format!(
+        "#!/bin/sh\n{condition}if command -v shutdown >/dev/null; then exec shutdown {flag} {delay}{message}; fi\nexec {plain}\n"
+    );
+    reading.script(Place::User, "zzz-power-state", script);
+}
+
+/// `random_seed`: what is said there goes into a file, then a command may bring more.
+pub(super) fn read_random_seed(reading: &mut Reading<'_>, value: &Node) {
+    let text = |key: &str| value.get(key).filter(|node| !node.is_null()).and_then(Node::python_text);
+    let file = text("file").unwrap_or_else(|| "/dev/urandom".into());
+    let data = match value.get("data").map(|node| &node.value) {
+        Some(Value::Bytes(bytes)) => bytes.clone(),
+        _ => text("data").unwrap_or_default().into_bytes(),
+    };
+    let data = match text("encoding").unwrap_or_default().as_str() {
+        "" | "raw" => Some(data),
+        "base64" | "b64" => base64::lenient(&data),
+        "gzip" | "gz" => gzip::decompress_all(&data, limits::DOCUMENT).ok(),
+        _ => None,
+    };
+    let Some(data) = data else {
+        return reading.note(Rule::BadValue, value, "encoding is raw, base64 or gzip");
+    };
+    let mut script = String::from("#!/bin/sh\n");
+    if !data.is_empty() {
+        let _ = writeln!(script, "base64 -d >>{} <<E\n{}\nE", quoted(&file), base64::encode(&data));
+    }
+    if let Some(command) = value.get("command").filter(|node| !node.is_null()) {
+        let words =
+            command.items().and_then(|words| words.iter().map(Node::python_text).collect::<Option<Vec<_>>>());
+        let Some(words) = words.filter(|words| !words.is_empty()) else {
+            return reading.note(Rule::BadValue, command, "command is a list of words");
+        };
+        let is_required = value.get("command_required").and_then(Node::truth) == Some(true);
+        if !is_required {
+            let _ = writeln!(script, "command -v {} >/dev/null || exit 0", quoted(&words[0]));
+        }
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        let _ = writeln!(script, "RANDOM_SEED_FILE={} exec {}", quoted(&file), words.join(" "));
+    }
+    if script.lines().count() > 1 {
+        reading.script(Place::PerInstance, "00-random-seed", script);
+    }
+}

@@ -1,0 +1,164 @@
+//! Who is in `users`, in all its spellings (distros/ug_util.py), as preroot's reader takes it?
+
+use super::Reading;
+use crate::yaml::{Node, Value};
+use preroot::format::person::Person;
+use preroot::format::translation::Rule;
+
+/// Keys of a user that ask for what preroot does not have.
+const UNSUPPORTED: &[&str] = &["ssh_import_id", "ssh_redirect_user", "selinux_user", "snapuser"];
+
+/// `user`, a name or a mapping: it takes the place of the image's default account.
+pub(super) fn default_of(config: &Node) -> Option<Node> {
+    let user = config.get("user").filter(|user| !user.is_null())?;
+    Some(match &user.value {
+        Value::Map(_) => user.clone(),
+        _ => user.with(Value::Map(vec![(user.text("name"), user.clone())])),
+    })
+}
+
+/// A list of names and mappings.
+pub(super) fn prepared(reading: &mut Reading<'_>, value: &Node) -> Node {
+    let mut users = Vec::new();
+    // Who names it has it, whatever the list says.
+    if reading.default_user.is_some() {
+        users.push(value.text("default"));
+    }
+    match &value.value {
+        // By name: what stands behind each are its keys, or whether it is meant at all.
+        Value::Map(entries) => {
+            for (name, user) in entries {
+                if !user.entries().is_empty() {
+                    users.push(person(reading, user, Some(name)));
+                } else if user.truth() != Some(false) {
+                    users.push(name.clone());
+                }
+            }
+        }
+        _ => value.each().iter().for_each(|item| add(reading, item, &mut users)),
+    }
+    value.with(Value::List(users))
+}
+
+fn add(reading: &mut Reading<'_>, item: &Node, users: &mut Vec<Node>) {
+    match &item.value {
+        Value::Null => {}
+        Value::List(items) => items.iter().for_each(|item| add(reading, item, users)),
+        // The image's default account, and more of it.
+        Value::Map(_) if item.get("name").and_then(Node::as_str) == Some("default") => {
+            users.push(item.text("default"));
+            reading.default_user.get_or_insert_with(|| item.clone());
+        }
+        Value::Map(entries) if item.get("name").is_some() || entries.len() != 1 => {
+            users.push(person(reading, item, None));
+        }
+        // {name: {...}}
+        Value::Map(entries) => {
+            for (name, user) in entries {
+                users.push(if user.entries().is_empty() {
+                    name.clone()
+                } else {
+                    person(reading, user, Some(name))
+                });
+            }
+        }
+        _ => users.push(item.clone()),
+    }
+}
+
+fn person(reading: &mut Reading<'_>, user: &Node, name: Option<&Node>) -> Node {
+    let mut keys = Vec::new();
+    if let Some(name) = name {
+        keys.push((name.text("name"), name.clone()));
+    }
+    for (key, value) in user.entries() {
+        let word = key.python_text().unwrap_or_default().replace('-', "_");
+        let value = match word.as_str() {
+            _ if value.is_null() => continue,
+            word if UNSUPPORTED.contains(&word) => {
+                reading.note(Rule::UnsupportedValue, key, word);
+                continue;
+            }
+            // Of useradd: lastlog is sparse.
+            "no_log_init" => continue,
+            "name" if name.is_some() => continue,
+            "ssh_authorized_keys" => key_list(value),
+            "groups" => names(value),
+            _ => value.clone(),
+        };
+        keys.push((key.text(word), value));
+    }
+    user.with(Value::Map(keys))
+}
+
+/// What `user` and an entry named `default` say of the image's default account: lines for each of its files, or a file of
+/// its own.
+pub(super) fn put_default(reading: &mut Reading<'_>) {
+    let Some(user) = reading.default_user.take() else { return };
+    let user = person(reading, &user, None);
+    let mut lines = String::new();
+    for (key, value) in user.entries() {
+        let key = key.as_str().unwrap_or_default();
+        if key == "name" && value.as_str() == Some("default") {
+            continue;
+        }
+        for value in value.each() {
+            let text = match value.truth() {
+                Some(truth) if matches!(value.value, Value::Bool(_)) => truth.to_string(),
+                _ => value.python_text().unwrap_or_default(),
+            };
+            if Person::takes(key, &text) {
+                lines += &format!("{key} {text}\n");
+            } else {
+                reading.note(Rule::User, value, key);
+            }
+        }
+    }
+    if lines.is_empty() {
+        return;
+    }
+    let is_name = |line: &&str| line.starts_with("name ");
+    let name: String = lines.lines().filter(is_name).map(|line| line.to_owned() + "\n").collect();
+    let mut is_first = true;
+    for (entry, text) in &mut reading.entries {
+        let rest =
+            text.strip_prefix(b"default true\n").filter(|_| entry.starts_with("users/")).map(<[u8]>::to_vec);
+        if let Some(rest) = rest {
+            let lines = if std::mem::take(&mut is_first) { &lines } else { &name };
+            *text = [b"default true\n", lines.as_bytes(), &rest].concat();
+        }
+    }
+    let free = (0..preroot::limits::USERS)
+        .map(|n| format!("users/{n}"))
+        .find(|entry| !reading.entries.contains_key(entry));
+    match free.filter(|_| is_first) {
+        Some(entry) => _ = reading.entries.insert(entry, format!("default true\n{lines}").into_bytes()),
+        None if is_first => reading.note(Rule::User, &user, "too many users"),
+        None => {}
+    }
+}
+
+/// Keys as a list: a mapping's values, one text's lines, or a list.
+pub(super) fn key_list(value: &Node) -> Node {
+    let items: Vec<Node> = match &value.value {
+        Value::Map(entries) => entries.iter().map(|(_, key)| key.clone()).collect(),
+        _ => value.each().to_vec(),
+    };
+    let lines = items.iter().flat_map(|item| {
+        let text = item.python_text().unwrap_or_default();
+        text.lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .map(|line| item.text(line))
+            .collect::<Vec<_>>()
+    });
+    value.with(Value::List(lines.collect()))
+}
+
+/// A mapping's keys, or what is there.
+fn names(value: &Node) -> Node {
+    match &value.value {
+        Value::Map(entries) => value.with(Value::List(entries.iter().map(|(key, _)| key.clone()).collect())),
+        _ => value.clone(),
+    }
+}

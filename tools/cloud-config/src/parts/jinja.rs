@@ -1,0 +1,96 @@
+//! What becomes of `{{ v1.x }}`? Look-ups of documented variables only; statements and filters need Python.
+
+use std::collections::BTreeMap;
+
+/// `v1.local_hostname` and so on, with `_` for `-`.
+pub type Variables = BTreeMap<String, String>;
+
+/// Why a template is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// From 1.
+    pub line: u32,
+    /// The rule.
+    pub rule: &'static str,
+}
+
+/// A rendered text.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// Without the first line, which names the language.
+    pub text: String,
+    /// Lines with a variable that nobody knows.
+    pub missing: Vec<u32>,
+}
+
+/// Renders everything behind the first line.
+///
+/// # Errors
+/// The first thing that is more than a look-up.
+pub fn render(text: &str, variables: &Variables) -> Result<Rendered, Fault> {
+    let text = text.trim_start();
+    let (_, body) = text.split_once('\n').unwrap_or((text, ""));
+    let (mut out, mut missing) = (String::with_capacity(body.len()), Vec::new());
+    let (mut rest, mut line) = (body, 2);
+    while let Some(at) = rest.find("{{").into_iter().chain(rest.find("{%")).chain(rest.find("{#")).min() {
+        line += newlines(&rest[..at]);
+        out.push_str(&rest[..at]);
+        let (open, inside) = rest[at..].split_at(2);
+        let close = match open {
+            "{{" => "}}",
+            "{#" => "#}",
+            _ => return Err(Fault { line, rule: "a statement of Jinja" }),
+        };
+        let Some((inner, after)) = inside.split_once(close) else {
+            return Err(Fault { line, rule: "Jinja that does not end" });
+        };
+        if open == "{{" {
+            out.push_str(&look_up(inner, variables, line, &mut missing)?);
+        }
+        line += newlines(inner);
+        rest = after;
+    }
+    out.push_str(rest);
+    // Jinja drops one line end at the end; cloud-init keeps it (`keep_trailing_newline`).
+    Ok(Rendered { text: out, missing })
+}
+
+fn newlines(text: &str) -> u32 {
+    u32::try_from(text.matches('\n').count()).unwrap_or(u32::MAX)
+}
+
+fn look_up(inner: &str, variables: &Variables, line: u32, missing: &mut Vec<u32>) -> Result<String, Fault> {
+    let inner = inner.trim_start_matches('-').trim_end_matches('-').trim();
+    let is_name = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    };
+    if inner.is_empty() || !inner.split('.').all(is_name) {
+        return Err(Fault { line, rule: "an expression of Jinja" });
+    }
+    let name = inner.replace('-', "_");
+    let found = variables.get(&name).or_else(|| variables.get(&format!("v1.{name}")));
+    Ok(found.cloned().unwrap_or_else(|| {
+        missing.push(line);
+        format!("CI_MISSING_JINJA_VAR/{}", name.rsplit('.').next().unwrap_or_default())
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Variables, render};
+
+    #[test]
+    fn look_ups_are_done_and_the_rest_is_refused() {
+        let variables: Variables = [("v1.local_hostname".to_owned(), "h1".to_owned())].into();
+        let of = |text: &str| render(&format!("## template: jinja\n{text}"), &variables);
+        assert_eq!(
+            of("a {{ v1.local_hostname }}-{{local_hostname}} {# no #}b\n").unwrap().text,
+            "a h1-h1 b\n"
+        );
+        let rendered = of("x\n{{ v1.nope }}\n{{ ds.meta_data.x }}").unwrap();
+        assert_eq!(rendered.text, "x\nCI_MISSING_JINJA_VAR/nope\nCI_MISSING_JINJA_VAR/x");
+        assert_eq!(rendered.missing, [3, 4]);
+        assert_eq!(of("x\n{% if a %}").unwrap_err().line, 3);
+        assert!(of("{{ a | b }}").is_err() && of("{{ a[0] }}").is_err() && of("{{ a").is_err());
+    }
+}

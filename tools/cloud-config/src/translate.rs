@@ -1,0 +1,354 @@
+//! What is to be done about user data? The story: parts, handled in their order; configurations merged; entries.
+
+use crate::config::{Entries, Place, Reading, Script};
+use crate::limits;
+use crate::merge::{self, How};
+use crate::note::{Notes, Origin, Source};
+use crate::parts::jinja::Variables;
+use crate::parts::sniff::Kind;
+use crate::parts::{Part, Unpacker};
+use crate::yaml::{self, Node, Value};
+use preroot::format::translation::Rule;
+use std::collections::BTreeMap;
+
+/// Scripts in the seed are files for this directory.
+const SCRIPTS: &str = "/var/lib/preroot/scripts";
+
+/// What came in.
+#[derive(Default, Debug)]
+pub struct Inputs {
+    /// As it came.
+    pub user_data: Vec<u8>,
+    /// In their order, the platform's.
+    pub vendor_data: Vec<Vec<u8>>,
+    /// By name: see [`crate::protocol`].
+    pub facts: BTreeMap<String, String>,
+}
+
+/// What goes out.
+#[derive(Default, Debug)]
+pub struct Translation {
+    /// For the seed, scripts among them.
+    pub entries: Entries,
+    /// To be told.
+    pub notes: Notes,
+    /// Merged user data, for tests and people.
+    pub user: Option<Node>,
+    /// Merged vendor data.
+    pub vendor: Option<Node>,
+    /// What is to run, as it stands in the entries, too.
+    pub scripts: Vec<Script>,
+}
+
+/// Parts of one source, handled.
+#[derive(Default)]
+struct Handled {
+    config: Option<Node>,
+    scripts: Vec<Script>,
+}
+
+/// Translates it all.
+pub fn translate(inputs: &Inputs) -> Translation {
+    let variables = variables(inputs);
+    let launch_index = inputs.facts.get("launch-index").and_then(|text| text.trim().parse().ok());
+    let mut notes = Notes::default();
+    // Document 0 is none.
+    let mut origins = vec![Origin::default()];
+    let mut unpack = |source, texts: &[&[u8]], notes: &mut Notes| {
+        let mut unpacker = Unpacker::new(source, &variables, notes);
+        texts.iter().for_each(|text| unpacker.push(text));
+        handle(unpacker.finish(launch_index), &mut origins, notes)
+    };
+    let user = unpack(Source::User, &[&inputs.user_data], &mut notes);
+    let mut vendor = Handled::default();
+    if is_vendor_off(user.config.as_ref()) {
+        if !inputs.vendor_data.is_empty() {
+            notes.add(Rule::VendorOff, Origin::default(), 0, "");
+        }
+    } else {
+        let texts: Vec<&[u8]> = inputs.vendor_data.iter().map(Vec::as_slice).collect();
+        vendor = unpack(Source::Vendor(0), &texts, &mut notes);
+    }
+    for script in vendor.scripts.iter_mut().filter(|script| script.place == Place::User) {
+        script.place = Place::Vendor;
+    }
+    finish(inputs, user, vendor, &origins, notes)
+}
+
+fn finish(
+    inputs: &Inputs,
+    user: Handled,
+    vendor: Handled,
+    origins: &[Origin],
+    mut notes: Notes,
+) -> Translation {
+    let mut config = user.config.clone().unwrap_or(Node::new(0, Value::Map(Vec::new())));
+    if let Some(low) = vendor.config.clone() {
+        merge::below(&mut config, low);
+    }
+    let mut reading = Reading::new(origins, &mut notes);
+    reading.read(&config);
+    let (mut entries, mut scripts) = (reading.entries, vendor.scripts);
+    scripts.extend(user.scripts);
+    scripts.append(&mut reading.scripts);
+    // Of two with one name the last is there.
+    let whole: BTreeMap<_, _> =
+        scripts.into_iter().map(|script| ((script.place, script.name.clone()), script)).collect();
+    let scripts: Vec<Script> = whole.into_values().collect();
+    let taken = inputs.facts.get("taken").map(String::as_str).unwrap_or_default();
+    make_room(&mut entries, taken, &mut notes);
+    put_scripts(&mut entries, &scripts, taken, &mut notes);
+    Translation { entries, notes, user: user.config, vendor: vendor.config, scripts }
+}
+
+/// `v1.*` as far as it is known.
+fn variables(inputs: &Inputs) -> Variables {
+    let mut variables = Variables::new();
+    let mut set = |name: &str, fact: &str| {
+        if let Some(value) = inputs.facts.get(fact).filter(|value| !value.is_empty()) {
+            variables.insert(name.to_owned(), value.clone());
+        }
+    };
+    set("v1.instance_id", "instance-id");
+    set("v1.local_hostname", "hostname");
+    set("v1.platform", "platform");
+    set("v1.cloud_name", "platform");
+    set("v1.cloud_id", "platform");
+    set("v1.distro", "distribution");
+    for (name, value) in &inputs.facts {
+        if name.starts_with("v1.") || name.starts_with("ds.") {
+            variables.insert(name.clone(), value.clone());
+        }
+    }
+    variables
+}
+
+fn is_vendor_off(user: Option<&Node>) -> bool {
+    let enabled = user.and_then(|config| config.get("vendor_data")).and_then(|node| node.get("enabled"));
+    enabled.and_then(Node::truth) == Some(false)
+}
+
+fn handle(parts: Vec<Part>, origins: &mut Vec<Origin>, notes: &mut Notes) -> Handled {
+    let mut handled = Handled::default();
+    for part in parts {
+        let mut script = |place, content: &[u8]| {
+            let content = unix_lines(content.trim_ascii_start());
+            handled.scripts.push(Script { place, name: part.name.clone(), content });
+        };
+        let refused = match part.kind {
+            Kind::Config => {
+                origins.push(part.origin);
+                let document = u16::try_from(origins.len() - 1).unwrap_or_default();
+                config(&part, document, &mut handled.config, notes);
+                continue;
+            }
+            Kind::Patch => {
+                let outcome = patch(&part, &mut handled.config);
+                outcome.unwrap_or_else(|fault| notes.add(Rule::Patch, part.origin, fault.line, fault.rule));
+                continue;
+            }
+            Kind::Script => {
+                script(Place::User, &part.content);
+                continue;
+            }
+            Kind::PerBoot => {
+                script(Place::PerBoot, &part.content);
+                continue;
+            }
+            Kind::PerInstance => {
+                script(Place::PerInstance, &part.content);
+                continue;
+            }
+            Kind::PerOnce => {
+                script(Place::PerOnce, &part.content);
+                continue;
+            }
+            Kind::Boothook => {
+                let text = part.content.trim_ascii_start();
+                script(Place::Boot, text.get("#cloud-boothook".len()..).unwrap_or_default());
+                continue;
+            }
+            Kind::Include | Kind::IncludeOnce => Rule::Include,
+            Kind::PartHandler => Rule::PartHandler,
+            Kind::Template => Rule::Template,
+            Kind::Archive | Kind::Plain | Kind::Other => Rule::Unknown,
+        };
+        notes.add(refused, part.origin, 0, part.name.as_str());
+    }
+    handled
+}
+
+/// Line ends of DOS go where the first line has one.
+fn unix_lines(text: &[u8]) -> Vec<u8> {
+    let first = text.iter().position(|byte| *byte == b'\n').unwrap_or_default();
+    if first == 0 || text[first - 1] != b'\r' {
+        return text.to_vec();
+    }
+    let mut out = Vec::with_capacity(text.len());
+    for (at, byte) in text.iter().enumerate() {
+        if *byte != b'\r' || text.get(at + 1) != Some(&b'\n') {
+            out.push(*byte);
+        }
+    }
+    out
+}
+
+/// Merges a part of cloud-config into what there is.
+fn config(part: &Part, document: u16, whole: &mut Option<Node>, notes: &mut Notes) {
+    let origin = part.origin;
+    let Ok(text) = std::str::from_utf8(&part.content) else {
+        return notes.add(Rule::Yaml, origin, 0, "not UTF-8");
+    };
+    let mut node = match yaml::load(text) {
+        Ok(node) => node,
+        Err(fault) => return notes.add(Rule::Yaml, origin, fault.line, fault.rule),
+    };
+    node.stamp(document);
+    match &node.value {
+        Value::Null => return notes.add(Rule::Empty, origin, 0, ""),
+        Value::Map(entries) if entries.is_empty() => return notes.add(Rule::Empty, origin, 0, ""),
+        Value::Map(_) => {}
+        _ => return notes.add(Rule::NoMapping, origin, node.line, ""),
+    }
+    let (Some(body), Some(header)) = (How::take(&mut node), How::parse(&part.merge_type)) else {
+        return notes.add(Rule::MergeHow, origin, 0, "");
+    };
+    let old = whole.take().unwrap_or_else(|| node.with(Value::Map(Vec::new())));
+    *whole = Some(body.or(header).merge(old, node));
+}
+
+/// A JSON patch (RFC 6902): `add`, `replace` and `remove`, by members of mappings and places in lists.
+fn patch(part: &Part, whole: &mut Option<Node>) -> Result<(), yaml::Fault> {
+    let bad = |line: u32, rule: &str| yaml::Fault { line, rule: rule.into() };
+    let text = String::from_utf8_lossy(&part.content);
+    let body = text.trim_start().get("#cloud-config-jsonp".len()..).unwrap_or_default();
+    let list = yaml::load(body)?;
+    let mut root = whole.clone().unwrap_or_else(|| list.with(Value::Map(Vec::new())));
+    for step in list.items().ok_or(bad(list.line, "a list was expected"))? {
+        let word = |key: &str| step.get(key).and_then(Node::as_str);
+        let (Some(action), Some(path)) = (word("op"), word("path").and_then(|path| path.strip_prefix('/')))
+        else {
+            return Err(bad(step.line, "op and path were expected"));
+        };
+        let mut names: Vec<String> =
+            path.split('/').map(|name| name.replace("~1", "/").replace("~0", "~")).collect();
+        let last = names.pop().unwrap_or_default();
+        let place = names.iter().try_fold(&mut root, |node, name| inside(node, name));
+        let place = place.ok_or(bad(step.line, "a path that is not there"))?;
+        let value = step.get("value").cloned();
+        if !change(place, action, &last, value) {
+            return Err(bad(step.line, "not add, replace or remove of what is there"));
+        }
+    }
+    *whole = Some(root);
+    Ok(())
+}
+
+fn inside<'n>(node: &'n mut Node, name: &str) -> Option<&'n mut Node> {
+    match &mut node.value {
+        Value::Map(entries) => {
+            entries.iter_mut().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value)
+        }
+        Value::List(items) => items.get_mut(name.parse::<usize>().ok()?),
+        _ => None,
+    }
+}
+
+fn change(node: &mut Node, action: &str, name: &str, value: Option<Node>) -> bool {
+    let key = node.text(name);
+    match (&mut node.value, action, value) {
+        (Value::Map(entries), "remove", _) => {
+            let before = entries.len();
+            entries.retain(|(key, _)| key.as_str() != Some(name));
+            entries.len() < before
+        }
+        (Value::Map(entries), "add" | "replace", Some(value)) => {
+            match entries.iter_mut().find(|(key, _)| key.as_str() == Some(name)) {
+                Some((_, old)) => *old = value,
+                None if action == "add" => entries.push((key, value)),
+                None => return false,
+            }
+            true
+        }
+        (Value::List(items), action, value) => {
+            let at = if name == "-" { Some(items.len()) } else { name.parse().ok() };
+            let Some(at) = at.filter(|at| *at <= items.len()) else { return false };
+            match (action, value) {
+                ("add", Some(value)) => items.insert(at, value),
+                ("replace", Some(value)) if at < items.len() => items[at] = value,
+                ("remove", _) if at < items.len() => _ = items.remove(at),
+                _ => return false,
+            }
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The numbers that the seed has given away below `users/` or `files/`.
+fn numbers(taken: &str, directory: &str) -> Vec<usize> {
+    taken.lines().filter_map(|line| line.strip_prefix(directory)?.trim().parse().ok()).collect()
+}
+
+/// Numbers `users/N` and `files/N` anew, around what is there already; the order stays.
+fn make_room(entries: &mut Entries, taken: &str, notes: &mut Notes) {
+    for (directory, most, rule) in
+        [("users/", preroot::limits::USERS, Rule::User), ("files/", preroot::limits::FILES, Rule::File)]
+    {
+        let theirs = numbers(taken, directory);
+        if theirs.is_empty() {
+            continue;
+        }
+        let number_of = |name: &str| name.strip_prefix(directory)?.split('/').next()?.parse::<usize>().ok();
+        let mut ours: Vec<usize> = entries.keys().filter_map(|name| number_of(name)).collect();
+        ours.sort_unstable();
+        ours.dedup();
+        // What is written later wins: behind all of theirs, where there is room.
+        let behind = theirs.iter().max().map_or(0, |last| last + 1);
+        let first = if directory == "files/" && behind + ours.len() <= most { behind } else { 0 };
+        let mut free = (first..most).filter(|number| !theirs.contains(number));
+        let places: BTreeMap<usize, Option<usize>> =
+            ours.into_iter().map(|number| (number, free.next())).collect();
+        let moved = std::mem::take(entries);
+        for (name, bytes) in moved {
+            let Some(number) = number_of(&name) else {
+                entries.insert(name, bytes);
+                continue;
+            };
+            match places.get(&number).copied().flatten() {
+                Some(place) => {
+                    let rest = &name[directory.len() + number.to_string().len()..];
+                    entries.insert(format!("{directory}{place}{rest}"), bytes);
+                }
+                None => notes.add(rule, Origin::default(), 0, "the seed has no room for it"),
+            }
+        }
+    }
+}
+
+/// Scripts are files of the seed, 0700.
+fn put_scripts(entries: &mut Entries, scripts: &[Script], taken: &str, notes: &mut Notes) {
+    let ours = entries
+        .keys()
+        .filter_map(|name| name.strip_prefix("files/")?.split('/').next()?.parse::<usize>().ok());
+    let mut used: Vec<usize> = ours.collect();
+    used.extend(numbers(taken, "files/"));
+    let mut free = (0..preroot::limits::FILES).filter(|number| !used.contains(number));
+    for script in scripts {
+        let total: usize = script.content.len();
+        let (Some(number), true) = (free.next(), total <= limits::DOCUMENT && is_file_name(&script.name))
+        else {
+            notes.add(Rule::File, Origin::default(), 0, "no room for a script, or no name for its file");
+            continue;
+        };
+        let mut put =
+            |part: &str, bytes: &[u8]| entries.insert(format!("files/{number}/{part}"), bytes.to_vec());
+        put("path", format!("{SCRIPTS}/{}/{}", script.place.directory(), script.name).as_bytes());
+        put("mode", b"0700");
+        put("content", &script.content);
+    }
+}
+
+fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains('/') && name.len() <= 128
+}

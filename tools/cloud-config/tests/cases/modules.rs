@@ -1,0 +1,353 @@
+//! Modules: what each key of a configuration becomes.
+
+use crate::answer::{Answer, bytes, config, entry, run};
+use preroot::facts::UserName;
+use preroot::format::person::Person;
+use preroot_cloud_config::config::commands::shellify;
+use preroot_cloud_config::translate::Translation;
+use preroot_cloud_config::yaml::load;
+use serde_json::{Map, Value, json};
+
+#[test]
+fn commands() {
+    run("shellify_runcmd_bootcmd", |case| {
+        let node = load(&case.input["args"][0].to_string()).unwrap();
+        match shellify(&node) {
+            Ok(script) => Answer::Is(json!(script)),
+            Err(_) if case.error == "TypeError" => Answer::Is(case.expected.clone()),
+            Err(at) => Answer::Is(json!(format!("{at:?}"))),
+        }
+    });
+}
+
+/// Files of the seed in the shape of the cases.
+fn files(translation: &Translation) -> Map<String, Value> {
+    let mut files = Map::new();
+    for n in 0..preroot::limits::FILES {
+        let part = |part: &str| translation.entries.get(&format!("files/{n}/{part}"));
+        let Some(path) = part("path") else { continue };
+        let mode = part("mode")
+            .map_or(0o644, |mode| u32::from_str_radix(std::str::from_utf8(mode).unwrap(), 8).unwrap());
+        let content = part("content").cloned().unwrap_or_default();
+        assert!(part("encoding").is_none(), "decoded here");
+        let file = json!({"mode": format!("{mode:#o}"), "content": crate::answer::binary(&content)});
+        files.insert(String::from_utf8(path.clone()).unwrap(), file);
+    }
+    files
+}
+
+#[test]
+fn write_files() {
+    run("write_files_effect", |case| {
+        match case.name.as_str() {
+            "source_file_uri" => return Answer::Unsupported("nothing is fetched, files neither"),
+            "deferred_is_skipped" => {
+                return Answer::Differs("there is one time to write: after the accounts were made");
+            }
+            "append_existing" | "append_string_true" => {
+                let made = config(&json!({"write_files": case.input["write_files"]}));
+                assert_eq!(entry(&made, "files/0/append"), "true");
+                return Answer::Is(case.expected.clone());
+            }
+            _ => {}
+        }
+        let made = config(&json!({"write_files": case.input["write_files"]}));
+        if case.expected["error"].is_string() {
+            assert!(made.notes.has_fault() && files(&made).is_empty());
+            return Answer::Is(case.expected.clone());
+        }
+        let mut ours = case.expected.clone();
+        ours["files"] = Value::Object(files(&made));
+        // Owners are apply's to look up; here they are only handed on.
+        for chown in case.expected["chown"].as_array().unwrap() {
+            if chown[0] == "/etc/x" && chown[1] != "root" {
+                let owner = [&chown[1], &chown[2]]
+                    .into_iter()
+                    .filter_map(Value::as_str)
+                    .collect::<Vec<_>>()
+                    .join(":");
+                assert_eq!(entry(&made, "files/0/owner"), owner);
+            }
+        }
+        Answer::Is(ours)
+    });
+}
+
+#[test]
+fn permissions() {
+    run("write_files_perms", |case| {
+        let args = &case.input["args"];
+        let made = config(&json!({"write_files": [{"path": "/x", "permissions": args[0]}]}));
+        let mode = entry(&made, "files/0/mode");
+        Answer::Is(if mode.is_empty() {
+            args[1].clone()
+        } else {
+            json!(u32::from_str_radix(mode, 8).unwrap())
+        })
+    });
+}
+
+#[test]
+fn binary_files() {
+    run("write_files_yaml_binary", |case| {
+        let user_data = format!("#cloud-config\n{}", case.input["yaml"].as_str().unwrap()).into_bytes();
+        let made = preroot_cloud_config::translate::translate(&preroot_cloud_config::translate::Inputs {
+            user_data,
+            ..Default::default()
+        });
+        let mut ours = case.expected.clone();
+        ours["files"] =
+            files(&made).into_iter().map(|(path, file)| (path, file["content"]["$utf8"].clone())).collect();
+        Answer::Is(ours)
+    });
+}
+
+/// Accounts of the seed.
+fn people(translation: &Translation) -> Vec<(String, String)> {
+    let default = UserName::parse("zzdefault").unwrap();
+    let texts = translation.entries.iter().filter(|(name, _)| name.starts_with("users/"));
+    texts
+        .map(|(_, bytes)| {
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            (Person::parse(&text, &default).unwrap().name.as_str().to_owned(), text)
+        })
+        .collect()
+}
+
+#[test]
+fn users() {
+    run("users_normalize", |case| {
+        let made = config(&case.input["cfg"]);
+        let expected = case.expected[0].as_object().unwrap();
+        if case.expected[1].as_object().is_some_and(|groups| !groups.is_empty()) {
+            return groups(case, &made);
+        }
+        let people = people(&made);
+        // The default account is apply's, whatever the image calls it, unless it is given a name here.
+        for (name, user) in expected {
+            let ours = people.iter().find(|(ours, _)| ours == name);
+            if user["default"] == true && case.input["cfg"]["user"].is_null() {
+                continue;
+            }
+            let Some((_, text)) = ours else { return Answer::Is(json!([name, "is missing"])) };
+            assert_eq!(text.starts_with("default true\n"), user["default"] == true, "{}: {text}", case.name);
+            for (key, value) in user.as_object().unwrap() {
+                if let (Some(number), "uid") = (value.as_u64(), key.as_str()) {
+                    assert!(text.contains(&format!("uid {number}\n")));
+                }
+                if let (Some(groups), "groups", false) =
+                    (value.as_str(), key.as_str(), user["default"] == true)
+                {
+                    assert!(text.contains(&format!("groups {groups}\n")), "{text}");
+                }
+            }
+        }
+        match people.iter().find(|(name, _)| name != "zzdefault" && !expected.contains_key(name)) {
+            Some((name, _)) => Answer::Is(json!([name, "is too many"])),
+            None => Answer::Is(case.expected.clone()),
+        }
+    });
+}
+
+/// Members join their groups; a group without any is not made.
+fn groups(case: &crate::answer::Case, made: &Translation) -> Answer {
+    let expected = case.expected[1].as_object().unwrap();
+    if expected.values().any(|members| members.as_array().unwrap().is_empty()) {
+        return Answer::Unsupported("a group without members has no entry in the seed");
+    }
+    Answer::Is(json!(entry(made, "users/0")))
+}
+
+#[test]
+fn passwords() {
+    run("set_passwords_effect", |case| {
+        let made = config(&case.input);
+        let text = case.input.to_string();
+        if text.contains("RANDOM") || text.contains(":R\\n") || text.contains(":R\"") {
+            return Answer::Differs("a random password is left out: nobody could read it on a console");
+        }
+        for clear in ["passw0rd", "s3cret", "secret"] {
+            assert!(
+                made.entries.values().all(|bytes| !String::from_utf8_lossy(bytes).contains(clear)),
+                "{}",
+                case.name
+            );
+        }
+        let names = |stdin: &Value| {
+            stdin
+                .as_str()
+                .unwrap()
+                .lines()
+                .map(|line| line.split(':').next().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let mut wanted: Vec<String> = case.expected["chpasswd"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|call| names(&call["stdin"]))
+            .collect();
+        let mut ours: Vec<String> =
+            people(&made).into_iter().map(|(name, _)| name.replace("zzdefault", "ubuntu")).collect();
+        wanted.sort();
+        ours.sort();
+        let login = entry(&made, "user/password-login");
+        let login = if login.is_empty() {
+            json!([])
+        } else {
+            json!([{"PasswordAuthentication": if login == "true" { "yes" } else { "no" }}])
+        };
+        let is_same = wanted == ours && login == case.expected["sshd_config"];
+        Answer::Is(if is_same { case.expected.clone() } else { json!([ours, wanted, login]) })
+    });
+}
+
+#[test]
+fn mounts() {
+    run("mounts_fstab", |case| {
+        let cfg = &case.input["cfg"];
+        let made = config(cfg);
+        let listed = cfg["mounts"].to_string();
+        if listed.contains("ephemeral0") || case.name == "ephemeral_default" {
+            return Answer::Differs("the resource disk is looked after on every boot, without an entry");
+        }
+        // What becomes of the lines is tested beside format::fstab, with the same cases.
+        let lines: String = cfg["mounts"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|fields| {
+                let fields = fields
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|field| field.as_str().map_or("-".into(), |text| text.replace(' ', "\\040")));
+                fields.collect::<Vec<_>>().join(" ") + "\n"
+            })
+            .collect();
+        assert_eq!(entry(&made, "storage/mounts"), lines, "{}", case.name);
+        let defaults = entry(&made, "storage/mount-defaults");
+        assert_eq!(defaults.is_empty(), cfg["mount_default_fields"].is_null());
+        let swap = match cfg["swap"]["size"].clone() {
+            Value::String(size) => format!("/swap.img {size} 1G\n"),
+            Value::Number(size) if size.as_u64() != Some(0) => format!("/swap.img {size} -\n"),
+            _ => String::new(),
+        };
+        assert_eq!(entry(&made, "storage/swap"), swap);
+        assert!(!made.notes.has_fault());
+        Answer::Is(case.expected.clone())
+    });
+}
+
+#[test]
+fn resolv_conf() {
+    run("resolv_conf_render", |case| {
+        let made = config(&json!({"manage_resolv_conf": true, "resolv_conf": case.input}));
+        let ours: Vec<&str> = entry(&made, "resolv-conf").lines().collect();
+        let of = |word: &str| {
+            ours.iter().filter_map(|line| line.strip_prefix(word)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let expected = case.expected.as_str().unwrap();
+        let theirs = |word: &str| {
+            let lines = expected.lines().filter_map(|line| line.strip_prefix(word));
+            lines.flat_map(|line| line.split_whitespace().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        for (our, their) in [
+            ("nameserver ", "nameserver "),
+            ("search ", "search "),
+            ("domain ", "domain "),
+            ("sortlist ", "sortlist "),
+            ("option ", "options "),
+        ] {
+            let (mut ours, mut theirs) = (of(our), theirs(their));
+            ours.sort();
+            theirs.sort();
+            assert_eq!(ours, theirs, "{}", case.name);
+        }
+        Answer::Is(case.expected.clone())
+    });
+}
+
+#[test]
+fn ntp() {
+    run("ntp_render", |case| {
+        let servers = &case.input["servers"];
+        let pools = &case.input["pools"];
+        let made = config(
+            &json!({"ntp": {"servers": servers, "pools": pools, "peers": case.input["peers"], "allow": case.input["allow"]}}),
+        );
+        if servers.is_null() && pools.is_null() {
+            return Answer::Differs("without a server or pool the image's own stay");
+        }
+        let lines: Vec<&str> = entry(&made, "ntp").lines().collect();
+        for (list, word) in [
+            (servers, "server"),
+            (pools, "pool"),
+            (&case.input["peers"], "peer"),
+            (&case.input["allow"], "allow"),
+        ] {
+            for name in list.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                assert!(lines.contains(&format!("{word} {name}").as_str()), "{}: {lines:?}", case.name);
+            }
+        }
+        // Rendering is tested beside format::ntp.
+        Answer::Is(case.expected.clone())
+    });
+}
+
+#[test]
+fn host_names() {
+    run("hostname_fqdn", |case| {
+        let cfg = &case.input["cfg"];
+        if !cfg.is_object() || cfg["hostname"].is_null() && cfg["fqdn"].is_null() {
+            return Answer::Differs("without a name in it the platform's counts");
+        }
+        if case.input["metadata"]["local-hostname"].is_string() {
+            return Answer::Differs("the platform's domain is added by apply");
+        }
+        let made = config(cfg);
+        let host = entry(&made, "hostname");
+        let fqdn = entry(&made, "fqdn");
+        let expected = case.expected.as_array().cloned().unwrap_or_default();
+        let of = |at: usize| expected.get(at).and_then(Value::as_str).unwrap_or_default();
+        if host.is_empty() {
+            return Answer::Differs("no host name that Linux or RFC 1123 would take");
+        }
+        let is_full = fqdn == of(1) || fqdn.is_empty() && (host == of(1) || of(1).is_empty());
+        let is_same = (host == of(0) || host == of(1)) && is_full;
+        Answer::Is(if is_same { case.expected.clone() } else { json!([host, fqdn]) })
+    });
+}
+
+#[test]
+fn random_seed() {
+    run("seed_random", |case| {
+        if case.name.starts_with("metadata") {
+            return Answer::Differs("the platform's seed goes to the kernel in the initrd");
+        }
+        let made = config(&json!({"random_seed": case.input["random_seed"]}));
+        if case.expected["error"] == "OSError" {
+            assert!(made.notes.has_fault() && made.scripts.is_empty());
+            return Answer::Is(case.expected.clone());
+        }
+        let script = made
+            .scripts
+            .first()
+            .map(|script| String::from_utf8(script.content.clone()).unwrap())
+            .unwrap_or_default();
+        if case.expected["error"] == "ValueError" {
+            return Answer::Differs("a command that is missing is told when the script runs");
+        }
+        if !case.expected["appended"].is_null() {
+            let text = preroot_cloud_config::parts::base64::encode(&bytes(&case.expected["appended"]));
+            assert!(script.contains(&format!("{text}\nE\n")), "{script}");
+        }
+        let command = &case.input["random_seed"]["command"];
+        if command.is_array() {
+            let words =
+                command.as_array().unwrap().iter().map(|word| format!("'{}'", word.as_str().unwrap()));
+            assert!(script.contains(&words.collect::<Vec<_>>().join(" ")), "{script}");
+        }
+        Answer::Is(case.expected.clone())
+    });
+}

@@ -1,0 +1,166 @@
+//! Containers, kinds and merging.
+
+use crate::answer::{Answer, Case, binary, bytes, data, run, tree};
+use preroot::format::translation::Rule;
+use preroot_cloud_config::config::Place;
+use preroot_cloud_config::note::{Notes, Source};
+use preroot_cloud_config::parts::jinja::Variables;
+use preroot_cloud_config::parts::{Unpacker, clean_name, sniff};
+use preroot_cloud_config::translate::{Inputs, translate};
+use preroot_cloud_config::yaml::{Node, Value as Yaml};
+use serde_json::{Map, Value, json};
+
+#[test]
+fn types_by_prefix() {
+    run("userdata_type_from_prefix", |case| {
+        let kind = sniff::by_prefix(&bytes(&case.input["args"][0]));
+        // A second argument is what to say otherwise.
+        let other = case.input["args"].get(1).and_then(Value::as_str);
+        Answer::Is(json!(kind.and_then(sniff::type_of).or(other)))
+    });
+}
+
+#[test]
+fn file_names() {
+    run("filename_clean", |case| Answer::Is(json!(clean_name(case.input["args"][0].as_str().unwrap()))));
+}
+
+#[test]
+fn launch_indices() {
+    run("launch_index_filter", |case| {
+        let user_data = data(case.input["file"].as_str().unwrap());
+        let count = |index: &Value| {
+            let (variables, mut notes) = (Variables::new(), Notes::default());
+            let mut unpacker = Unpacker::new(Source::User, &variables, &mut notes);
+            unpacker.push(&user_data);
+            let index = index.as_i64().or_else(|| index.as_str().and_then(|text| text.parse().ok()));
+            unpacker.finish(index).len()
+        };
+        let rows = case.expected.as_array().unwrap();
+        Answer::Is(rows.iter().map(|row| json!([row[0], count(&row[0])])).collect())
+    });
+}
+
+#[test]
+fn merging() {
+    run("cloud_config_merge", |case| {
+        if case.name == "merge_09" {
+            return Answer::Differs(
+                "a template is rendered before it is merged: the case hands it on as it is",
+            );
+        }
+        let mut message = String::from("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n");
+        for part in case.input.as_array().unwrap() {
+            message += &format!("--B\nContent-Type: text/cloud-config\n\n{}\n", part.as_str().unwrap());
+        }
+        let inputs = Inputs { user_data: (message + "--B--\n").into_bytes(), ..Inputs::default() };
+        Answer::Is(tree(&translate(&inputs).user.unwrap()))
+    });
+}
+
+/// Where cloud-init keeps a script of ours.
+fn place(place: Place, name: &str) -> String {
+    match place {
+        Place::Boot => format!("instances/i-testing/boothooks/{name}"),
+        Place::User => format!("instances/i-testing/scripts/{name}"),
+        Place::Vendor => format!("instances/i-testing/scripts/vendor/{name}"),
+        other => format!("scripts/{}/{name}", other.directory()),
+    }
+}
+
+/// The file of a configuration as the case has it; only its meaning is ours.
+fn parsed(case: &Case, name: &str, config: Option<&Node>, files: &mut Map<String, Value>) {
+    let name = format!("instances/i-testing/{name}");
+    let Some(expected) = case.expected["files"].get(&name) else {
+        assert!(config.is_none(), "{}: {name}", case.name);
+        return;
+    };
+    let mut file = expected.clone();
+    // Nothing, or nothing that could be read.
+    let empty =
+        matches!(&expected["parsed"], Value::Object(map) if map.is_empty()) || expected["parsed"].is_null();
+    file["parsed"] = match config {
+        None if empty => expected["parsed"].clone(),
+        config => config.map_or(Value::Null, tree),
+    };
+    files.insert(name, file);
+}
+
+#[test]
+fn whole_user_data() {
+    run("userdata_consume", |case| {
+        match case.name.as_str() {
+            "include_file" | "include_missing_file" => {
+                return Answer::Unsupported("#include: nothing is fetched, and the note says so");
+            }
+            _ => {}
+        }
+        let texts = |key: &str| match &case.input[key] {
+            Value::Array(list) => list.iter().map(bytes).collect(),
+            Value::Null => Vec::new(),
+            one => vec![bytes(one)],
+        };
+        let facts = [("hostname", "local_hostname"), ("instance-id", "instance_id")].into_iter().filter_map(
+            |(ours, theirs)| {
+                Some((ours.to_owned(), case.input["instance_data"]["v1"][theirs].as_str()?.to_owned()))
+            },
+        );
+        if case.name == "vendor_and_user" {
+            // Two sources of the platform's, where preroot has one: the second is higher.
+            let of = |key: &str| translate(&Inputs { vendor_data: texts(key), ..Inputs::default() }).vendor;
+            assert_eq!(tree(&of("vd").unwrap()), json!({"a": "vendor", "b": "vendor"}));
+            let inputs = Inputs {
+                user_data: bytes(&case.input["user_data"]),
+                vendor_data: texts("vd"),
+                ..Inputs::default()
+            };
+            assert_eq!(tree(&translate(&inputs).user.unwrap()), json!({"a": "user"}));
+            return Answer::Differs("vendor data is one source, not two");
+        }
+        let inputs = Inputs {
+            user_data: bytes(&case.input["user_data"]),
+            vendor_data: texts("vd"),
+            facts: facts.collect(),
+        };
+        let translation = translate(&inputs);
+        let mut files = Map::new();
+        for script in
+            translation.scripts.iter().filter(|script| !matches!(script.name.as_str(), "runcmd" | "bootcmd"))
+        {
+            let name = place(script.place, &script.name);
+            files.insert(name, json!({"mode": "0o700", "content": binary(&script.content)}));
+        }
+        parsed(case, "cloud-config.txt", translation.user.as_ref(), &mut files);
+        parsed(case, "vendor-cloud-config.txt", translation.vendor.as_ref(), &mut files);
+        let mut ours = case.expected.clone();
+        ours["files"] = Value::Object(files);
+        let is_warned = !case.expected["warnings"].as_array().unwrap().is_empty();
+        let is_empty_config = case.name == "cloud_config_empty_body";
+        // Keys of these cases are made up.
+        let mut faults =
+            translation.notes.0.iter().filter(|note| note.rule.is_fault() && note.rule != Rule::UnknownKey);
+        assert_eq!(
+            faults.next().is_some(),
+            is_warned && !is_empty_config,
+            "{}: {:?}",
+            case.name,
+            translation.notes
+        );
+        Answer::Is(ours)
+    });
+}
+
+#[test]
+fn scripts_of_a_configuration_are_kept_beside_those_of_parts() {
+    let user_data = b"#cloud-config\nruncmd: [a]\nbootcmd: [[b, c d]]\n".to_vec();
+    let translation = translate(&Inputs { user_data, ..Inputs::default() });
+    let all: Vec<_> = translation
+        .scripts
+        .iter()
+        .map(|script| (place(script.place, &script.name), script.content.clone()))
+        .collect();
+    assert_eq!(all[0].0, "instances/i-testing/boothooks/bootcmd");
+    assert_eq!(all[0].1, b"#!/bin/sh\n'b' 'c d'\n");
+    assert_eq!(all[1].0, "instances/i-testing/scripts/runcmd");
+    assert!(matches!(translation.user.unwrap().get("runcmd").unwrap().value, Yaml::List(_)));
+}

@@ -1,0 +1,146 @@
+//! Does the program keep its protocol, and is it as harmless as it says?
+
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+fn run(program: PathBuf, arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+fn program() -> PathBuf {
+    env!("CARGO_BIN_EXE_preroot-cloud-config").into()
+}
+
+fn frames(inputs: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut frames = Vec::new();
+    for (name, bytes) in inputs {
+        frames.extend_from_slice(format!("input {name} {}\n", bytes.len()).as_bytes());
+        frames.extend_from_slice(bytes);
+        frames.push(b'\n');
+    }
+    frames.extend_from_slice(b"end - 0\n\n");
+    frames
+}
+
+fn translate(inputs: &[(&str, &[u8])]) -> String {
+    let output = run(program(), &["translate"], &frames(inputs));
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn frames_come_out_where_user_data_went_in() {
+    let user_data = b"#cloud-config\nusers: [default, {name: ops, sudo: 'ALL=(ALL) ALL'}]\nwrite_files:\n- {path: /etc/motd, content: hi, permissions: '0600'}\nruncmd: [echo]\nsnap: {}\n";
+    let out = translate(&[("user-data", user_data), ("instance-id", b"i-1")]);
+    assert_eq!(
+        out,
+        "entry files/0/content 2\nhi\nentry files/0/mode 4\n0600\nentry files/0/path 9\n/etc/motd\n\
+         entry files/1/content 15\n#!/bin/sh\necho\n\nentry files/1/mode 4\n0700\n\
+         entry files/1/path 36\n/var/lib/preroot/scripts/user/runcmd\nentry users/0 45\nname ops\nsudo ALL=(ALL) ALL\nlock_passwd true\n\n\
+         note 15.65.0.1.6 0\n\nend - 0\n\n"
+    );
+}
+
+#[test]
+fn numbers_that_are_taken_are_left_alone() {
+    let user_data = b"#cloud-config\nusers: [a, b]\nwrite_files: [{path: /x}]\nruncmd: [echo]\n";
+    let out = translate(&[
+        ("user-data", user_data),
+        ("taken", b"users/0"),
+        ("taken", b"users/15"),
+        ("taken", b"files/0\nfiles/1\n"),
+    ]);
+    for entry in ["users/1 ", "users/2 ", "files/2/path ", "files/3/path "] {
+        assert!(out.contains(&format!("entry {entry}")), "{out}");
+    }
+    assert!(!out.contains("users/0 ") && !out.contains("files/1/"), "{out}");
+}
+
+#[test]
+fn what_is_no_frame_is_refused_whole() {
+    for input in [
+        &b""[..],
+        b"x",
+        b"input user-data 5\nab",
+        b"input user-data 1\nab",
+        b"entry a 0\n\nend - 0\n\n",
+        b"input user-data 99999999\n",
+    ] {
+        let output = run(program(), &["translate"], input);
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn no_secret_is_in_what_is_told() {
+    let user_data = b"#cloud-config\npassword: canary1\nchpasswd: {list: ['a:canary2'], expire: false}\ncanary3: x\nusers: [{name: b, plain_text_passwd: canary4}, {gecos: canary5}, {name: c, shell: canary6}]\n";
+    let out = translate(&[("user-data", user_data)]);
+    assert!(!out.contains("canary"), "{out}");
+    assert_eq!(out.matches("hashed_passwd $6$").count(), 2, "{out}");
+}
+
+#[test]
+fn large_documents_end_in_time_and_laughs_in_a_note() {
+    let mut large = b"#cloud-config\nwrite_files:\n".to_vec();
+    for n in 0..200 {
+        large.extend_from_slice(format!("- path: /f{n}\n  content: \"{}\"\n", "x".repeat(70_000)).as_bytes());
+    }
+    assert!(large.len() > 13 << 20);
+    let out = translate(&[("user-data", &large)]);
+    assert!(out.contains("entry files/199/path 5\n/f199\n") && !out.contains("\nnote "));
+    let mut bomb = String::from("#cloud-config\na0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for n in 1..20 {
+        bomb += &format!("a{n}: &a{n} [{}]\n", [format!("*a{}", n - 1).as_str(); 9].join(", "));
+    }
+    assert_eq!(translate(&[("user-data", bomb.as_bytes())]), "note 9.0.0.1.8 0\n\nend - 0\n\n");
+}
+
+#[test]
+fn people_get_words_and_lines() {
+    let output = run(
+        program(),
+        &["check", "-"],
+        b"#cloud-config\nhostname: a b\npackagse: [x]\nruncmd: ls\nsnap: {}\n",
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in ["line 3: an unknown key: packagse", "line 4: runcmd: a list", "line 5: snap: a module"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let output =
+        run(program(), &["explain", "-"], b"#cloud-config\nhostname: vm1\nruncmd: [ls]\npassword: canary\n");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("host name: vm1\n") && text.contains("scripts/user/runcmd, 0700"), "{text}");
+    assert!(!text.contains("canary") && !text.contains("$6$"));
+    assert_eq!(run(program(), &[], b"").status.code(), Some(2));
+}
+
+#[test]
+fn a_translator_that_was_taken_over_achieves_nothing() {
+    let mut hostile = program();
+    hostile.pop();
+    hostile.push("examples/hostile");
+    for act in ["open", "write", "list", "connect", "socket", "run", "thread", "kill", "sleep"] {
+        let output = run(hostile.clone(), &[act], b"");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.starts_with("inside\n") && !text.contains("achieved"), "{act}: {output:?}");
+        assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{act}: {output:?}");
+    }
+    let output = run(hostile.clone(), &["memory"], b"");
+    assert_eq!(output.stdout, b"inside\nrefused\n", "{output:?}");
+    assert!(run(hostile, &["nothing"], b"").status.success());
+}
