@@ -9,6 +9,8 @@ use network::Network;
 /// Where a fact came from. Later in this list loses, except where [`Facts`] says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Provenance {
+    /// cloud-config in user data: whoever made this VM wrote it.
+    UserData,
     /// Azure instance metadata service.
     Imds,
     /// ovf-env.xml on the provisioning medium.
@@ -28,7 +30,8 @@ pub enum Provenance {
 }
 
 impl Provenance {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
+        Self::UserData,
         Self::Imds,
         Self::OvfMedium,
         Self::Cmdline,
@@ -43,6 +46,7 @@ impl Provenance {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
+            Self::UserData => "user-data",
             Self::Imds => "imds",
             Self::OvfMedium => "ovf",
             Self::Cmdline => "cmdline",

@@ -125,7 +125,19 @@ pub const KVP_LOCK_MS: u64 = 1_000;
 /// For the host's data exchange to be opened by hv_utils, once that was loaded.
 pub const KVP_OPEN_MS: u64 = 5_000;
 
+/// For the translator of user data: 16 MiB of YAML take it seconds on a slow machine.
+pub const TRANSLATOR_MS: u64 = 30_000;
+/// For one script of `bootcmd` or a boothook: the network waits for it.
+pub const BOOT_SCRIPT_MS: u64 = 60_000;
+
 // Capacities.
+
+/// Address space of the translator: a document of 16 MiB, its tree and its entries.
+pub const TRANSLATOR_MEMORY: u64 = 1024 * 1024 * 1024;
+/// All that it may say, which is in memory until the VM is provisioned.
+pub const TRANSLATION: usize = 32 * 1024 * 1024;
+/// Its notes that are told one by one.
+pub const TRANSLATION_NOTES: u32 = 40;
 
 /// Records of a KVP pool; Azure's host reads as many (azure-init).
 pub const KVP_RECORDS: u32 = 1024;

@@ -7,7 +7,7 @@ CARGO=${CARGO:-cargo}
 BINARY=target/release/preroot
 # What the binary is meant to have, and what it has today: growth fails, and the difference is printed until it is gone.
 BUDGET_BYTES=262144
-CEILING_BYTES=796672
+CEILING_BYTES=813056
 
 passed=0 failed=0 packages=()
 # rule TEXT COMMAND...: holds when the command succeeds; its output is shown otherwise.
@@ -141,6 +141,9 @@ missing_fuzz() {
     done
 }
 
+# The translator is a workspace of its own, with its own lints.
+cloud_config() { (cd tools/cloud-config && "$CARGO" "$@"); }
+
 for pair in shellcheck=shellcheck readelf=binutils zstd=zstd git=git; do
     command -v "${pair%%=*}" >/dev/null || packages+=("${pair#*=}")
 done
@@ -150,6 +153,8 @@ fi
 
 rule 'formatted (cargo fmt)' "$CARGO" fmt --check
 rule 'no clippy warning' "$CARGO" clippy --quiet --all-targets --locked -- -D warnings
+rule 'tools/cloud-config: formatted' cloud_config fmt --check
+rule 'tools/cloud-config: no clippy warning' cloud_config clippy --quiet --all-targets --locked -- -D warnings
 rule 'format/ imports error, limits, facts, secret, format only' nothing format_imports
 rule 'format/ names no kernel and no network crate' nothing format_extern
 rule 'only stage/ prints and knows the command line' nothing middle_imports
@@ -165,6 +170,7 @@ rule 'static: no interpreter, no dynamic section, nothing undefined' nothing dyn
 rule "at most $CEILING_BYTES bytes (the budget is $BUDGET_BYTES)" within_ceiling
 if "$CARGO" deny --version >/dev/null 2>&1; then
     rule 'licences, sources and bans hold (cargo deny)' "$CARGO" deny --offline --log-level warn check licenses sources bans
+    rule 'tools/cloud-config: licences and sources (cargo deny)' cloud_config deny --offline --log-level warn check --config ../../deny.toml licenses sources
 else
     printf 'skipped licences, sources and bans (cargo deny): cargo-deny is not installed\n'
 fi

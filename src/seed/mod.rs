@@ -18,7 +18,7 @@ mod persist;
 mod publish;
 
 pub use load::{is_waiting, load, load_context, load_pre_provisioning, may_be_applied};
-pub use persist::persist;
+pub use persist::{persist, rebegin};
 pub use publish::{Context, Verdict, failure, publish, publish_in_root};
 
 use load::Reader;
@@ -78,6 +78,8 @@ pub const LOCALE: &str = "locale";
 pub const RESOLV_CONF: &str = "resolv-conf";
 /// Inside a seed: who asked, where somebody else than the platform did; what the image switches off does not count then.
 pub const ASKED_BY: &str = "asked-by";
+/// Inside a seed: user data were translated into its entries; `failed` where they could not be.
+pub const TRANSLATED: &str = "translated";
 /// Inside a seed: the files of `write_files`, a directory each, by number.
 pub const FILES: &str = "files";
 macro_rules! users {
@@ -151,7 +153,40 @@ pub(crate) const KEPT: &[&str] = &[
     RESOLV_CONF,
     ASKED_BY,
     NETWORK_ALL,
+    TRANSLATED,
 ];
+
+/// Entries that the translator of user data may put, beside [`USERS`] and [`FILES`]. The first two are facts.
+const TRANSLATIONS: &[&str] = &[
+    "hostname",
+    "user/password-login",
+    DISKS,
+    FILE_SYSTEMS,
+    MOUNTS,
+    MOUNT_DEFAULTS,
+    SWAP,
+    FQDN,
+    PRESERVE_HOST_NAME,
+    MANAGE_HOSTS,
+    NTP,
+    TIME_ZONE,
+    LOCALE,
+    RESOLV_CONF,
+];
+
+/// True for an entry that the translator of user data may put.
+#[must_use]
+pub fn is_translation(name: &str) -> bool {
+    let is_file = || {
+        let mut parts = name.strip_prefix("files/")?.split('/');
+        let number = crate::format::text::number(parts.next()?.as_bytes())?;
+        let is_part = FILE_PARTS.contains(&parts.next()?) && parts.next().is_none();
+        // As it is written here: `01` would be another file.
+        let whole = join(&["files/", digits(number.into(), &mut [0; 20]), "/"]).ok()?;
+        Some(is_part && (number as usize) < limits::FILES && name.starts_with(whole.as_str()))
+    };
+    TRANSLATIONS.contains(&name) || USERS.contains(&name) || is_file() == Some(true)
+}
 
 const DIRECTORIES: &[&str] =
     &["user", "users", "azure", "lease", "wireserver", "storage", "hosts", "vendor-data", "network", FILES];
@@ -283,6 +318,20 @@ fn make_parent(dir: &mut dyn Dir, base: &str, name: &str) -> Result<()> {
 /// `Os`.
 pub fn forget_spooled(run: &mut dyn Dir, name: &str) -> Result<()> {
     ignore_missing(run.remove(&path(STAGING, name)?))
+}
+
+/// Bytes of a value of the seed being written; `None` where it has no file.
+pub fn spooled(run: &mut dyn Dir, name: &str) -> Option<u64> {
+    let path = path(STAGING, name).ok()?;
+    run.stat(&path).ok().filter(|stat| stat.file_type == FileType::File).map(|stat| stat.size)
+}
+
+/// Reads on in a value of the seed being written.
+///
+/// # Errors
+/// `Os`.
+pub fn read_spooled(run: &mut dyn Dir, name: &str, from: u64, buf: &mut [u8]) -> Result<usize> {
+    run.read_at(&path(STAGING, name)?, from, buf)
 }
 
 /// Refuses a seed that is not ours to trust: root-owned, 0700, of a known format.

@@ -59,6 +59,26 @@ fn complete(run: &mut dyn Dir, root: &mut dyn Dir, kept: &str) -> Result<()> {
     remove(run, STAGING)
 }
 
+/// Starts a seed with everything of another that [`publish`](super::publish()) does not write itself: with `root` of the one
+/// kept there, else of the published one.
+///
+/// # Errors
+/// As [`begin`]; `Os`.
+pub fn rebegin(run: &mut dyn Dir, root: Option<&mut dyn Dir>, base: &str) -> Result<()> {
+    begin(run)?;
+    let is_ours = |name: &str| super::NAMES.contains(&name);
+    match root {
+        Some(root) => each_name(root, base, &mut |root, name| match is_ours(name) {
+            true => Ok(()),
+            false => copy_value(root, base, Some(run), STAGING, name),
+        }),
+        None => each_name(run, base, &mut |run, name| match is_ours(name) {
+            true => Ok(()),
+            false => copy_value(run, base, None, STAGING, name),
+        }),
+    }
+}
+
 /// Copies a value from one seed to another, with `to` in another directory; none is fine.
 pub(super) fn copy_value(
     from: &mut dyn Dir,

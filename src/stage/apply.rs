@@ -68,12 +68,14 @@ pub(super) fn run(
     let mut story = Story { kernel, facts, bytes, id, config, root_path, dry_run, failed_in: "" };
     story.grow_file_system();
     if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
+        story.run_boot_scripts();
         return Err(not_applicable!("provisioned already"));
     }
     story.leave_to_others()?;
     story.leave_to_those_who_wait()?;
     let outcome = story.provision();
     if !dry_run {
+        story.run_boot_scripts();
         note_failure(story.kernel.run, story.failed_in, outcome);
     }
     outcome
@@ -144,6 +146,16 @@ impl Story<'_, '_> {
         Err(not_applicable!("preroot pool waits for this VM's owner, or for IMDS"))
     }
 
+    /// `bootcmd` and boothooks, on every boot: that one of them fails is no failure of this stage.
+    fn run_boot_scripts(&mut self) {
+        let is_off = self.dry_run || self.config.agent() == "disabled";
+        if !is_off
+            && let Err(error) = super::scripts::run_early(self.kernel, self.bytes, self.root_path, &self.id)
+        {
+            self.say(Level::Warning, "scripts of this boot: {}", &[Value::Why(error)]);
+        }
+    }
+
     /// The first boot of this VM, or one that a cut made first again.
     fn provision(&mut self) -> Result<()> {
         let pending = seed::pending(&self.id)?;
@@ -153,6 +165,7 @@ impl Story<'_, '_> {
             self.keep(place, &pending);
             self.count_boot(&pending)?;
         }
+        let place = self.translate(place);
         match self.config.agent() {
             "disabled" => self.say(Level::Info, "nothing is applied: Provisioning.Agent=disabled", &[]),
             _ => self.run_modules(place)?,
@@ -430,6 +443,8 @@ fn ignore_missing(outcome: Result<()>) -> Result<()> {
         outcome => outcome,
     }
 }
+
+mod translation;
 
 #[cfg(test)]
 mod tests;

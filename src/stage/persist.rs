@@ -2,7 +2,7 @@
 
 use super::fetch::FETCH_BEGUN;
 use super::lines::each_line;
-use super::{JOIN_POLL_MS, grow, identity, kvp};
+use super::{JOIN_POLL_MS, grow, identity, kvp, scripts};
 use crate::apply::replace::{self, Target};
 use crate::apply::{machine_id, next_name, object};
 use crate::config;
@@ -198,12 +198,14 @@ fn keep_cloud_init_out(kernel: &mut Kernel<'_>, root_path: &str) {
 
 const WHY_DISABLED: &[u8] = b"By preroot, because of Provisioning.Agent=preroot in its configuration.\n";
 
-/// True when apply and report would find nothing to do: told, its secrets dropped, its file system as large as can be.
+/// True when apply and report would find nothing to do: told, its secrets dropped, its file system as large as can be, no
+/// script for each boot before the network.
 fn is_settled(kernel: &mut Kernel<'_>, id: &InstanceId, root_path: &str) -> bool {
     !seed::is_kept(kernel.root, id)
         && seed::is_marked(kernel.root, seed::REPORTED, id)
         && filesystem::is_full(kernel, root_path)
         && !grow::stack::is_growable(kernel, root_path)
+        && kernel.root.stat(scripts::BOOT).is_err()
 }
 
 /// True when the image's fstab mounts something over our state directory and that has not happened yet. What

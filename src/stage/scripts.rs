@@ -48,8 +48,12 @@ const PLACES: &[Place] = &[
     place!("var/lib/preroot/scripts/per-boot", "per-boot", Boot),
     place!("var/lib/cloud/scripts/per-instance", "cloud-per-instance", Instance),
     place!("var/lib/preroot/scripts/per-instance", "per-instance", Instance),
+    place!("var/lib/preroot/scripts/vendor", "vendor", User),
     place!("var/lib/preroot/scripts/user", "user", User),
 ];
+/// Those of `bootcmd` and boothooks, which come before the network.
+pub(super) const BOOT: &str = "var/lib/preroot/scripts/boot";
+const EARLY: &[Place] = &[place!("var/lib/preroot/scripts/boot", "boot", Boot)];
 
 /// One file for each script that ran: for which VM or boot, and its exit status.
 pub(super) const RECORDS: &str = "var/lib/preroot/ran";
@@ -90,39 +94,26 @@ pub(super) fn run(
     if !seed::is_marked(kernel.root, seed::PROVISIONED, &id) {
         return Err(not_applicable!("this VM is not provisioned"));
     }
-    let mut boot = [0; 64];
-    let length = kernel.host.read(BOOT_ID, &mut boot).unwrap_or_default();
-    let boot = boot.get(..length).and_then(|text| core::str::from_utf8(text).ok());
-    let boot = InstanceId::parse(boot.unwrap_or("unknown"))?;
     let has_cloud_init = CLOUD_INIT.iter().any(|path| kernel.root.stat(path).is_ok());
-    let mut story = Story { kernel, bytes, root_path, is_dry_run, failed: 0 };
-    for place in PLACES.iter().filter(|place| !(has_cloud_init && place.directory.starts_with(CLOUDS))) {
-        let key = if place.when == When::Boot { &boot } else { &id };
-        let mut last = PathText::new();
-        let is_roots =
-            |stat: Stat| stat.file_type == FileType::Directory && stat.uid == 0 && stat.mode & 0o022 == 0;
-        match story.kernel.root.stat(place.directory) {
-            Ok(stat) if !is_roots(stat) => {
-                let values = [Value::Text(place.directory)];
-                story.kernel.say(
-                    Level::Error,
-                    "/{}: others than root may change it; nothing in it is run",
-                    &values,
-                );
-                story.failed = story.failed.saturating_add(1);
-                continue;
-            }
-            _ => {}
-        }
-        while let Some(name) = next_name(story.kernel.root, place.directory, &last) {
-            story.run_one(place, &name, key);
-            last = name;
-        }
-    }
-    match story.failed {
-        0 => Ok(()),
-        _ => Err(malformed!("scripts", "a script failed", 0)),
-    }
+    let limit_ms = limits::SCRIPT_MS;
+    let mut story = Story { kernel, bytes, root_path, is_dry_run, limit_ms, failed: 0 };
+    let places = PLACES.iter().filter(|place| !(has_cloud_init && place.directory.starts_with(CLOUDS)));
+    story.run_all(places, &id)
+}
+
+/// Runs what comes before the network in each boot, at the end of apply.
+///
+/// # Errors
+/// `Malformed` when a script failed.
+pub(super) fn run_early(
+    kernel: &mut Kernel<'_>,
+    bytes: &mut [u8],
+    root_path: &str,
+    id: &InstanceId,
+) -> Result<()> {
+    let limit_ms = limits::BOOT_SCRIPT_MS;
+    let mut story = Story { kernel, bytes, root_path, is_dry_run: false, limit_ms, failed: 0 };
+    story.run_all(EARLY.iter(), id)
 }
 
 struct Story<'s, 'k> {
@@ -130,10 +121,47 @@ struct Story<'s, 'k> {
     bytes: &'s mut [u8],
     root_path: &'s str,
     is_dry_run: bool,
+    /// For each script.
+    limit_ms: u64,
     failed: u32,
 }
 
 impl Story<'_, '_> {
+    #[inline(never)]
+    fn run_all<'p>(&mut self, places: impl Iterator<Item = &'p Place>, id: &InstanceId) -> Result<()> {
+        let mut boot = [0; 64];
+        let length = self.kernel.host.read(BOOT_ID, &mut boot).unwrap_or_default();
+        let boot = boot.get(..length).and_then(|text| core::str::from_utf8(text).ok());
+        let boot = InstanceId::parse(boot.unwrap_or("unknown"))?;
+        for place in places {
+            self.run_place(place, if place.when == When::Boot { &boot } else { id });
+        }
+        match self.failed {
+            0 => Ok(()),
+            _ => Err(malformed!("scripts", "a script failed", 0)),
+        }
+    }
+
+    fn run_place(&mut self, place: &Place, key: &InstanceId) {
+        let mut last = PathText::new();
+        let is_roots =
+            |stat: Stat| stat.file_type == FileType::Directory && stat.uid == 0 && stat.mode & 0o022 == 0;
+        match self.kernel.root.stat(place.directory) {
+            Ok(stat) if !is_roots(stat) => {
+                let values = [Value::Text(place.directory)];
+                let text = "/{}: others than root may change it; nothing in it is run";
+                self.kernel.say(Level::Error, text, &values);
+                self.failed = self.failed.saturating_add(1);
+                return;
+            }
+            _ => {}
+        }
+        while let Some(name) = next_name(self.kernel.root, place.directory, &last) {
+            self.run_one(place, &name, key);
+            last = name;
+        }
+    }
+
     fn run_one(&mut self, place: &Place, name: &str, key: &InstanceId) {
         let words = [Value::Text(place.word), Value::Name(name)];
         match self.try_one(place, name, key) {
@@ -195,7 +223,7 @@ impl Story<'_, '_> {
             bytes: self.bytes,
         };
         let mut beat = || tail.pass_on(&mut |ms| clock.sleep_ms(ms), false);
-        let outcome = system.run_logged(self.root_path, argv, log, limits::SCRIPT_MS, &mut beat);
+        let outcome = system.run_logged(self.root_path, argv, log, self.limit_ms, &mut beat);
         tail.pass_on(&mut |ms| clock.sleep_ms(ms), true);
         outcome
     }

@@ -480,6 +480,33 @@ pub trait System {
         timeout_ms: u64,
         beat: &mut dyn FnMut(),
     ) -> Result<i32>;
+    /// As [`System::run`], but as nobody (65534), with `talk` at the other end of its standard input and output, and
+    /// no more memory, time and files than a translator needs. `room` is for bytes on their way.
+    ///
+    /// # Errors
+    /// As `run`, and those of `talk`; the program is killed then.
+    fn run_talking(
+        &mut self,
+        root: &str,
+        argv: &[&str],
+        timeout_ms: u64,
+        room: &mut [u8],
+        talk: &mut dyn Talk,
+    ) -> Result<i32>;
+}
+
+/// The other end of a program's standard input and output.
+pub trait Talk {
+    /// Fills `room` with what the program is to read; 0 is the end.
+    ///
+    /// # Errors
+    /// Its own; they end the program.
+    fn feed(&mut self, room: &mut [u8]) -> Result<usize>;
+    /// What the program wrote.
+    ///
+    /// # Errors
+    /// Its own; they end the program.
+    fn take(&mut self, bytes: &[u8]) -> Result<()>;
 }
 
 /// A mounted file system in its own words.

@@ -16,7 +16,7 @@ const ID: &str = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf";
 const PENDING: &str = "var/lib/preroot/pending-91267c52-9f02-4cfe-b1f4-a4da7ebac2cf";
 const HASH: &str = "$6$canary$hash";
 
-fn id() -> InstanceId {
+pub(super) fn id() -> InstanceId {
     InstanceId::parse(ID).unwrap()
 }
 
@@ -24,7 +24,7 @@ fn fact<T>(value: T) -> Option<Fact<T>> {
     Some(Fact { value, from: Provenance::Imds })
 }
 
-fn facts() -> Box<Facts> {
+pub(super) fn facts() -> Box<Facts> {
     let mut keys = SshKeys::new();
     keys.push(SshKey::parse("ssh-ed25519 AAAAC3Nz ops").unwrap()).unwrap();
     Box::new(Facts {
@@ -63,7 +63,7 @@ fn world(facts: &Facts, context: &Context, is_kept: bool) -> World {
     world
 }
 
-fn ready_world() -> World {
+pub(super) fn ready_world() -> World {
     world(&facts(), &Context::default(), true)
 }
 
@@ -72,7 +72,7 @@ fn command(dry_run: bool) -> Command {
     Command { dry_run, root, ..crate::cli::parse(&mut [Some("apply")].into_iter()).unwrap() }
 }
 
-fn boot(world: &mut World) -> crate::error::Result<()> {
+pub(super) fn boot(world: &mut World) -> crate::error::Result<()> {
     let mut facts = Box::new(Facts::new());
     let mut bytes = std::vec![0; 256 * 1024];
     assert_eq!(command(false).verb, Verb::Apply);

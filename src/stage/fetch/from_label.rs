@@ -20,7 +20,7 @@ use crate::stage::{entropy, identity};
 use crate::sys::Kernel;
 use crate::sys::linux::Scratch;
 
-const USER_DATA_WAITS: &str = "user data is kept, and not acted upon";
+const USER_DATA_WAITS: &str = "user data is kept for apply, and not acted upon without preroot-cloud-config";
 const NETWORK_CONFIG_WAITS: &str = "network-config is kept, and not acted upon";
 /// The first pause; each is twice as long as the one before.
 const FIRST_PAUSE_MS: u64 = 16;
@@ -309,8 +309,12 @@ fn say_learned(kernel: &mut Kernel<'_>, learned: &Learned) {
         (learned.lost_keys, Level::Warning, "{} keys are too long, or too many; not installed"),
         (mapping.refused, Level::Info, "{} values of vendor data cannot be used"),
         (mapping.unknown, Level::Info, "{} keys of vendor data mean nothing here"),
-        (learned.vendor_texts, Level::Warning, "{} texts of vendor data are kept, and not acted upon"),
-        (kept, Level::Warning, USER_DATA_WAITS),
+        (
+            learned.vendor_texts,
+            Level::Info,
+            "{} texts of vendor data are kept for apply, and not acted upon without preroot-cloud-config",
+        ),
+        (kept, Level::Info, USER_DATA_WAITS),
         (network, Level::Warning, NETWORK_CONFIG_WAITS),
         (u32::from(learned.user_data_bytes.is_none()), Level::Info, "no user data"),
     ] {
@@ -451,7 +455,11 @@ mod tests {
             let is_said = |line: &&str| line.contains(what) && line.contains("not acted upon");
             assert!(world.log.lines.iter().map(|line| &**line).any(|line| is_said(&line)), "{what}");
         }
-        for entry in seed::KEPT.iter().chain(&[seed::FILES]).filter(|entry| **entry != seed::ASKED_BY) {
+        for entry in seed::KEPT
+            .iter()
+            .chain(&[seed::FILES])
+            .filter(|entry| ![seed::ASKED_BY, seed::TRANSLATED].contains(entry))
+        {
             let (_, module) = ACTED_UPON.iter().find(|(name, _)| name == entry).expect(entry);
             let is_module = crate::apply::MODULES.iter().any(|known| known.name == *module);
             assert!(is_module || module.is_empty(), "{entry}");

@@ -8,7 +8,7 @@ use crate::format::rtnetlink::LinkChange;
 use crate::format::superblock::FileSystem;
 use crate::sys::{
     Block, Clock, Disks, DriveStatus, Ejected, Frames, KernelPartition, LinkState, Links, Loaded, Log,
-    Messages, Mounted, ReadAt, Stream, System,
+    Messages, Mounted, ReadAt, Stream, System, Talk,
 };
 use std::borrow::ToOwned;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -276,6 +276,10 @@ pub struct FakeSystem {
     pub acts: Option<Act>,
     /// What followed programs write, and the world their log is in.
     pub output: Option<(FakeDir, String)>,
+    /// What a program answers to what it was told, and that.
+    pub says: Vec<u8>,
+    /// See [`FakeSystem::says`].
+    pub heard: Vec<u8>,
     /// The kernel's end of the data exchange.
     pub kvp: Option<FakeKvp>,
     /// What each look at the interfaces finds; behind the last nothing changes any more.
@@ -310,6 +314,8 @@ impl Default for FakeSystem {
             programs: BTreeMap::new(),
             acts: None,
             output: None,
+            says: Vec::new(),
+            heard: Vec::new(),
             kvp: None,
             link_changes: VecDeque::new(),
             is_following: false,
@@ -401,6 +407,25 @@ impl System for FakeSystem {
             crate::sys::Dir::append(dir, log.trim_start_matches('/'), text.as_bytes())?;
         }
         beat();
+        self.run(root, argv, timeout_ms)
+    }
+    fn run_talking(
+        &mut self,
+        root: &str,
+        argv: &[&str],
+        timeout_ms: u64,
+        room: &mut [u8],
+        talk: &mut dyn Talk,
+    ) -> Result<i32> {
+        self.heard.clear();
+        loop {
+            let n = talk.feed(room)?;
+            if n == 0 {
+                break;
+            }
+            self.heard.extend_from_slice(&room[..n]);
+        }
+        self.says.chunks(7).try_for_each(|piece| talk.take(piece))?;
         self.run(root, argv, timeout_ms)
     }
 }

@@ -14,6 +14,7 @@ mod scratch;
 mod signal;
 mod stream;
 mod system;
+mod talk;
 mod terminal;
 mod world;
 

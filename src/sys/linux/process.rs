@@ -4,6 +4,7 @@
 use super::raw::{checked, exit, monotonic_ns, syscall};
 use super::{open_path, refused};
 use crate::error::{Errno, Result};
+use crate::limits;
 use core::ffi::c_char;
 use linux_raw_sys::general as nr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,7 +22,11 @@ pub(super) const NOWHERE: &str = "/dev/null";
 /// Words of a command line.
 const ARGV: usize = 16;
 /// Bytes of a command line.
-const ARGV_BYTES: usize = 2048;
+pub(super) const ARGV_BYTES: usize = 2048;
+/// Addresses of words, ended by a null pointer.
+pub(super) type Words = [*const c_char; ARGV + 1];
+/// No words yet.
+pub(super) const NO_WORDS: Words = [core::ptr::null(); ARGV + 1];
 
 /// How a process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,7 +164,7 @@ pub(super) fn run(
     beat: Option<&mut dyn FnMut()>,
 ) -> Result<i32> {
     let mut text = [0u8; ARGV_BYTES];
-    let mut words = [core::ptr::null::<c_char>(); ARGV + 1];
+    let mut words = NO_WORDS;
     write_words(argv, &mut text, &mut words)?;
     let open =
         |path, flags| open_path(path, flags).map_err(|code| refused(os!("open /dev/null or log"), code));
@@ -167,7 +172,7 @@ pub(super) fn run(
     let log = open(log, OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC)?;
     let child = match clone_process()? {
         Some(child) => child,
-        None => become_program(root, &words, &null, &log),
+        None => become_program(root, &words, [&null, &log, &log], false),
     };
     let Some(beat) = beat else { return status(child.wait(timeout_ms)?, timeout_ms) };
     let mut left_ms = timeout_ms;
@@ -180,7 +185,7 @@ pub(super) fn run(
     status(ended?, timeout_ms)
 }
 
-fn status(ended: Ended, timeout_ms: u64) -> Result<i32> {
+pub(super) fn status(ended: Ended, timeout_ms: u64) -> Result<i32> {
     match ended {
         Ended::Exit(code) => Ok(i32::from(code)),
         Ended::Signal(number) => Ok(i32::from(number).saturating_add(128)),
@@ -189,7 +194,7 @@ fn status(ended: Ended, timeout_ms: u64) -> Result<i32> {
 }
 
 /// Copies the words, each ended by NUL, and collects their addresses, ended by a null pointer.
-fn write_words(argv: &[&str], text: &mut [u8], words: &mut [*const c_char]) -> Result<()> {
+pub(super) fn write_words(argv: &[&str], text: &mut [u8], words: &mut [*const c_char]) -> Result<()> {
     let full = too_many!("command line", ARGV_BYTES);
     if argv.is_empty() || argv.len() >= words.len() {
         return Err(too_many!("command line words", ARGV));
@@ -207,16 +212,20 @@ fn write_words(argv: &[&str], text: &mut [u8], words: &mut [*const c_char]) -> R
     Ok(())
 }
 
-/// The child's half of [`run`].
-fn become_program(root: &str, words: &[*const c_char; ARGV + 1], null: &OwnedFd, log: &OwnedFd) -> ! {
+/// The child's half of [`run`]; `is_nobody` takes from it all that a translator does not need.
+pub(super) fn become_program(root: &str, words: &Words, streams: [&OwnedFd; 3], is_nobody: bool) -> ! {
     const PATH: &core::ffi::CStr = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let environment = [PATH.as_ptr(), c"HOME=/root".as_ptr(), c"LANG=C.UTF-8".as_ptr(), core::ptr::null()];
     let _ = rustix::process::setpgid(None, None);
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let has_root = root == "/" || rustix::process::chroot(root).is_ok();
-    if !has_root || rustix::process::chdir("/").is_err() || !has_streams(null, log) {
+    if !has_root || rustix::process::chdir("/").is_err() || !has_streams(streams) {
         exit(126);
     }
+    if is_nobody && !renounces() {
+        exit(126);
+    }
+    // Behind that: a change of the user forgets it.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let nothing_blocked = 0u64;
     let program = words.first().copied().unwrap_or(core::ptr::null());
@@ -232,14 +241,30 @@ fn become_program(root: &str, words: &[*const c_char; ARGV + 1], null: &OwnedFd,
     exit(if checked(refused) == Err(Errno::NOENT) { 127 } else { 126 })
 }
 
-fn has_streams(null: &OwnedFd, log: &OwnedFd) -> bool {
-    rustix::stdio::dup2_stdin(null).is_ok()
-        && rustix::stdio::dup2_stdout(log).is_ok()
-        && rustix::stdio::dup2_stderr(log).is_ok()
+fn has_streams([input, output, errors]: [&OwnedFd; 3]) -> bool {
+    rustix::stdio::dup2_stdin(input).is_ok()
+        && rustix::stdio::dup2_stdout(output).is_ok()
+        && rustix::stdio::dup2_stderr(errors).is_ok()
+}
+
+/// Nobody, who never becomes anybody else, with bounded memory and time, and no files.
+fn renounces() -> bool {
+    use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
+    const NOBODY: u32 = 65_534;
+    let limit =
+        |resource, most| setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).is_ok();
+    limit(Resource::As, limits::TRANSLATOR_MEMORY)
+        && limit(Resource::Cpu, limits::TRANSLATOR_MS / 1000)
+        && limit(Resource::Fsize, 0)
+        && limit(Resource::Core, 0)
+        && rustix::thread::set_thread_groups(&[]).is_ok()
+        && rustix::thread::set_thread_gid(Gid::from_raw(NOBODY)).is_ok()
+        && rustix::thread::set_thread_uid(Uid::from_raw(NOBODY)).is_ok()
+        && rustix::thread::set_no_new_privs(true).is_ok()
 }
 
 /// fork, with a descriptor of the child: `None` in the child.
-fn clone_process() -> Result<Option<Child>> {
+pub(super) fn clone_process() -> Result<Option<Child>> {
     let mut descriptor: i32 = -1;
     let flags = nr::CLONE_PIDFD as usize | nr::SIGCHLD as usize;
     let place = core::ptr::from_mut(&mut descriptor) as usize;

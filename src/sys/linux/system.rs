@@ -6,7 +6,7 @@ use super::{open_path, refused};
 use crate::error::{Errno, Result};
 use crate::format::rtnetlink::LinkChange;
 use crate::limits::MODULE_PARAMETERS;
-use crate::sys::{Loaded, Messages, Mounted, System};
+use crate::sys::{Loaded, Messages, Mounted, System, Talk};
 use core::ffi::CStr;
 use rustix::fs::OFlags;
 use rustix::io::Errno as Code;
@@ -135,6 +135,17 @@ impl System for LinuxSystem {
         beat: &mut dyn FnMut(),
     ) -> Result<i32> {
         process::run(root, argv, log, timeout_ms, Some(beat))
+    }
+
+    fn run_talking(
+        &mut self,
+        root: &str,
+        argv: &[&str],
+        timeout_ms: u64,
+        room: &mut [u8],
+        talk: &mut dyn Talk,
+    ) -> Result<i32> {
+        super::talk::run(root, argv, timeout_ms, room, talk)
     }
 }
 

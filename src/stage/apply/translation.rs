@@ -1,0 +1,341 @@
+//! What do user data ask for? Asks the translator, which is a program of its own, and puts what it says into the seed; it
+//! is trusted as little as a medium (docs/cloud-config.md).
+
+use super::Story;
+use crate::apply::SeedPlace;
+use crate::error::Result;
+use crate::event::{Level, Value};
+use crate::facts::{Facts, Provenance};
+use crate::format::text::{PathText, digits, join};
+use crate::format::translation::{Note, Reader, Sink};
+use crate::limits;
+use crate::seed;
+use crate::source::cloud_config::Said;
+use crate::sys::{Dir, FileType, Log, Talk};
+
+/// The first that the image has.
+const PROGRAMS: &[&str] = &["usr/libexec/preroot/cloud-config", "usr/bin/preroot-cloud-config"];
+const WHAT: &str = "cloud-config";
+/// For the seed, beside what is good in it.
+const FAILED: &str = "user data were not translated";
+const PARTLY: &str = "not all of the user data can be done";
+
+impl Story<'_, '_> {
+    /// Translates user data, once for a seed. Whatever becomes of that, the rest of the seed is applied: from the place
+    /// that this returns.
+    #[inline(never)]
+    pub(super) fn translate<'p>(&mut self, place: SeedPlace<'p>) -> SeedPlace<'p> {
+        if !self.has_user_data(place) {
+            return place;
+        }
+        let Some(program) = PROGRAMS.iter().find(|path| is_program(self.kernel.root, path)) else {
+            let text = "user data are kept, and not acted upon: the image has no preroot-cloud-config";
+            self.say(Level::Warning, text, &[]);
+            return place;
+        };
+        if self.dry_run {
+            self.say(Level::Info, "user data would be translated", &[]);
+            return place;
+        }
+        let outcome = self.try_translate(place, program).or_else(|error| {
+            self.say(Level::Error, "user data were not translated: {}", &[Value::Why(error)]);
+            // For the report.
+            self.begin_anew(place).and_then(|()| self.publish(place, "failed\n", FAILED))
+        });
+        match outcome {
+            Ok(()) => SeedPlace::Run(seed::SEED),
+            Err(error) => {
+                self.say(Level::Error, "the seed cannot be written: {}", &[Value::Why(error)]);
+                let _ = seed::abandon(self.kernel.run);
+                place
+            }
+        }
+    }
+
+    fn seed_dir<'p>(&mut self, place: SeedPlace<'p>) -> (&mut dyn Dir, &'p str) {
+        match place {
+            SeedPlace::Run(base) => (&mut *self.kernel.run, base),
+            SeedPlace::Root(base) => (&mut *self.kernel.root, base),
+        }
+    }
+
+    /// customData are user data where waagent's rules do not say what becomes of them.
+    fn user_data(&self) -> &'static str {
+        let is_azures = self.facts.custom_data.is_some() && !self.config.execute_custom_data();
+        if is_azures { seed::CUSTOM_DATA } else { seed::USER_DATA }
+    }
+
+    /// True where somebody has something to say, and nobody has translated it yet.
+    fn has_user_data(&mut self, place: SeedPlace<'_>) -> bool {
+        let user_data = self.user_data();
+        let (dir, base) = self.seed_dir(place);
+        let mut has = |name: &str| join(&[base, "/", name]).is_ok_and(|path| dir.stat(&path).is_ok());
+        !has(seed::TRANSLATED) && (has(user_data) || seed::VENDOR_DATA.iter().any(|name| has(name)))
+    }
+
+    fn begin_anew(&mut self, place: SeedPlace<'_>) -> Result<()> {
+        match place {
+            SeedPlace::Run(base) => seed::rebegin(self.kernel.run, None, base),
+            SeedPlace::Root(base) => seed::rebegin(self.kernel.run, Some(&mut *self.kernel.root), base),
+        }
+    }
+
+    /// The seed that was begun anew takes the place of the one that was there; `fault` "" is none.
+    fn publish(&mut self, place: SeedPlace<'_>, word: &str, fault: &str) -> Result<()> {
+        let (dir, base) = self.seed_dir(place);
+        let mut context = seed::load_context(dir, base)?;
+        if !fault.is_empty() && context.failure.is_none() {
+            context.failure = seed::failure(fault);
+        }
+        seed::spool(self.kernel.run, seed::TRANSLATED, word.as_bytes())?;
+        seed::publish_in_root(self.kernel.run, self.facts, &context)
+    }
+
+    #[inline(never)]
+    fn try_translate(&mut self, place: SeedPlace<'_>, program: &str) -> Result<()> {
+        self.begin_anew(place)?;
+        let (begin_us, user_data) = (self.kernel.clock.now_us(), self.user_data());
+        let kernel = &mut *self.kernel;
+        let mut talk = Conversation {
+            ears: Ears::new(kernel.run, kernel.log),
+            facts: self.facts,
+            user_data,
+            item: 0,
+            at: Phrase::Head,
+        };
+        let program = join(&["/", program])?;
+        let argv = [&*program, "translate"];
+        let outcome =
+            kernel.system.run_talking(self.root_path, &argv, limits::TRANSLATOR_MS, self.bytes, &mut talk);
+        let Ears { said, reader, faults, notes, .. } = talk.ears;
+        match outcome? {
+            0 if reader.is_whole() => {}
+            0 => return Err(malformed!(WHAT, "the translator ended early", 0)),
+            code => {
+                let code = u64::try_from(code).unwrap_or_default();
+                return Err(malformed!(WHAT, "the translator failed, with this exit status", code));
+            }
+        }
+        said.merge(self.facts, Provenance::UserData);
+        self.publish(place, "true\n", if faults > 0 { PARTLY } else { "" })?;
+        let took = Value::Millis(self.kernel.clock.now_us().saturating_sub(begin_us) / 1000);
+        let values = [took, Value::Number(notes.into())];
+        self.say(Level::Info, "user data translated in {}, {} notes", &values);
+        Ok(())
+    }
+}
+
+/// A program that nobody but root could have put there.
+fn is_program(root: &mut dyn Dir, path: &str) -> bool {
+    root.stat(path).is_ok_and(|stat| {
+        stat.file_type == FileType::File && stat.uid == 0 && stat.mode & 0o022 == 0 && stat.mode & 0o111 != 0
+    })
+}
+
+/// Hears the translator.
+struct Ears<'c> {
+    /// With the seed that was begun anew.
+    run: &'c mut dyn Dir,
+    log: &'c mut dyn Log,
+    reader: Reader,
+    said: Said,
+    /// The entry that is being put.
+    last: PathText,
+    bytes: usize,
+    notes: u32,
+    faults: u32,
+}
+
+impl<'c> Ears<'c> {
+    fn new(run: &'c mut dyn Dir, log: &'c mut dyn Log) -> Self {
+        let (reader, said) = (Reader::default(), Said::default());
+        Self { run, log, reader, said, last: PathText::new(), bytes: 0, notes: 0, faults: 0 }
+    }
+}
+
+impl Sink for Ears<'_> {
+    fn entry(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        if !seed::is_translation(name) {
+            return Err(unsupported!(WHAT, "an entry that no translator may put"));
+        }
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > limits::TRANSLATION {
+            return Err(too_many!("bytes of the translator", limits::TRANSLATION));
+        }
+        // User data take the place of what vendor data said.
+        if self.last != name {
+            self.last = join(&[name])?;
+            if !self.said.forget(name) {
+                seed::forget_spooled(self.run, name)?;
+            }
+        }
+        if self.said.take(name, bytes) { Ok(()) } else { seed::spool(self.run, name, bytes) }
+    }
+
+    fn note(&mut self, note: Note) {
+        let level = if note.rule.is_fault() { Level::Warning } else { Level::Info };
+        self.faults = self.faults.saturating_add(u32::from(note.rule.is_fault()));
+        self.notes = self.notes.saturating_add(1);
+        if self.notes > limits::TRANSLATION_NOTES {
+            return;
+        }
+        let source = Value::Text(if note.source == 0 { "user data" } else { "vendor data" });
+        let (part, line) = (Value::Number(note.part.into()), Value::Number(note.line.into()));
+        let separator = Value::Text(if note.key.is_empty() { "" } else { ": " });
+        let (key, rule) = (Value::Text(note.key), Value::Text(note.rule.text()));
+        match note.line {
+            0 => self.log.say(level, "{}, part {}: {}{}{}", &[source, part, key, separator, rule]),
+            _ => {
+                self.log.say(
+                    level,
+                    "{}, part {}, line {}: {}{}{}",
+                    &[source, part, line, key, separator, rule],
+                );
+            }
+        }
+    }
+}
+
+/// Which bytes of an input come next.
+#[derive(Clone, Copy)]
+enum Phrase {
+    Head,
+    /// From here, and all in all so many.
+    Body(u64, u64),
+    Done,
+}
+
+/// One input.
+enum Item<'i> {
+    /// A value of the seed.
+    Entry(&'static str, &'static str, u64),
+    /// A text of ours.
+    Text(&'static str, &'i str),
+    /// Nothing, in this place.
+    None,
+    End,
+}
+
+struct Conversation<'c> {
+    ears: Ears<'c>,
+    facts: &'c Facts,
+    user_data: &'static str,
+    item: usize,
+    at: Phrase,
+}
+
+/// Entries of vendor data follow user data; then come facts, and what the seed has already.
+const VENDOR: usize = 1;
+const FACTS: usize = VENDOR + limits::VENDOR_PARTS;
+const USERS: usize = FACTS + 2;
+const FILES: usize = USERS + limits::USERS;
+const END: usize = FILES + limits::FILES;
+
+impl Conversation<'_> {
+    fn item<'i>(&'i mut self, name: &'i mut PathText) -> Result<Item<'i>> {
+        let n = self.item;
+        let mut entry = |input, entry| match seed::spooled(self.ears.run, entry) {
+            Some(size) => Item::Entry(input, entry, size),
+            None => Item::None,
+        };
+        let text = |name, value: Option<&'i str>| value.map_or(Item::None, |value| Item::Text(name, value));
+        let number = |from| digits_of(n.saturating_sub(from));
+        Ok(match n {
+            0 => entry("user-data", self.user_data),
+            FACTS => text("instance-id", self.facts.instance_id.as_ref().map(|fact| fact.value.as_str())),
+            USERS.. if n < END => {
+                *name = match n {
+                    FILES.. => join(&["files/", &number(FILES), "/path"])?,
+                    _ => join(&["users/", &number(USERS)])?,
+                };
+                let is_there = seed::spooled(self.ears.run, name).is_some();
+                let bare = name.strip_suffix("/path").unwrap_or(name);
+                if is_there { Item::Text("taken", bare) } else { Item::None }
+            }
+            END.. => Item::End,
+            _ if n < FACTS => match seed::VENDOR_DATA.get(n.saturating_sub(VENDOR)) {
+                Some(name) => entry(name, name),
+                None => Item::None,
+            },
+            _ => text("hostname", self.facts.hostname.as_ref().map(|fact| fact.value.as_str())),
+        })
+    }
+
+    /// The next piece; `None` where an item says nothing.
+    fn piece(&mut self, room: &mut [u8]) -> Result<Option<usize>> {
+        let mut name = PathText::new();
+        let at = self.at;
+        match (at, self.item(&mut name)?) {
+            (_, Item::None) => {
+                self.item = self.item.saturating_add(1);
+                Ok(None)
+            }
+            (Phrase::Done, _) => Ok(Some(0)),
+            (_, Item::End) => {
+                self.at = Phrase::Done;
+                put(room, &["end - 0\n\n"]).map(Some)
+            }
+            (_, Item::Text(input, text)) => {
+                let length = digits_of(text.len());
+                let n = put(room, &["input ", input, " ", &length, "\n", text, "\n"])?;
+                self.item = self.item.saturating_add(1);
+                Ok(Some(n))
+            }
+            (Phrase::Head, Item::Entry(input, _, size)) => {
+                let length = digits_of(usize::try_from(size).unwrap_or(usize::MAX));
+                self.at = Phrase::Body(0, size);
+                put(room, &["input ", input, " ", &length, "\n"]).map(Some)
+            }
+            (Phrase::Body(from, size), Item::Entry(_, entry, _)) if from < size => {
+                let n = seed::read_spooled(self.ears.run, entry, from, room)?;
+                if n == 0 {
+                    return Err(malformed!(WHAT, "user data became shorter", 0));
+                }
+                self.at = Phrase::Body(from.saturating_add(n as u64), size);
+                Ok(Some(n))
+            }
+            (Phrase::Body(..), Item::Entry(..)) => {
+                (self.item, self.at) = (self.item.saturating_add(1), Phrase::Head);
+                put(room, &["\n"]).map(Some)
+            }
+        }
+    }
+}
+
+impl Talk for Conversation<'_> {
+    fn feed(&mut self, room: &mut [u8]) -> Result<usize> {
+        loop {
+            if let Some(n) = self.piece(room)? {
+                return Ok(n);
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut reader = core::mem::take(&mut self.ears.reader);
+        let outcome = reader.push(bytes, &mut self.ears);
+        self.ears.reader = reader;
+        outcome
+    }
+}
+
+fn digits_of(number: usize) -> heapless::String<20> {
+    let mut text = heapless::String::new();
+    // Twenty digits hold any number of 64 bits.
+    let _ = text.push_str(digits(number as u64, &mut [0; 20]));
+    text
+}
+
+fn put(room: &mut [u8], parts: &[&str]) -> Result<usize> {
+    let mut n: usize = 0;
+    for part in parts {
+        let end = n.saturating_add(part.len());
+        let place = room.get_mut(n..end).ok_or(too_many!("bytes for the translator", 0))?;
+        place.copy_from_slice(part.as_bytes());
+        n = end;
+    }
+    Ok(n)
+}
+
+#[cfg(test)]
+mod tests;

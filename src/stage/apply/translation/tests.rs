@@ -1,0 +1,137 @@
+//! What the translator says reaches the modules, or nothing of it does.
+
+use crate::seed;
+use crate::stage::apply::tests::{boot, ready_world};
+use crate::sys::Owner;
+use crate::sys::fake::World;
+use std::string::String;
+use std::vec::Vec;
+
+const PROGRAM: &str = "usr/bin/preroot-cloud-config";
+
+/// A machine whose translator says this, and ends so.
+fn world(says: &str, code: i32) -> World {
+    let mut world = ready_world();
+    world.root.put_owned(PROGRAM, Owner::root(0o755), "ELF");
+    world.system.programs.insert(std::format!("/{PROGRAM}"), code);
+    world.system.says = says.as_bytes().to_vec();
+    world
+}
+
+fn has(world: &World, text: &str) -> bool {
+    world.log.lines.iter().any(|line| line.contains(text))
+}
+
+fn entry(name: &str, text: &str) -> String {
+    std::format!("entry {name} {}\n{text}\n", text.len())
+}
+
+const END: &str = "end - 0\n\n";
+
+fn said(entries: &[(&str, &str)]) -> String {
+    entries.iter().map(|(name, text)| entry(name, text)).collect::<Vec<_>>().concat() + END
+}
+
+#[test]
+fn what_it_says_is_applied_like_any_seed() {
+    let says = said(&[
+        ("files/0/path", "/etc/motd"),
+        ("files/0/content", "hi"),
+        ("files/0/content", " there"),
+        ("hostname", "vm9"),
+        ("users/0", "name bob\nlock_passwd true\n"),
+        ("timezone", ""),
+    ]);
+    let mut world = world(&says, 0);
+    boot(&mut world).unwrap();
+    assert_eq!(world.root.text("etc/hostname").unwrap(), "vm9\n");
+    assert!(world.root.text("etc/motd").unwrap() == "hi there" && has(&world, "user data translated in"));
+    assert!(world.root.text("etc/passwd").unwrap().contains("\nbob:x:"));
+    // The administrator of the platform is there all the same.
+    assert!(world.root.text("etc/passwd").unwrap().contains("\nops:x:"));
+    let heard = String::from_utf8(world.system.heard.clone()).unwrap();
+    assert!(heard.starts_with("input user-data 9\n#!canary\n\ninput instance-id 36\n"), "{heard}");
+    assert!(heard.ends_with("input hostname 3\nvm1\nend - 0\n\n"), "{heard}");
+}
+
+#[test]
+fn without_it_user_data_are_kept_and_that_is_said() {
+    let mut world = ready_world();
+    boot(&mut world).unwrap();
+    assert!(has(&world, "the image has no preroot-cloud-config"));
+    assert_eq!(world.root.text("var/lib/preroot/custom-data").unwrap(), "#!canary\n");
+    // A file that others may write is no program.
+    let mut world = self::world(&said(&[("timezone", "UTC")]), 0);
+    world.root.put_owned(PROGRAM, Owner::root(0o777), "ELF");
+    boot(&mut world).unwrap();
+    assert!(has(&world, "the image has no preroot-cloud-config"));
+}
+
+#[test]
+fn one_that_fails_lies_or_ends_early_changes_nothing_and_the_boot_goes_on() {
+    let good = said(&[("files/0/path", "/etc/motd"), ("files/0/content", "hi")]);
+    let flood = entry("files/0/content", &"x".repeat(100_000)).repeat(400);
+    for (says, code) in [
+        ("", 0),
+        (&good[..], 1),
+        (&good[..], 159),
+        (&good[..good.len() - 1], 0),
+        (&good[..good.len() - END.len()], 0),
+        (&(entry("user/password-hash", "$6$a$b") + &good), 0),
+        (&(entry("../../etc/shadow", "x") + &good), 0),
+        (&(entry("files/256/path", "/x") + &good), 0),
+        (&(entry("files/00/path", "/x") + &good), 0),
+        (&(entry("custom-data", "x") + &good), 0),
+        ("garbage\n", 0),
+        (&flood, 0),
+    ] {
+        let mut world = world(says, code);
+        boot(&mut world).unwrap();
+        assert!(has(&world, "user data were not translated"), "{}", &says[..says.len().min(99)]);
+        assert!(
+            world.root.text("etc/motd").is_none()
+                && world.root.text("etc/passwd").unwrap().contains("ops:x:")
+        );
+        assert_eq!(world.run.text("seed/failure").unwrap(), "user data were not translated\n");
+        assert_eq!(world.run.text("seed/translated").unwrap(), "failed\n");
+        assert!(world.run.dump().keys().all(|name| !name.contains("seed.tmp")));
+    }
+}
+
+#[test]
+fn notes_are_told_with_their_lines_and_make_the_report_a_warning() {
+    let mut world = world(&std::format!("note 15.65.0.1.6 0\n\nnote 9.0.2.3.0 0\n\n{END}"), 0);
+    boot(&mut world).unwrap();
+    assert!(has(&world, "user data, part 1, line 6: snap: a module that preroot does not have"));
+    assert!(has(&world, "vendor data, part 3: no YAML"));
+    assert_eq!(world.run.text("seed/failure").unwrap(), "not all of the user data can be done\n");
+}
+
+#[test]
+fn a_seed_is_translated_once_and_after_a_cut_again() {
+    let mut world = world(&said(&[("files/0/path", "/etc/motd")]), 0);
+    // The power goes: what was in memory is gone, the seed on the root is as it came.
+    world.run.power_on(false);
+    seed::remove(&mut world.run, seed::SEED).unwrap();
+    boot(&mut world).unwrap();
+    assert!(world.root.text("etc/motd").is_some());
+    let runs = |world: &World| world.system.runs.iter().filter(|run| run.contains("translate")).count();
+    assert_eq!(runs(&world), 1);
+    let _ = boot(&mut world);
+    assert_eq!(runs(&world), 1);
+}
+
+#[test]
+fn boot_scripts_run_in_each_boot() {
+    let mut world = world(END, 0);
+    let script = "var/lib/preroot/scripts/boot/bootcmd";
+    world.host.put("proc/sys/kernel/random/boot_id", "first");
+    world.root.put_owned(script, Owner::root(0o700), "#!/bin/sh\n");
+    world.system.programs.insert(std::format!("/{script}"), 0);
+    boot(&mut world).unwrap();
+    let runs = |world: &World| world.system.runs.iter().filter(|run| run.contains("bootcmd")).count();
+    assert_eq!(runs(&world), 1);
+    world.host.put("proc/sys/kernel/random/boot_id", "second");
+    assert!(boot(&mut world).is_err());
+    assert_eq!(runs(&world), 2);
+}
