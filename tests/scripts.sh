@@ -14,6 +14,7 @@ run python3 tests/oracle/imds_network.py
 run tests/units.sh
 run tests/cloud-config.sh
 if [ "$(id -u)" -eq 0 ]; then
+    run tests/cloud-config-apply.sh
     run python3 tests/cloud/report_test.py
     run python3 tests/cloud/kvp_test.py
     run tests/vm/scenarios.sh fast

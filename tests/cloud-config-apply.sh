@@ -1,0 +1,126 @@
+#!/bin/bash
+# Does cloud-config in customData become what it asks for? The shipped binary and the translator on the real kernel: a mount
+# namespace and an overlay of this machine's root stand for the VM. Needs root; without, it says so.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+binary=$PWD/target/release/preroot
+translator=$(find "$PWD"/tools/cloud-config/target/*/release -maxdepth 1 -name preroot-cloud-config | head -n 1)
+
+# in_vm TRANSLATOR USER-DATA SCRIPT: applies in a fresh VM whose /usr/bin/preroot-cloud-config is this program, then runs the script,
+# with the VM's root as $root and what apply said as $said.
+in_vm() {
+    unshare -mn sh -c '
+        set -e
+        mount -t tmpfs t /mnt && mkdir /mnt/up /mnt/work /mnt/root /mnt/run && chmod 755 /mnt/up
+        mount -t overlay o -o lowerdir=/,upperdir=/mnt/up,workdir=/mnt/work /mnt/root
+        root=/mnt/root said=/mnt/said
+        rm -rf $root/var/lib/preroot $root/var/lib/waagent
+        cp "$2" $root/usr/bin/preroot-cloud-config && chmod 755 $root/usr/bin/preroot-cloud-config
+        mount -t tmpfs t /sys && mkdir -p /sys/class/dmi/id /sys/firmware/efi
+        echo 7783-7084-3265-9085-8269-3286-77 >/sys/class/dmi/id/chassis_asset_tag
+        echo 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf >/sys/class/dmi/id/product_uuid
+        mount -t proc p $root/proc && mount -t tmpfs t $root/dev
+        mknod $root/dev/null c 1 3 && chmod 666 $root/dev/null && : >$root/dev/console
+        umask 077
+        cd /mnt/run && mkdir -p seed/user && cd seed
+        put() { printf "%s\n" "$2" >"$1"; }
+        put format 1; put platform azure; put source ""; put verdict provision; put hostname vm1
+        put instance-id 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf
+        put user/name prerootops; put user/authorized-keys "ssh-ed25519 AAAAC3Nz ops"
+        printf "%s" "$3" >custom-data
+        cd /
+        "$1" apply --root $root --run /mnt/run >$said 2>&1; echo "exit $?" >>$said
+        eval "$4"
+    ' sh "$binary" "$@"
+}
+
+if [ "$(id -u)" -ne 0 ] || ! unshare -m true 2>/dev/null; then
+    echo 'skipped: needs root and a mount namespace'
+    exit 0
+fi
+passed=0 failed=0
+check() {
+    local text=$1 wanted=$2 got=$3
+    if [ "$wanted" = "$got" ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED  %s\n--- wanted\n%s\n--- got\n%s\n' "$text" "$wanted" "$got"
+    fi
+}
+
+# shellcheck disable=SC2016 # the VM expands it
+check 'a realistic cloud-config is applied, its scripts run once' "$(cat <<'OUT'
+exit 0
+vm9
+640 root:prerootweb hello there
+prerootweb:x:/srv/web:/bin/sh
+prerootops
+UTC
+700 runcmd
+bootcmd ran
+runcmd ran as 0
+snap: a module that preroot does not have
+OUT
+)" "$(in_vm "$translator" '#cloud-config
+hostname: vm9
+timezone: Etc/UTC
+users:
+- default
+- {name: prerootweb, homedir: /srv/web, shell: /bin/sh, lock_passwd: true}
+write_files:
+- path: /etc/preroot-test/hello
+  owner: root:prerootweb
+  permissions: "0640"
+  encoding: b64
+  content: aGVsbG8gdGhlcmU=
+bootcmd:
+- echo bootcmd ran
+runcmd:
+- [sh, -c, "echo runcmd ran as $(id -u)"]
+snap: {commands: [x]}
+' '
+tail -n 1 $said
+cat $root/etc/hostname
+echo "$(stat -c "%a %U:%G" $root/etc/preroot-test/hello | sed "s/UNKNOWN/prerootweb/") $(cat $root/etc/preroot-test/hello)"
+sed -n "s/^\(prerootweb:x\):[0-9:]*:/\1:/p" $root/etc/passwd
+cut -d: -f1 $root/etc/passwd | grep prerootops
+readlink $root/etc/localtime | sed "s/.*\///"
+stat -c "%a %n" $root/var/lib/preroot/scripts/user/* | sed "s/ .*\// /"
+"$1" scripts --root $root --run /mnt/run >/dev/null 2>&1
+"$1" scripts --root $root --run /mnt/run >/dev/null 2>&1
+grep ran $root/var/log/preroot-scripts.log
+grep -o "snap: a module.*" $said | head -n 1
+')"
+
+# Whatever the translator is, the rest of the seed is applied.
+hostile() {
+    local file
+    file=$(mktemp)
+    printf '#!/bin/sh\n%s\n' "$1" >"$file"
+    # shellcheck disable=SC2016
+    in_vm "$file" '#cloud-config
+hostname: vm9
+' 'tail -n 1 $said; cut -d: -f1 $root/etc/passwd | grep prerootops; cat $root/etc/hostname /mnt/run/seed/failure; cat $root/tmp/hostile 2>/dev/null'
+    rm -f "$file"
+}
+gone='exit 0
+prerootops
+vm1
+user data were not translated'
+check 'a translator that fails' "$gone" "$(hostile 'exit 3')"
+check 'a translator that says nothing' "$gone" "$(hostile 'cat >/dev/null')"
+check 'a translator that wants an entry of the platform' "$gone" \
+    "$(hostile 'cat >/dev/null; printf "entry user/name 4\nroot\nend - 0\n\n"')"
+check 'a translator that floods' "$gone" "$(hostile 'yes "entry ntp 1
+x"')"
+# an empty one, where anyone may make one: its size is limited to nothing
+check 'a translator that writes files' "$gone" "$(hostile 'echo x >/tmp/hostile; echo x >>/etc/passwd; exit 1')"
+check 'a translator that kills itself' "$gone" "$(hostile 'kill -9 $$')"
+if [ -n "${SLOW:-}" ]; then
+    check 'a translator that hangs' "$gone" "$(hostile 'sleep 1000')"
+    check 'a translator that takes the processor' "$gone" "$(hostile 'while :; do :; done')"
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
