@@ -9,6 +9,7 @@ translator=$(find "$PWD"/tools/cloud-config/target/*/release -maxdepth 1 -name p
 # in_vm TRANSLATOR USER-DATA SCRIPT: applies in a fresh VM whose /usr/bin/preroot-cloud-config is this program, then runs the script,
 # with the VM's root as $root and what apply said as $said.
 in_vm() {
+    # shellcheck disable=SC2016 # it expands there
     unshare -mn sh -c '
         set -e
         mount -t tmpfs t /mnt && mkdir /mnt/up /mnt/work /mnt/root /mnt/run && chmod 755 /mnt/up
