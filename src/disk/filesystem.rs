@@ -35,6 +35,8 @@ struct Measured {
     /// What its features leave of the device.
     unused_bytes: u64,
     has_errors: bool,
+    /// xfs: it grew, and the power went before the copies of its superblock knew.
+    has_old_copies: bool,
 }
 
 const WHAT: &str = "root file system";
@@ -80,7 +82,7 @@ impl Measured {
             Some(FileSystem::Ext4) => self.mounted.block_bytes,
             _ => LEAST_BYTES,
         };
-        gain < least.max(1)
+        gain < least.max(1) && !self.has_old_copies
     }
 }
 
@@ -119,18 +121,28 @@ fn measure(kernel: &mut Kernel<'_>, path: &str) -> Result<Measured> {
     let file_system = mounted.file_system.ok_or(unknown)?;
     let device = device(kernel, &mounted)?;
     let device_bytes = sysfs::size_bytes(kernel.host, &device)?;
-    let (mut most_bytes, mut has_errors) = (u64::MAX, false);
-    if file_system == FileSystem::Ext4 {
-        read_ext4(kernel, &device, &mut |found| {
+    let (mut most_bytes, mut has_errors, mut has_old_copies) = (u64::MAX, false, false);
+    match file_system {
+        FileSystem::Ext4 => read_superblock(kernel, &device, 0, &mut |found| {
             mounted.block_bytes = u64::from(found.block_bytes);
             mounted.bytes = found.blocks.saturating_mul(mounted.block_bytes);
             most_bytes = found.most_blocks.saturating_mul(mounted.block_bytes);
             has_errors = found.has_errors;
-        })?;
+        })?,
+        // The kernel writes the copies in their order, behind the transaction (xfs_update_secondary_sbs), and again
+        // when it is asked for the size that there is. One that cannot be read is nothing to mend.
+        FileSystem::Xfs => {
+            let is_old = &mut |found: &Superblock<'_>| {
+                let bytes = found.blocks.saturating_mul(u64::from(found.block_bytes));
+                has_old_copies = found.file_system == FileSystem::Xfs && bytes != mounted.bytes;
+            };
+            let _ = read_superblock(kernel, &device, mounted.last_copy_bytes, is_old);
+        }
+        FileSystem::Btrfs => {}
     }
-    let wanted_bytes = device_bytes.min(most_bytes);
-    let unused_bytes = device_bytes.saturating_sub(wanted_bytes);
-    Ok(Measured { mounted, device, wanted_bytes, unused_bytes, has_errors })
+    let wanted_bytes = if has_old_copies { mounted.bytes } else { device_bytes.min(most_bytes) };
+    let unused_bytes = if has_old_copies { 0 } else { device_bytes.saturating_sub(wanted_bytes) };
+    Ok(Measured { mounted, device, wanted_bytes, unused_bytes, has_errors, has_old_copies })
 }
 
 /// The block device of a mounted root.
@@ -166,11 +178,17 @@ fn of_btrfs(host: &mut dyn Dir, id: Guid) -> Result<Option<DeviceName>> {
     Ok(found)
 }
 
-fn read_ext4(kernel: &mut Kernel<'_>, device: &str, each: &mut dyn FnMut(&Superblock<'_>)) -> Result<()> {
+/// The superblock at `offset` of the device.
+fn read_superblock(
+    kernel: &mut Kernel<'_>,
+    device: &str,
+    offset: u64,
+    each: &mut dyn FnMut(&Superblock<'_>),
+) -> Result<()> {
     let mut window = [0; START_BYTES + BTRFS_BYTES];
     let mut found = Err(unsupported!(WHAT, "its superblock is not where it should be"));
     kernel.disks.open_read(device, &mut |device| {
-        if let Some(superblock) = read_contents(device, 0, &mut window)?.file_system() {
+        if let Some(superblock) = read_contents(device, offset, &mut window)?.file_system() {
             each(superblock);
             found = Ok(());
         }
@@ -254,6 +272,7 @@ pub(crate) mod tests {
             device_id: 1,
             block_bytes: 4096,
             bytes: fs_mib << 20,
+            last_copy_bytes: 0,
         });
         if file_system == FileSystem::Btrfs {
             let devices = "sys/fs/btrfs/abababab-abab-abab-abab-abababababab/devices";
@@ -293,6 +312,24 @@ pub(crate) mod tests {
             assert_eq!(grow(&mut world), Ok(grown));
             assert_eq!(grow(&mut world), Ok(Full));
             assert_eq!(world.system.resized, [("/sysroot".into(), 900 << 20)]);
+        }
+    }
+
+    /// QEMU killed between the growth's transaction and the copies: xfs_repair finds the new groups' wrong, and the
+    /// file system is as large as its device.
+    #[test]
+    fn copies_of_an_xfs_superblock_that_missed_the_growth_are_written_again() {
+        for (blocks, is_old) in [(75 << 10, true), (225 << 10, false)] {
+            let mut world = other(FileSystem::Xfs, 900, 900);
+            let mut copy: Vec<u8> = std::vec![0; 128 * 1024];
+            copy[64 * 1024..][..16].copy_from_slice(b"XFSB\0\0\x10\0\0\0\0\0\0\0\0\0");
+            copy[64 * 1024 + 8..][..8].copy_from_slice(&u64::to_be_bytes(blocks));
+            world.disks.disks.insert("sda1".into(), FakeDisk::new(copy));
+            world.system.mounted.as_mut().unwrap().last_copy_bytes = 64 * 1024;
+            assert_eq!(is_full(&mut world.kernel(), "/sysroot"), !is_old);
+            assert_eq!(grow(&mut world), Ok(Full));
+            let wanted: &[_] = if is_old { &[("/sysroot".into(), 900 << 20)] } else { &[] };
+            assert_eq!(world.system.resized, wanted);
         }
     }
 

@@ -278,10 +278,16 @@ fn supervise(command: &Command, deadline_ms: u64) -> u8 {
     if let Ok(Ended::Exit(code @ (0..=2 | 75..=76))) = ended {
         return code;
     }
-    if let Ok(mut linux) = Linux::open("/", command.run, command.dry_run)
-        && let Some(scratch) = linux::take_scratch()
-    {
-        say_lost(&mut linux.kernel(), &mut scratch.bytes, command, ended);
+    // By a process of its own, too: the buffers are lent once in each, and who comes next wants them.
+    let mut say = || match (Linux::open("/", command.run, command.dry_run), linux::take_scratch()) {
+        (Ok(mut linux), Some(scratch)) => {
+            say_lost(&mut linux.kernel(), &mut scratch.bytes, command, ended);
+            0
+        }
+        _ => 1,
+    };
+    if linux::fork_stage(limits::SLACK_MS, &mut say).is_err() {
+        say();
     }
     LOST
 }

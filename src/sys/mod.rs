@@ -524,6 +524,8 @@ pub struct Mounted {
     pub block_bytes: u64,
     /// Its size; of ext4 nothing, its superblock says that.
     pub bytes: u64,
+    /// xfs: where the last copy of its superblock begins.
+    pub last_copy_bytes: u64,
 }
 
 /// All of it, lent to a stage.

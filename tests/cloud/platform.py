@@ -570,6 +570,7 @@ def arguments(words=None):
     parser.add_argument("--log", metavar="FILE", help="JSON lines, one per request (appended)")
     parser.add_argument("--ready-file", metavar="FILE", help="gets one line per accepted Ready")
     parser.add_argument("--document", metavar="FILE", help="the whole IMDS reply, instead of the options below")
+    parser.add_argument("--print-document", action="store_true", help="only the IMDS reply, on standard output")
     parser.add_argument("--user", default="azureuser")
     parser.add_argument("--hostname", default="edge-vm-01")
     parser.add_argument("--key", action="append", default=[], help="a public key line or @file; repeatable")
@@ -594,6 +595,9 @@ def main():
     if options.document:
         with open(options.document, "rb") as file:
             document = json.load(file)
+    if options.print_document:
+        print(json.dumps(document))
+        return
     log = open(options.log, "a", encoding="utf-8") if options.log else None
     platform = Platform(document, load_script(options.script), log, options.ready_file, options.container_id,
                         options.instance_id)

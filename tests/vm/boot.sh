@@ -14,6 +14,7 @@
 #                          bridge there, both NVMe                                         (default virtio)
 #   data=FILE              another disk
 #   make=azure|tencent|openstack|pc  what SMBIOS says of the machine, serial=TEXT its serial number        (default azure)
+#   monitor=FILE           a socket for QEMU's monitor
 #   append="words"         more kernel arguments
 #   plugin=FILE,OPTIONS    a plugin of QEMU's TCG
 #   marker=TEXT            what the guest prints when it got through                 (default PREROOT-VM-OK)
@@ -27,13 +28,13 @@ set -euo pipefail
 [ $# -ge 1 ] || die "usage: boot.sh NAME key=value..."
 name=$1
 shift
-kernel='' initrd='' disk='' snapshot=no medium=none drive=ide network=none append='' marker=PREROOT-VM-OK deadline=240 memory=768 plugin='' temporary='' as=virtio data='' make=azure serial='' cache=unsafe slow=''
+kernel='' initrd='' disk='' snapshot=no medium=none drive=ide network=none append='' marker=PREROOT-VM-OK deadline=240 memory=768 plugin='' temporary='' as=virtio data='' make=azure serial='' cache=unsafe slow='' monitor=''
 uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf
 console=$VM_DIR/console-$name.log
 for pair in "$@"; do
     case $pair in
         kernel=* | initrd=* | disk=* | snapshot=* | medium=* | drive=* | network=* | append=* | marker=* | deadline=* | \
-            console=* | memory=* | plugin=* | uuid=* | temporary=* | as=* | data=* | make=* | serial=* | cache=* | slow=*) declare "$pair" ;;
+            console=* | memory=* | plugin=* | uuid=* | temporary=* | as=* | data=* | make=* | serial=* | cache=* | slow=* | monitor=*) declare "$pair" ;;
         *) die "unknown setting '$pair'" ;;
     esac
 done
@@ -85,6 +86,7 @@ esac
 machine+=(-kernel "$kernel" -initrd "$initrd"
     -append "console=ttyS0 net.ifnames=0 panic=-1 no_timer_check mitigations=off lsm=yama systemd.show_status=error $append")
 
+[ -z "$monitor" ] || machine+=(-monitor "unix:$monitor,server,nowait")
 [ -z "$plugin" ] || machine+=(-plugin "$plugin")
 
 # The NIC's address is the one the fake platform knows.

@@ -7,7 +7,8 @@
 #   iso        ISO 9660 alone
 #   not-ovf    a disc with other files
 #   malformed  an ovf-env.xml that ends in the middle of an element
-# Reads VM_USER, VM_HOST, VM_PASSWORD, VM_KEY, VM_CUSTOM_DATA from the environment. Needs no UDF in this kernel.
+#   document   no medium: the ovf-env.xml alone
+# Reads VM_USER, VM_HOST, VM_PASSWORD, VM_KEY, VM_CUSTOM_DATA, VM_POOL (the type of a pool that the VM is of) from the environment. Needs no UDF in this kernel.
 set -euo pipefail
 . "$(dirname "$0")/lab.sh"
 
@@ -22,6 +23,10 @@ document() {
     local custom=''
     [ -z "${VM_CUSTOM_DATA:-}" ] || custom="
       <CustomData>$(printf '%s' "$VM_CUSTOM_DATA" | base64 -w 76)</CustomData>"
+    local pool='      <wa:PreprovisionedVm>false</wa:PreprovisionedVm>
+      <wa:PreprovisionedVMType xsi:nil="true" />'
+    [ -z "${VM_POOL:-}" ] || pool="      <wa:PreprovisionedVm>true</wa:PreprovisionedVm>
+      <wa:PreprovisionedVMType>$VM_POOL</wa:PreprovisionedVMType>"
     cat <<XML
 <?xml version="1.0" encoding="utf-8"?>
 <Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:oe="http://schemas.dmtf.org/ovf/environment/1" xmlns:wa="http://schemas.microsoft.com/windowsazure" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
@@ -50,8 +55,7 @@ document() {
       <wa:KmsServerHostname>kms.core.windows.net</wa:KmsServerHostname>
       <wa:ProvisionGuestAgent>false</wa:ProvisionGuestAgent>
       <wa:GuestAgentPackageName xsi:nil="true" />
-      <wa:PreprovisionedVm>false</wa:PreprovisionedVm>
-      <wa:PreprovisionedVMType xsi:nil="true" />
+$pool
     </wa:PlatformSettings>
   </wa:PlatformSettingsSection>
 </Environment>
@@ -77,6 +81,7 @@ without_iso() {
     rm -f "$1.vrs"
 }
 
+if [ "$kind" = document ]; then document >"$out"; exit; fi
 files=$(mktemp -d)
 trap 'rm -rf "$files"' EXIT
 options=(-quiet -V CONFIG -input-charset utf-8)

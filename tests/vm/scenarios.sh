@@ -24,7 +24,7 @@ ROOT='root=PARTUUID=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa ro'
 # world: everything as on Azure; a scenario then changes what it is about. `meanwhile` names what runs beside the machine;
 # it adds what is to be ended with it to companions.
 world() {
-    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance more_initrd='' more_words=() temporary='' as=virtio data='' make=azure serial='' meanwhile='' companions=() cache=unsafe slow=''
+    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance more_initrd='' more_words=() temporary='' as=virtio data='' make=azure serial='' meanwhile='' companions=() cache=unsafe slow='' monitor=''
     uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf VM_ID=91267c52-9f02-4cfe-b1f4-a4da7ebac2cf
     suite=bookworm tool=dracut init=systemd with=''
 }
@@ -84,7 +84,7 @@ boot() {
     [ "$keep_disk" = no ] || snapshot=no
     cat "$image/initrd.img" ${more_initrd:+"$image/$more_initrd"} >"$LAB/initrd.img"
     "$REPO/tests/vm/boot.sh" "$name" kernel="$image/vmlinuz" initrd="$LAB/initrd.img" disk="${disk:-$image/disk.img}" \
-        uuid="$uuid" make="$make" serial="$serial" snapshot="$snapshot" medium="$disc" drive="$drive" temporary="$temporary" as="$as" data="$data" cache="$cache" slow="$slow" network="$nic" deadline="$deadline" console="$console" \
+        uuid="$uuid" make="$make" serial="$serial" snapshot="$snapshot" medium="$disc" drive="$drive" temporary="$temporary" as="$as" data="$data" cache="$cache" slow="$slow" monitor="$monitor" network="$nic" deadline="$deadline" console="$console" \
         append="$ROOT vm.check vm.poweroff vm.canaries=$(reversed "$CANARY_PASSWORD" "$CANARY_KEY" "$CANARY_DATA" ${more_words[@]+"${more_words[@]}"}) $append ${*:2}" \
         2>"$LAB/boot.err" || problem "$(cat "$LAB/boot.err")"
     [ ${#companions[@]} -eq 0 ] || { kill "${companions[@]}"; wait "${companions[@]}"; companions=(); } 2>/dev/null
@@ -205,6 +205,7 @@ scenario() {
 }
 
 . "$REPO/tests/vm/table.sh"
+. "$REPO/tests/vm/table-faults.sh"
 . "$REPO/tests/vm/table-growth.sh"
 . "$REPO/tests/vm/table-real.sh"
 . "$REPO/tests/vm/table-media.sh"

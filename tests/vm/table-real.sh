@@ -119,6 +119,67 @@ real_captured() {
             problem "the first machine is still in $(grep -a "VM canary-at=$(reversed "$word") " "$console" | sed 's/.* //' | tr '\n' ' ')"
     done
 }
+# --- before anybody asked for it --------------------------------------------------------------------------
+
+# monitor_says COMMAND: to QEMU, while it runs.
+monitor_says() {
+    python3 -c 'import socket, sys, time
+monitor = socket.socket(socket.AF_UNIX)
+monitor.connect(sys.argv[1])
+monitor.recv(4096)
+monitor.sendall(sys.argv[2].encode() + b"\n")
+time.sleep(0.5)' "$monitor" "$1"
+}
+# Once the VM of the pool has told, its virtual switch is exchanged.
+pool_moves() {
+    {
+        until [ -s "$LAB/ready" ]; do sleep 0.2; done
+        sleep 2
+        monitor_says 'set_link net off'
+        sleep 2
+        monitor_says 'set_link net on'
+    } &
+    companions+=($!)
+}
+imds_document() { # OPTIONS...
+    python3 "$REPO/tests/cloud/platform.py" --print-document --vm-id "$VM_ID" --user "$VM_USER" --hostname "$VM_HOST" --key "$VM_KEY" --disable-password false "$@"
+}
+# The pool's seed is nobody's: Ready, a carrier that goes and comes, the owner's document after a while, and Ready again.
+real_pool() {
+    local owner=("$VM_USER" "$VM_HOST") word
+    real
+    tool=initramfs-tools monitor=$LAB/monitor meanwhile=pool_moves
+    "$REPO/tests/vm/medium.sh" document "$LAB/owner.xml"
+    imds_document --has-custom-data >"$LAB/owner.json"
+    ssh-keygen -q -t ed25519 -N '' -C placeholder@example.invalid -f "$LAB/placeholder"
+    VM_USER=placeholder VM_HOST=pool-vm VM_PASSWORD=Pl4ceholder VM_CUSTOM_DATA='' VM_KEY=$(cat "$LAB/placeholder.pub")
+    export VM_POOL=Running
+    imds_document --pps-type Running >"$LAB/pool.json"
+    script="{\"imds\": [{\"body_file\": \"$LAB/pool.json\"}, {\"body_file\": \"$LAB/owner.json\"}],
+        \"reprovision\": [{\"status\": 404, \"times\": 3}, {\"body_file\": \"$LAB/owner.xml\"}]}"
+    more_words=(placeholder Pl4ceholder)
+    boot real-pool
+    unset VM_POOL
+    VM_USER=${owner[0]} VM_HOST=${owner[1]}
+    console_says 'preroot apply: .*a VM of a pool'
+    console_says 'preroot pool: the platform knows: Ready, in its pool'
+    console_says 'preroot pool: moved to another network'
+    person_is_complete
+    root_grown 8000000000
+    expect_reports Ready 2
+    expect_reports NotReady 0
+    requests_are_clean
+    expect people 1
+    expect sshd-password yes
+    expect failed-units ' *'
+    ! grep -q pool-vm "$LAB/dhcp.log" || problem 'the name of the pool is in a DHCP message'
+    for word in "${more_words[@]}"; do
+        ! grep -aq "VM canary-at=$(reversed "$word") " "$console" ||
+            problem "$word is still in $(grep -a "VM canary-at=$(reversed "$word") " "$console" | sed 's/.* //' | tr '\n' ' ')"
+    done
+    no_canary
+}
+
 # --- beside other agents ----------------------------------------------------------------------------------
 
 # How often this end of the platform accepted Ready: preroot's is health-json, the others speak XML.
@@ -318,6 +379,7 @@ scenario real-no-nic full real_no_nic
 scenario real-wireserver-silent full real_wireserver_silent
 scenario real-second-boot full real_second_boot
 scenario real-second-boot-it full real_second_boot_itools
+scenario real-pool full real_pool
 scenario real-beside-cloud-init full real_beside_cloud_init
 scenario real-beside-waagent full real_beside_waagent
 scenario real-scripts full real_scripts

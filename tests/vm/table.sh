@@ -54,47 +54,7 @@ scenario disc-iso fast disc_iso
 drive_scsi() { drive=scsi; boot drive-scsi; person_is_complete; expect_reports Ready 1; }
 scenario drive-scsi fast drive_scsi
 
-# --- boots that must go on --------------------------------------------------------------------------------
-
-# Name, keys and user come from IMDS then; there is no password.
-no_drive() { medium=none; boot no-drive; person_from_imds; expect_reports Ready 1; console_says 'preroot fetch: .*drive'; }
-scenario no-drive fast no_drive
-
-no_medium() { medium=empty; boot no-medium; person_from_imds; expect_reports Ready 1; console_says 'preroot fetch: .*(medium|disc)'; }
-scenario no-medium fast no_medium
-
-not_ovf() { medium=not-ovf; boot not-ovf; person_from_imds; expect_reports Ready 1; console_says 'preroot fetch: .*ovf-env'; }
-scenario not-ovf fast not_ovf
-
-malformed() { medium=malformed; boot malformed; person_from_imds; expect_reports Ready 1; console_says 'preroot fetch: .*malformed'; }
-scenario malformed fast malformed
-
-no_nic() { network=none; boot no-nic; person_is_complete; root_grown 450000000; console_says 'preroot fetch: .*(interface|network|link)'; }
-scenario no-nic fast no_nic
-
-no_dhcp() { network=silent; boot no-dhcp; person_is_complete; expect_reports Ready 0; console_says 'preroot fetch: .*(DHCP|lease)'; }
-scenario no-dhcp fast no_dhcp
-
-imds_silent() { script='{"imds": ["never"]}'; boot imds-silent; person_is_complete; expect_reports Ready 1; console_says 'preroot fetch: .*IMDS'; }
-scenario imds-silent fast imds_silent
-
-imds_500_twice() { script='{"imds": ["500", "500", "good"]}'; medium=empty; boot imds-500; person_from_imds; expect_reports Ready 1; }
-scenario imds-500 fast imds_500_twice
-
-# Longer than the initrd asks, and nothing else says who this is.
-imds_late() { script='{"imds": [{"status": 429, "times": 25}, "good"]}'; medium=empty; boot imds-late; person_from_imds; expect_reports Ready 1; expect_reports NotReady 0; console_says 'preroot imds: .*waiting for IMDS'; }
-scenario imds-late fast imds_late
-
-wireserver_xml() { script='{"health-json": ["refuse-json"]}'; boot wireserver-xml; person_is_complete; expect_reports Ready 1; requests_are_clean_but_json; }
-requests_are_clean_but_json() { grep -q '"endpoint": "health-xml"' "$LAB/platform.jsonl" || problem 'no XML health report arrived'; }
-scenario wireserver-xml fast wireserver_xml
-
-wireserver_silent() { script=$NEVER_READY; boot wireserver-silent; person_is_complete; console_says 'preroot report: .*wireserver'; }
-scenario wireserver-silent fast wireserver_silent
-
-# Asked again in the real root, as long as the command line says; then told.
-nothing_known() { medium=none; script='{"imds": ["never"]}'; append="$append rd.preroot.imds=20"; boot nothing-known; nobody_was_made; console_says 'preroot imds: .*waiting for IMDS'; expect_reports Ready 0; expect_reports NotReady 1; root_grown 450000000; }
-scenario nothing-known fast nothing_known
+# --- the root has all there is already ---------------------------------------------------------------------
 
 full_size() {
     image=$(image_dir)

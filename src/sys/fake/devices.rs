@@ -308,6 +308,7 @@ impl Default for FakeSystem {
                 device_id: 1,
                 block_bytes: 0,
                 bytes: 0,
+                last_copy_bytes: 0,
             }),
             resized: Vec::new(),
             runs: Vec::new(),

@@ -60,14 +60,19 @@ pub(super) fn mounted(path: &str) -> Result<Mounted> {
     let file = open(path)?;
     let magic = rustix::fs::fstatfs(&file).map_err(|code| refused(os!("statfs"), code))?.f_type;
     let file_system = file_system(magic.cast_unsigned());
+    let id = Guid::default();
     let mut found =
-        Mounted { file_system, id: Guid::default(), devices: 1, device_id: 0, block_bytes: 0, bytes: 0 };
+        Mounted { file_system, id, devices: 1, device_id: 0, block_bytes: 0, bytes: 0, last_copy_bytes: 0 };
     let mut words = [0; 512];
     match file_system {
         Some(FileSystem::Xfs) => {
             ask(&file, XFS_GEOMETRY, &mut words).map_err(|errno| os!("XFS_IOC_FSGEOMETRY", errno))?;
             found.block_bytes = words[0] & 0xFFFF_FFFF;
             found.bytes = words[4].saturating_mul(found.block_bytes);
+            // Each group begins with one.
+            let (group_blocks, groups) = (words[1] & 0xFFFF_FFFF, words[1] >> 32);
+            let before = groups.saturating_sub(1).saturating_mul(group_blocks);
+            found.last_copy_bytes = before.saturating_mul(found.block_bytes);
         }
         Some(FileSystem::Btrfs) => {
             ask(&file, BTRFS_INFO, &mut words).map_err(|errno| os!("BTRFS_IOC_FS_INFO", errno))?;
