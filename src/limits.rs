@@ -59,6 +59,8 @@ pub const SALT_MS: u64 = 5_000;
 pub const MARK_MS: u64 = 15_000;
 /// A VM of a pool: between two tries; cloud-init's pause (sources/DataSourceAzure.py, `_poll_imds`).
 pub const POOL_PAUSE_MS: u64 = 1_000;
+/// The same when what is wrong stays the same.
+pub const POOL_LONGEST_MS: u64 = 10_000;
 /// Longest pause that the platform may ask for while a VM of a pool waits for its owner's document.
 pub const POOL_LOOK_MS: u64 = 60_000;
 /// For one request for the owner's document, and for telling the platform of a VM of a pool; cloud-init's is the same.
@@ -280,3 +282,5 @@ pub const BOND_VALUE: usize = 64;
 pub const NETWORK_DOCUMENT: u64 = 1024 * 1024;
 /// One link in a seed: all routes, name servers and domains could be one link's.
 pub const NETWORK_FILE: usize = 16 * 1024;
+/// Of what happened in a boot; /run is memory, and somebody may wait in a pool for weeks.
+pub const TIMELINE_BYTES: i64 = 256 * 1024;

@@ -54,6 +54,22 @@ real_second_boot() {
     expect_reports Ready 0
     critical_path
 }
+# The power went while the primary table was written: to the kernel the disk has no partitions, and nothing that waits for
+# the root's device may be in the way of whoever restores it.
+real_torn_table() {
+    real
+    image=$(image_dir)
+    disk=$LAB/disk.img keep_disk=yes
+    cp --sparse=always "$image/disk.img" "$disk"
+    printf '\377' | dd of="$disk" bs=1 seek=528 conv=notrunc status=none # the header's checksum
+    boot "real-torn-table-$tool"
+    console_says 'primary partition table restored'
+    person_is_complete
+    root_grown 8000000000
+    expect_reports Ready 1
+}
+real_torn_table_itools() { tool=initramfs-tools; real_torn_table; }
+real_torn_table_shell() { init=shell; real_torn_table; }
 real_second_boot_itools() { tool=initramfs-tools; real_second_boot; }
 # What of ours the mount, the network and the login wait for on a boot that has nothing to do. The promise is 100 ms;
 # even an emulated processor keeps it (40 to 60 ms measured).
@@ -380,6 +396,9 @@ scenario real-wireserver-silent full real_wireserver_silent
 scenario real-second-boot full real_second_boot
 scenario real-second-boot-it full real_second_boot_itools
 scenario real-pool full real_pool
+scenario real-torn-table full real_torn_table
+scenario real-torn-table-it full real_torn_table_itools
+scenario real-torn-table-shell full real_torn_table_shell
 scenario real-beside-cloud-init full real_beside_cloud_init
 scenario real-beside-waagent full real_beside_waagent
 scenario real-scripts full real_scripts

@@ -240,9 +240,12 @@ fn await_move(
     Ok(())
 }
 
-/// What does not work is said once: a VM may be in its pool for days.
+/// What does not work is said once, and tried less and less often: a VM may be in its pool for days.
 #[derive(Default)]
-struct Complaint(Option<Error>);
+struct Complaint {
+    error: Option<Error>,
+    pause_ms: u64,
+}
 
 impl Complaint {
     /// Says why a try failed and waits before the next.
@@ -250,12 +253,14 @@ impl Complaint {
         if kernel.clock.is_cancelled() {
             return Err(Error::STOPPED);
         }
+        self.pause_ms = (self.pause_ms * 2).clamp(limits::POOL_PAUSE_MS, limits::POOL_LONGEST_MS);
         if let Err(error) = outcome
-            && self.0.replace(error) != Some(error)
+            && self.error.replace(error) != Some(error)
         {
             kernel.say(Level::Warning, "not yet: {}; tried again until it works", &[Value::Why(error)]);
+            self.pause_ms = limits::POOL_PAUSE_MS;
         }
-        kernel.clock.sleep_ms(limits::POOL_PAUSE_MS);
+        kernel.clock.sleep_ms(self.pause_ms);
         Ok(())
     }
 }

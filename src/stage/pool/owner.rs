@@ -27,19 +27,21 @@ const STILL_POOLED: &Rule = malformed!("IMDS", "invalid IMDS metadata for key=ex
 /// verdict that is fatal.
 pub(super) fn await_document(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id: InstanceId) -> Result<()> {
     let Scratch { facts, bytes, ovf, imds, net, .. } = scratch;
-    facts.instance_id = Some(Fact { value: id, from: Provenance::Dmi });
     let mut complaint = Complaint::default();
     let mut until_us = None;
     loop {
+        begin(facts, id);
         let random = entropy::salt(kernel);
-        seed::begin(kernel.run)?;
         let mut is_decided = false;
-        let outcome = online::with_lease(kernel, net, None, &mut |session, rest| {
+        let begun = seed::begin(kernel.run);
+        let mut work = |session: &mut Session<'_>, rest: &mut Rest<'_>| {
             let mut asked = Try { facts, ovf, imds, random, until_us };
             let heard = asked.ask(session, rest);
             until_us = asked.until_us;
             let (mut gathered, imds) = heard?;
             is_decided = true;
+            // What a seed does not write itself it keeps of the one before: here that is a placeholder's.
+            seed::remove(rest.run, seed::SEED)?;
             let verdict = match imds {
                 Ok(imds) => gathered.conclude(rest.run, facts, imds),
                 Err(error) => gathered.refuse(rest.run, facts, error),
@@ -47,14 +49,25 @@ pub(super) fn await_document(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id:
             gathered.say_verdict(&mut |level, text, values| session.say(level, text, values));
             gathered.tell_fatal(session, rest, bytes, facts);
             verdict
-        });
+        };
+        let outcome = begun.and_then(|()| online::with_lease(kernel, net, None, &mut work));
         ovf.reset();
         net.wipe();
+        // A full /run may become less full; a verdict stays. Neither is waited for longer than for IMDS.
+        let is_ours = outcome.is_err_and(|error| error.errno().is_some());
+        let is_late = until_us.is_some_and(|until_us| kernel.clock.now_us() >= until_us);
         match outcome {
-            outcome if is_decided => return outcome,
+            outcome if is_decided && (!is_ours || is_late) => return outcome,
             outcome => complaint.say(kernel, outcome)?,
         }
     }
+}
+
+/// Nothing of an earlier try is the owner's: IMDS may have spoken of the pool in it.
+#[inline(never)]
+fn begin(facts: &mut Facts, id: InstanceId) {
+    *facts = Facts::new();
+    facts.instance_id = Some(Fact { value: id, from: Provenance::Dmi });
 }
 
 /// One try, over one lease.

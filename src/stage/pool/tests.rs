@@ -366,6 +366,59 @@ fn an_imds_that_is_late_or_silent_costs_time_and_not_the_owner() {
     assert_eq!(owner(&mut world).1, "opsadmin", "as the document alone has it");
 }
 
+/// What IMDS says of a VM of a pool, with names, a key and data that are nobody's.
+fn of_the_pool() -> &'static str {
+    let text = POOLED.replace("azureuser", "pooluser").replace("edge-vm-01", "pool-7f3a9c");
+    let text = text.replace("AAAAC3NzaC1lZDI1NTE5AAAAIJ737noxRZzNn1DPgm2l/H8c4XEOKkjnu6ozI2mIuO/V", POOLS_KEY);
+    assert!(text.contains(POOLS_KEY));
+    Box::leak(text.replace("I2Nsb3VkLWNvbmZpZwo=", "IyEvYmluL3Bvb2wK").into_boxed_str())
+}
+
+const POOLS_KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIHBvb2xwb29scG9vbHBvb2xwb29scG9vbHBvb2xwb29s";
+
+/// An owner with neither keys nor user data.
+fn bare_owner() -> &'static str {
+    let (before, after) = OWNED.split_once("\"publicKeys\":[").unwrap();
+    let (_, after) = after.split_once("],\"publisher\"").unwrap();
+    let text = format!("{before}\"publicKeys\":[],\"publisher\"{after}");
+    Box::leak(text.replace("I2Nsb3VkLWNvbmZpZwo=", "").into_boxed_str())
+}
+
+#[test]
+fn nothing_of_the_pool_is_the_owners_whatever_imds_said_before() {
+    let story: [&[(u16, &'static str)]; 3] = [
+        &[(200, of_the_pool()), (200, OWNED)],
+        &[(200, of_the_pool()), (200, bare_owner())],
+        &[(200, of_the_pool()), (0, "")],
+    ];
+    for instance in story {
+        let mut world = pooled(PreProvisioning::Running);
+        moves(&mut world);
+        world.run.put("seed/custom-data", "#!/bin/pool\n");
+        let document: &'static str = Box::leak(OWNERS.replace("CustomData", "Unknown").into_boxed_str());
+        let mut platform = Platform::new(&[(200, document)], instance);
+        wait(&mut world, &mut platform).unwrap();
+        let dump = format!("{:?} {:?}", world.run.dump(), world.root.dump());
+        for word in ["pooluser", "pool-7f3a9c", POOLS_KEY, "#!/bin/pool"] {
+            assert!(!dump.contains(word), "{word} after {}", instance.len());
+        }
+        assert!(["azureuser", "opsadmin"].contains(&owner(&mut world).1.as_str()));
+    }
+}
+
+#[test]
+fn a_full_run_costs_a_try_and_not_the_owner() {
+    for n in 0..40 {
+        let mut world = pooled(PreProvisioning::None);
+        seed::mark(&mut world.root, seed::POOL, &id()).unwrap();
+        world.run.fail_at(n, Errno::NOSPC);
+        let mut platform = Platform::new(&[(200, OWNERS)], &[(200, OWNED)]);
+        let _ = wait(&mut world, &mut platform);
+        assert!(seed::may_be_applied(&mut world.run, seed::SEED), "{n}: {:?}", world.log.lines);
+        assert_eq!(owner(&mut world).1, "azureuser", "{n}");
+    }
+}
+
 #[test]
 fn a_power_cut_anywhere_ends_with_the_owner_too() {
     let story = |cut: Option<(u64, bool)>| {

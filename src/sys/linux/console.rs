@@ -108,8 +108,17 @@ fn append_timeline(path: &str, event: &Event<'_>) {
     let Some(fd) = open_timeline(path) else { return };
     let mut line = Line::default();
     let us = super::raw::monotonic_ns() / 1000;
+    let before = rustix::fs::fstat(&fd).map_or(0, |stat| stat.st_size);
+    if before >= limits::TIMELINE_BYTES {
+        return;
+    }
     let _ = write!(line, "{us} {} {}: {event}", event.level as u8, event.stage);
-    let _ = rustix::io::write(&fd, line.end_line());
+    let written = rustix::io::write(&fd, line.end_line()).unwrap_or_default();
+    if before.saturating_add(written as i64) >= limits::TIMELINE_BYTES {
+        let mut last = Line::default();
+        let _ = write!(last, "{us} {} {}: the timeline is full: the kernel log has the rest", Level::Warning as u8, event.stage);
+        let _ = rustix::io::write(&fd, last.end_line());
+    }
 }
 
 /// Anybody may read it, whatever the umask: it holds what the kernel log has, fixed sentences without secrets.
