@@ -30,7 +30,7 @@ pub(super) fn await_document(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id:
     let mut complaint = Complaint::default();
     let mut until_us = None;
     loop {
-        begin(facts, id);
+        begin(facts, &id);
         let random = entropy::salt(kernel);
         let mut is_decided = false;
         let begun = seed::begin(kernel.run);
@@ -65,9 +65,9 @@ pub(super) fn await_document(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id:
 
 /// Nothing of an earlier try is the owner's: IMDS may have spoken of the pool in it.
 #[inline(never)]
-fn begin(facts: &mut Facts, id: InstanceId) {
+fn begin(facts: &mut Facts, id: &InstanceId) {
     *facts = Facts::new();
-    facts.instance_id = Some(Fact { value: id, from: Provenance::Dmi });
+    facts.instance_id = Some(Fact { value: id.clone(), from: Provenance::Dmi });
 }
 
 /// One try, over one lease.

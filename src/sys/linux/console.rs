@@ -116,7 +116,12 @@ fn append_timeline(path: &str, event: &Event<'_>) {
     let written = rustix::io::write(&fd, line.end_line()).unwrap_or_default();
     if before.saturating_add(written as i64) >= limits::TIMELINE_BYTES {
         let mut last = Line::default();
-        let _ = write!(last, "{us} {} {}: the timeline is full: the kernel log has the rest", Level::Warning as u8, event.stage);
+        let _ = write!(
+            last,
+            "{us} {} {}: the timeline is full: the kernel log has the rest",
+            Level::Warning as u8,
+            event.stage
+        );
         let _ = rustix::io::write(&fd, last.end_line());
     }
 }
