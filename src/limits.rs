@@ -117,6 +117,10 @@ pub const SCRIPT_MS: u64 = 60 * 60_000;
 pub const EJECT_MS: u64 = 500;
 /// For one try of a report: the wireserver may be slow, but the next try must come.
 pub const REPORT_TRY_MS: u64 = 20_000;
+/// A provisioning that takes this long is told of: a hundred times as long as an ordinary one.
+pub const PROGRESS_MS: u64 = 60_000;
+/// Between two tellings of the kind.
+pub const PROGRESS_AGAIN_MS: u64 = 300_000;
 /// For /etc/.pwd.lock; glibc's lckpwdf waits 15 s.
 pub const PASSWORD_LOCK_MS: u64 = 15_000;
 /// For the late report: the platform restarts a silent VM after about 20 minutes.

@@ -297,6 +297,30 @@ fn pool(kind: &str, leave: &[&str], arrive: &[&str]) {
 }
 
 #[test]
+fn an_imds_that_is_busy_is_waited_for_and_the_platform_knows() {
+    let Some(mut cloud) = Cloud::up("late", "azure") else { return };
+    let busy = r#"{"status": 429, "times": 2, "headers": {"Retry-After": "32"}}"#;
+    let good = format!(r#"{{"body_file": "{ROOT}/tests/fixtures/imds/instance/input.json"}}"#);
+    cloud.start_scripted_platform(&format!(r#"{{"imds": [{busy}, {good}]}}"#));
+    let story = r#"
+        $preroot fetch --online; cat "$2/run/preroot/seed/verdict"; ls "$2/run/preroot"
+        $preroot apply || echo "apply $?"; $preroot report --early || echo "report $?"
+        timeout 90 $preroot pool; cat "$2/run/preroot/seed/verdict" "$2/run/preroot/seed/user/name"
+        echo 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf > "$2/var/lib/preroot/provisioned"; $preroot report --early
+        ls "$2/var/lib/preroot"
+    "#;
+    let text = cloud.binary(story);
+    assert!(text.contains("wait\n") && text.contains("apply 76") && text.contains("report 76"), "{text}");
+    assert!(text.contains("provision\nazureuser\n") && text.contains("reported\n"), "{text}");
+    let log = cloud.text("platform.jsonl");
+    assert_eq!(asked(&log), ["imds", "health-json", "imds", "health-json"], "{text}");
+    let states: Vec<_> =
+        log.lines().filter_map(|line| line.split_once("\"state\": \"")?.1.split('"').next()).collect();
+    assert_eq!(states, ["Provisioning", "Ready"]);
+    cloud.is_as_before();
+}
+
+#[test]
 fn a_vm_of_a_pool_waits_for_its_owner_while_its_switch_is_exchanged() {
     pool(
         "Running",

@@ -63,6 +63,8 @@ impl Reason {
 pub enum Health<'a> {
     /// Provisioned.
     Ready,
+    /// Not yet, and not given up: whoever waits for this VM may go on.
+    Provisioning(&'a str),
     /// Given up; the platform shows this text to the person who made the VM.
     Failed(&'a str),
 }
@@ -80,17 +82,34 @@ pub fn describe(reason: &Reason, vm_id: Option<&InstanceId>) -> Description {
     text
 }
 
+/// What is said of a VM that is still worked on; the words are azure-init's.
+#[must_use]
+pub fn still_at_work(vm_id: &InstanceId) -> Description {
+    let mut text = Description::new();
+    let _ = write!(text, "Provisioning is still in progress for vm_id={}", vm_id.as_str());
+    text
+}
+
 impl Health<'_> {
+    /// SubStatus and description of a VM that is not ready.
+    const fn not_ready(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Ready => None,
+            Self::Provisioning(text) => Some(("Provisioning", text)),
+            Self::Failed(text) => Some(("ProvisioningFailed", text)),
+        }
+    }
+
     /// The body of `POST /provisioning/health`.
     ///
     /// # Errors
     /// `TooMany` when `out` is too small.
     pub fn emit_json(&self, out: &mut [u8]) -> Result<usize> {
-        emit(out, |out| match self {
-            Self::Ready => out.write_str(r#"{"state":"Ready"}"#),
-            Self::Failed(text) => write!(
+        emit(out, |out| match self.not_ready() {
+            None => out.write_str(r#"{"state":"Ready"}"#),
+            Some((status, text)) => write!(
                 out,
-                r#"{{"state":"NotReady","details":{{"subStatus":"ProvisioningFailed","description":"{}"}}}}"#,
+                r#"{{"state":"NotReady","details":{{"subStatus":"{status}","description":"{}"}}}}"#,
                 Json(text)
             ),
         })
@@ -113,11 +132,11 @@ impl Health<'_> {
                 Xml(&goal.container_id),
                 Xml(&goal.instance_id)
             )?;
-            match self {
-                Self::Ready => out.write_str("<State>Ready</State>")?,
-                Self::Failed(text) => write!(
+            match self.not_ready() {
+                None => out.write_str("<State>Ready</State>")?,
+                Some((status, text)) => write!(
                     out,
-                    "<State>NotReady</State><Details><SubStatus>ProvisioningFailed</SubStatus>\
+                    "<State>NotReady</State><Details><SubStatus>{status}</SubStatus>\
                      <Description>{}</Description></Details>",
                     Xml(text)
                 )?,
@@ -184,7 +203,7 @@ fn emit(buf: &mut [u8], write: impl FnOnce(&mut Out<'_>) -> fmt::Result) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::{Health, Reason, describe};
+    use super::{Health, Reason, describe, still_at_work};
     use crate::facts::InstanceId;
     use crate::format::goalstate::GoalState;
     use crate::format::xml::{Name, Sink, Tokenizer};
@@ -255,6 +274,24 @@ mod tests {
              <RoleInstanceList><Role><InstanceId>11112222._edge</InstanceId><Health><State>Ready</State></Health>\
              </Role></RoleInstanceList></Container></Health>"
         ));
+    }
+
+    #[test]
+    fn a_vm_that_is_still_worked_on_is_not_given_up() {
+        let id = InstanceId::parse("91267c52-9f02-4cfe-b1f4-a4da7ebac2cf").unwrap();
+        let text = still_at_work(&id);
+        let health = Health::Provisioning(&text);
+        assert_eq!(
+            json(health),
+            "{\"state\":\"NotReady\",\"details\":{\"subStatus\":\"Provisioning\",\"description\":\
+             \"Provisioning is still in progress for vm_id=91267c52-9f02-4cfe-b1f4-a4da7ebac2cf\"}}"
+        );
+        let xml = xml(health, &goal("1"));
+        assert_eq!(
+            (element(&xml, "State"), element(&xml, "SubStatus")),
+            ("NotReady".into(), "Provisioning".into())
+        );
+        assert_eq!(element(&xml, "Description"), text.as_str());
     }
 
     #[test]

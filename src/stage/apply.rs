@@ -6,18 +6,21 @@
 
 use super::identity;
 use super::pool;
+use super::report;
 use crate::apply::network::missing as missing_cards;
 use crate::apply::replace::{self, Target};
-use crate::apply::{Buffers, MODULES, Module, Root, SeedPlace, State, next_name, object};
+use crate::apply::{Buffers as Halves, MODULES, Module, Root, SeedPlace, State, next_name, object};
 use crate::cli::Command;
 use crate::config;
 use crate::error::{Errno, Kind, Result};
 use crate::event::{Level, Value};
-use crate::facts::{Facts, InstanceId};
+use crate::facts::{Fact, Facts, InstanceId};
 use crate::format::authorized_keys::{KeyLine, fingerprint};
 use crate::format::config::Config;
 use crate::format::text::{Out, join, number};
 use crate::limits;
+use crate::machine::Platform;
+use crate::net::Buffers;
 use crate::seed;
 use crate::sys::{Dir, Kernel, Owner};
 
@@ -33,10 +36,13 @@ struct Story<'s, 'k> {
     kernel: &'s mut Kernel<'k>,
     facts: &'s mut Facts,
     bytes: &'s mut [u8],
+    net: &'s mut Buffers,
     id: InstanceId,
     config: Config,
     root_path: &'static str,
     dry_run: bool,
+    /// When the platform hears that this takes its time; never: it does not ask.
+    progress_us: u64,
     /// Name of the first module that failed.
     failed_in: &'static str,
 }
@@ -52,6 +58,7 @@ pub(super) fn run(
     kernel: &mut Kernel<'_>,
     facts: &mut Facts,
     bytes: &mut [u8],
+    net: &mut Buffers,
     command: &Command,
 ) -> Result<()> {
     kernel.log.enter("apply");
@@ -65,7 +72,12 @@ pub(super) fn run(
     if !dry_run {
         super::kvp::end_early(kernel);
     }
-    let mut story = Story { kernel, facts, bytes, id, config, root_path, dry_run, failed_in: "" };
+    let progress_us = match machine.platform.is_some_and(Platform::wants_report) && !dry_run {
+        true => kernel.clock.now_us().saturating_add(limits::PROGRESS_MS * 1000),
+        false => u64::MAX,
+    };
+    let mut story =
+        Story { kernel, facts, bytes, net, id, config, root_path, dry_run, progress_us, failed_in: "" };
     story.grow_file_system();
     if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
         story.run_boot_scripts();
@@ -298,9 +310,28 @@ impl Story<'_, '_> {
                     }
                 }
             }
+            self.tell_progress(place);
         }
         self.tell_missing_cards();
         first_failure.map_or(Ok(()), Err)
+    }
+
+    /// Over the initrd's lease: there is no other network yet. Not where requests must be signed.
+    #[inline(never)]
+    fn tell_progress(&mut self, place: SeedPlace<'_>) {
+        let now_us = self.kernel.clock.now_us();
+        if now_us < self.progress_us {
+            return;
+        }
+        self.progress_us = now_us.saturating_add(limits::PROGRESS_AGAIN_MS * 1000);
+        // A lease of an earlier boot may be another VM's by now.
+        let SeedPlace::Run(base) = place else { return };
+        let lease = seed::load_context(self.kernel.run, base).ok().and_then(|context| context.lease);
+        if let Some(lease) = lease
+            && !Fact::is_true(self.facts.wants_proxy_agent.as_ref())
+        {
+            report::in_progress_over(self.kernel, self.net, self.bytes, &lease, &self.id);
+        }
     }
 
     /// What was said about a card waits for it; the others have what they need.
@@ -330,7 +361,7 @@ impl Story<'_, '_> {
             config: &self.config,
             id: &self.id,
             wall_s,
-            buffers: Buffers::halves_of(self.bytes),
+            buffers: Halves::halves_of(self.bytes),
         };
         let state = module.look(self.facts, &mut root)?;
         if state == State::Missing && !self.dry_run {

@@ -185,7 +185,10 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
         Verb::FetchOnline => fetch::online(kernel, scratch, command.failed.is_some()),
         Verb::Grow => grow_root(kernel, &mut scratch.bytes, command),
         Verb::Persist => persist_seed(kernel, scratch, command),
-        Verb::Apply => apply::run(kernel, &mut scratch.facts, &mut scratch.bytes, command),
+        Verb::Apply => {
+            let Scratch { facts, bytes, net, .. } = scratch;
+            apply::run(kernel, facts, bytes, net, command)
+        }
         Verb::Pool => pool::run(kernel, scratch, command.dry_run),
         Verb::ResourceDisk => resource_disk::run(kernel, &mut scratch.bytes, command),
         Verb::Scripts => scripts::run(kernel, &mut scratch.bytes, command.root, command.dry_run),

@@ -21,7 +21,7 @@ use crate::machine::Platform;
 use crate::net::Buffers;
 use crate::net::lease::{Ipv4, Lease};
 use crate::report::azure::{self, Answer, Ask, Conversation, Next};
-use crate::report::health::{Health, Reason, describe};
+use crate::report::health::{Health, Reason, describe, still_at_work};
 use crate::report::kvp;
 use crate::seed::{self, Context};
 use crate::sys::{Dir, Ejected, Kernel, Owner};
@@ -167,6 +167,38 @@ pub(super) fn ready_in_pool(session: &mut Session<'_>, body: &mut [u8]) -> Resul
     let until_us = session.now_us().saturating_add(limits::POOL_TRY_MS * 1000);
     let address = session.wireserver();
     speak(session, address, Health::Ready, body, Pace { until_us, is_patient: true })
+}
+
+/// Tells the platform that this VM is still worked on, so that nobody gives it up: one try per form. Nothing depends on it.
+pub(super) fn in_progress(session: &mut Session<'_>, body: &mut [u8], id: &InstanceId) {
+    let until_us = session.now_us().saturating_add(limits::REPORT_EARLY_MS * 1000);
+    let (address, text) = (session.wireserver(), still_at_work(id));
+    let pace = Pace { until_us, is_patient: false };
+    match speak(session, address, Health::Provisioning(&text), body, pace) {
+        Ok(()) => session.say(Level::Info, "the platform knows: still at work", &[]),
+        Err(error) => {
+            session.say(Level::Info, "the platform may wonder: {}", &[Value::Why(error)]);
+        }
+    }
+}
+
+/// The same over the initrd's lease, before the OS has a network.
+#[inline(never)]
+pub(super) fn in_progress_over(
+    kernel: &mut Kernel<'_>,
+    buffers: &mut Buffers,
+    body: &mut [u8],
+    lease: &Lease,
+    id: &InstanceId,
+) {
+    let until_us = kernel.clock.now_us().saturating_add(limits::REPORT_EARLY_MS * 1000);
+    let outcome = online::with_saved_lease(kernel, buffers, lease, until_us, &mut |session, _| {
+        in_progress(session, body, id);
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        kernel.say(Level::Info, "the platform may wonder: {}", &[Value::Why(error)]);
+    }
 }
 
 /// Takes the medium of this boot's seed out.

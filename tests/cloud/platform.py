@@ -221,6 +221,7 @@ def answer_health_xml(request, platform):
     faults += more
     if not faults and text("GoalStateIncarnation") != str(platform.incarnation):
         return Answer(410, faults=["stale GoalStateIncarnation"], state=state)
+    state = said_state(state, text(details + "SubStatus"))
     return Answer((status if more else 400) if faults else 200, faults=faults, state=state)
 
 
@@ -243,7 +244,13 @@ def answer_health_json(request, platform):
     except (ValueError, AttributeError, TypeError) as error:
         return Answer(400, faults=faults + [f"not a JSON health report: {error}"])
     faults += more + ([f"unknown member {sorted(unknown)[0]}"] if unknown else [])
-    return Answer((status if more else 400) if faults else 200, "", "application/json", faults, report.get("state"))
+    state = said_state(report.get("state"), words.get("subStatus"))
+    return Answer((status if more else 400) if faults else 200, "", "application/json", faults, state)
+
+
+def said_state(state, substatus):
+    """A VM that is still worked on is not ready, but nobody gives it up."""
+    return "Provisioning" if (state, substatus) == ("NotReady", "Provisioning") else state
 
 
 def judge_health(state, has_details, substatus, description):

@@ -6,6 +6,7 @@ use crate::error::Kind;
 use crate::facts::{
     Fact, Facts, Hostname, InstanceId, PasswordHash, PreProvisioning, Provenance, SshKey, SshKeys, UserName,
 };
+use crate::net::Buffers;
 use crate::seed::{self, Context};
 use crate::sys::fake::World;
 use crate::sys::{Dir, Owner};
@@ -76,7 +77,7 @@ pub(super) fn boot(world: &mut World) -> crate::error::Result<()> {
     let mut facts = Box::new(Facts::new());
     let mut bytes = std::vec![0; 256 * 1024];
     assert_eq!(command(false).verb, Verb::Apply);
-    run(&mut world.kernel(), &mut facts, &mut bytes, &command(false))
+    run(&mut world.kernel(), &mut facts, &mut bytes, &mut Box::new(Buffers::new()), &command(false))
 }
 
 /// The next boot after a power cut: memory is gone.
@@ -269,11 +270,54 @@ fn however_often_it_runs_in_one_boot_that_is_one_boot() {
 }
 
 #[test]
+fn the_platform_hears_of_an_apply_that_takes_long() {
+    let lease = crate::format::dhcp::Lease {
+        mac: [0, 13, 58, 1, 2, 3],
+        address: [10, 0, 0, 4],
+        prefix: 24,
+        router: Some([10, 0, 0, 1]),
+        server: [0; 4],
+        dns: heapless::Vec::new(),
+        routes: heapless::Vec::new(),
+        wireserver: None,
+        lease_s: None,
+        until_s: None,
+        mtu: None,
+        hostname: None,
+    };
+    for (tick_us, wants_proxy_agent, is_kept_alone, times) in [
+        (1000, false, false, 0),
+        (4_000_000, false, false, 1),
+        (4_000_000, true, false, 0),
+        (4_000_000, false, true, 0),
+    ] {
+        let mut facts = facts();
+        facts.wants_proxy_agent = fact(wants_proxy_agent);
+        let context = Context { lease: Some(lease.clone()), ..Context::default() };
+        let mut world = world(&facts, &context, true);
+        if is_kept_alone {
+            reboot(&mut world, true);
+        }
+        world.clock.tick_us = tick_us;
+        boot(&mut world).unwrap();
+        let told = world.log.lines.iter().filter(|line| line.contains("the platform may wonder")).count();
+        assert!(told.min(1) == times, "{tick_us} {wants_proxy_agent} {is_kept_alone}: {:?}", world.log.lines);
+    }
+}
+
+#[test]
 fn a_dry_run_says_what_it_would_do_and_does_nothing() {
     let mut world = ready_world();
     let changes = world.root.changes();
     let mut facts = Box::new(Facts::new());
-    run(&mut world.kernel(), &mut facts, &mut std::vec![0; 256 * 1024], &command(true)).unwrap();
+    run(
+        &mut world.kernel(),
+        &mut facts,
+        &mut std::vec![0; 256 * 1024],
+        &mut Box::new(Buffers::new()),
+        &command(true),
+    )
+    .unwrap();
     assert_eq!(world.root.changes(), changes);
     assert!(said(&world, "apply: hostname: would be applied"));
     assert!(world.system.hostname.is_none());
@@ -315,7 +359,8 @@ fn what_is_said_of_a_vm_of_a_pool_is_not_applied() {
     let mut world = world(&facts, &Context::default(), true);
     let before = world.root.dump();
     let (mut loaded, mut bytes) = (Box::new(Facts::new()), std::vec![0; 256 * 1024]);
-    let outcome = run(&mut world.kernel(), &mut loaded, &mut bytes, &command(true));
+    let outcome =
+        run(&mut world.kernel(), &mut loaded, &mut bytes, &mut Box::new(Buffers::new()), &command(true));
     assert!(outcome.unwrap_err().is(Kind::NotApplicable) && world.run.text("pool").is_none());
     assert_eq!(world.root.dump(), before);
     assert!(boot(&mut world).unwrap_err().is(Kind::NotApplicable) && world.run.text("pool").is_some());

@@ -69,14 +69,24 @@ pub(in crate::stage) fn ask_again(
     id: &InstanceId,
     until_us: u64,
 ) -> Result<()> {
-    let mut say_us = 0;
+    let (mut say_us, mut tell_us, mut last) = (0, 0, None);
     loop {
+        let now_us = kernel.clock.now_us();
+        if now_us >= say_us {
+            let left_s = Value::Number(until_us.saturating_sub(now_us) / 1_000_000);
+            let why = Value::Text(last.map_or("the initrd had no answer", |error: Error| error.reason()));
+            let text =
+                "waiting for IMDS, {} s at most: {}; rd.preroot=0 on the kernel command line boots without";
+            kernel.say(Level::Warning, text, &[left_s, why]);
+            say_us = now_us.saturating_add(limits::IMDS_SAY_MS * 1000);
+        }
         let Scratch { facts, bytes, .. } = &mut *scratch;
         let mut gathered = Gathered::load(kernel, bytes, facts);
         gathered.is_in_root = true;
         facts.instance_id = Some(Fact { value: id.clone(), from: Provenance::Dmi });
         seed::begin(kernel.run)?;
-        let outcome = over_network(kernel, scratch, &mut gathered, Task::AskAgain { until_us });
+        let outcome =
+            over_network(kernel, scratch, &mut gathered, Task::AskAgain { until_us, tell_us: &mut tell_us });
         if kernel.clock.is_cancelled() {
             seed::abandon(kernel.run)?;
             return Err(Error::STOPPED);
@@ -85,46 +95,46 @@ pub(in crate::stage) fn ask_again(
             return outcome;
         }
         let now_us = kernel.clock.now_us();
+        last = gathered.imds_fault;
         let left_ms = until_us.saturating_sub(now_us) / 1000;
-        if now_us >= say_us {
-            let values = [Value::Number(left_ms / 1000), Value::Text(gathered.imds_fault().reason())];
-            let text = "waiting for IMDS, {} s more at most: {}; rd.preroot=0 on the kernel command line boots without";
-            kernel.say(Level::Warning, text, &values);
-            say_us = now_us.saturating_add(limits::IMDS_SAY_MS * 1000);
-        }
         let pause_ms = gathered.pause_ms.max(limits::POOL_PAUSE_MS);
         kernel.clock.sleep_ms(pause_ms.min(left_ms.saturating_sub(limits::IMDS_MS)));
     }
 }
 
 /// What a network is wanted for.
-#[derive(Clone, Copy)]
-enum Task {
+enum Task<'t> {
     /// To ask IMDS, in the initrd.
     Ask,
     /// To ask it in the real root, in tries, until then.
-    AskAgain { until_us: u64 },
+    AskAgain {
+        until_us: u64,
+        /// When the platform is to hear next that this VM is still worked on.
+        tell_us: &'t mut u64,
+    },
     /// To tell that an earlier process did not get to the end of that.
     TellLost,
 }
 
-impl Task {
+impl Task<'_> {
     /// How long one try may last.
-    fn try_until_us(self, now_us: u64) -> u64 {
+    fn try_until_us(&self, now_us: u64) -> u64 {
         match self {
-            Self::AskAgain { until_us } => now_us.saturating_add(limits::IMDS_TRIES_MS * 1000).min(until_us),
+            Self::AskAgain { until_us, .. } => {
+                now_us.saturating_add(limits::IMDS_TRIES_MS * 1000).min(*until_us)
+            }
             Self::Ask | Self::TellLost => now_us.saturating_add(limits::IMDS_MS * 1000),
         }
     }
 
     /// True when another try follows one that ended so: it would have as long as one in the initrd.
-    fn goes_on(self, now_us: u64, asked: Outcome) -> bool {
+    fn goes_on(&self, now_us: u64, asked: Outcome) -> bool {
         let end_us = now_us.saturating_add(limits::IMDS_MS * 1000);
-        matches!(self, Self::AskAgain { until_us } if asked == Outcome::Late && end_us < until_us)
+        matches!(self, Self::AskAgain { until_us, .. } if asked == Outcome::Late && end_us < *until_us)
     }
 
     /// As what silence counts in the end.
-    fn judged(self, asked: Outcome) -> Outcome {
+    fn judged(&self, asked: Outcome) -> Outcome {
         if matches!(self, Self::AskAgain { .. }) && asked == Outcome::Late { Outcome::Bad } else { asked }
     }
 }
@@ -134,7 +144,7 @@ fn over_network(
     kernel: &mut Kernel<'_>,
     scratch: &mut Scratch,
     gathered: &mut Gathered,
-    task: Task,
+    mut task: Task<'_>,
 ) -> Result<()> {
     let Scratch { facts, bytes, imds, net, .. } = scratch;
     // The name of a VM of a pool must not get into a DNS.
@@ -153,7 +163,15 @@ fn over_network(
         if session.is_cancelled() {
             return Err(Error::STOPPED);
         }
-        if task.goes_on(session.now_us(), asked) {
+        let now_us = session.now_us();
+        if task.goes_on(now_us, asked) {
+            if let Task::AskAgain { tell_us, .. } = &mut task
+                && now_us >= **tell_us
+                && let Some(id) = &facts.instance_id
+            {
+                **tell_us = now_us.saturating_add(limits::PROGRESS_AGAIN_MS * 1000);
+                report::in_progress(session, bytes, &id.value);
+            }
             return Err(gathered.imds_fault());
         }
         let verdict = gathered.conclude(rest.run, facts, task.judged(asked));

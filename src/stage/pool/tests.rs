@@ -461,7 +461,9 @@ fn imds_that_answers_later_says_who_this_is() {
         wait(&mut world, &mut platform).unwrap();
         assert_eq!(owner(&mut world), ("edge-vm-01".into(), "azureuser".into()));
         assert!(seed::may_be_applied(&mut world.run, seed::SEED) && !is_waiting(&mut world));
-        assert_eq!(platform.asked(), [INSTANCE], "nothing is told, and nobody is ejected");
+        assert_eq!(platform.asked(), [INSTANCE, READY, INSTANCE]);
+        let told = platform.requests.iter().find(|request| request.starts_with(READY)).unwrap();
+        assert!(told.contains(r#""subStatus":"Provisioning""#) && platform.told() == 1, "{told}");
         assert!(world.clock.us / 1_000_000 >= at_least_s && world.disks.ejected.is_empty());
         let context = seed::load_context(&mut world.run, seed::SEED).unwrap();
         let lost = context.failure.unwrap();
