@@ -32,6 +32,7 @@ mod locale;
 pub mod machine_id;
 pub(crate) mod network;
 mod ntp;
+mod old_scripts;
 mod password;
 mod persistent_net;
 mod person;
@@ -280,6 +281,7 @@ pub const MODULES: &[Module] = &[
     module!(network),
     module!(resolv_conf),
     module!(scsi_timeout),
+    module!(old_scripts),
     module!(write_files),
     module!(custom_data),
     module!(waagent),

@@ -9,11 +9,12 @@ use super::password::NO_PASSWORD;
 use super::replace::{self, Target};
 use super::{Buffers, Object, Root, State, exists, home, join, named, person, read};
 use crate::error::{Result, Rule};
-use crate::facts::Facts;
+use crate::facts::{Facts, UserName};
 use crate::format::login_defs::LoginDefsRepr;
 use crate::format::passwd::{self, SubIds, find, free_id, free_range, free_system_id};
 use crate::format::person::Person;
 use crate::format::text::{Out, lines};
+use crate::seed;
 use crate::sys::{Dir, FileType};
 
 /// Groups of an administrator, joined where the image has them: what it grants by them is the image's choice
@@ -27,11 +28,60 @@ const DEFAULT_GID: u32 = 100;
 const NO_GROUP: &Rule = unsupported!(rule GROUP, "no free group id between GID_MIN and GID_MAX");
 
 pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
+    // A list that cannot be read is told by `apply`.
+    if !groups(root, false).unwrap_or(false) {
+        return Ok(State::Missing);
+    }
     person::check(facts, root, look)
 }
 
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
-    person::apply(facts, root, look, act)
+    let made = groups(root, true);
+    person::apply(facts, root, look, act).and(made.map(|_| ()))
+}
+
+/// Groups that the seed names beside those of its users, before these are made: as in cloud-init, of their members only
+/// accounts count that are there. True when all is as it should be.
+#[inline(never)]
+fn groups(root: &mut Root<'_>, makes: bool) -> Result<bool> {
+    let buf = core::mem::take(&mut root.buffers.person);
+    let mut is_whole = true;
+    let read = root.seed_file(seed::GROUPS, buf).map(|text| core::str::from_utf8(text).unwrap_or_default());
+    let outcome = read.and_then(|text| {
+        let is_off = root.is_switched_off;
+        for line in text.lines().filter(|_| !is_off) {
+            is_whole &= group(root, line, makes)?;
+        }
+        Ok(is_whole)
+    });
+    root.buffers.person = buf;
+    outcome
+}
+
+fn group(root: &mut Root<'_>, line: &str, makes: bool) -> Result<bool> {
+    let mut words = line.split([' ', ',']).filter(|word| !word.is_empty());
+    let Some(name) = words.next() else { return Ok(true) };
+    let name = UserName::parse(name)?;
+    if !makes {
+        let has_group = has_line(root.dir, &mut root.buffers, object!(GROUP), name.as_str())?;
+        // Whether all have joined is not asked: joining twice does nothing.
+        return Ok(has_group && words.next().is_none());
+    }
+    let buffers = &mut root.buffers;
+    account::locked(root.dir, &mut |dir| {
+        let defs = account::login_defs(dir, buffers)?;
+        let nobody = Person::administrator(&name, "", "");
+        need_group(&mut Editor { dir, buffers, person: &nobody, homes: "", defs, day: None }, name.as_str())?;
+        for member in words.clone() {
+            let member = Person::administrator(&UserName::parse(member)?, "", "");
+            if account::lookup(dir, buffers, &member.name, true)?.is_some() {
+                let mut editor = Editor { dir, buffers, person: &member, homes: "", defs, day: None };
+                join_group(&mut editor, name.as_str())?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(true)
 }
 
 fn look(person: &Person<'_>, root: &mut Root<'_>) -> Result<State> {

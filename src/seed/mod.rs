@@ -78,6 +78,8 @@ pub const LOCALE: &str = "locale";
 pub const RESOLV_CONF: &str = "resolv-conf";
 /// Inside a seed: who asked, where somebody else than the platform did; what the image switches off does not count then.
 pub const ASKED_BY: &str = "asked-by";
+/// Inside a seed: lines `GROUP MEMBER,MEMBER`.
+pub const GROUPS: &str = "groups";
 /// Inside a seed: user data were translated into its entries; `failed` where they could not be.
 pub const TRANSLATED: &str = "translated";
 /// Inside a seed: the files of `write_files`, a directory each, by number.
@@ -153,6 +155,7 @@ pub(crate) const KEPT: &[&str] = &[
     RESOLV_CONF,
     ASKED_BY,
     NETWORK_ALL,
+    GROUPS,
     TRANSLATED,
 ];
 
@@ -172,6 +175,7 @@ const TRANSLATIONS: &[&str] = &[
     TIME_ZONE,
     LOCALE,
     RESOLV_CONF,
+    GROUPS,
 ];
 
 /// True for an entry that the translator of user data may put.

@@ -439,6 +439,7 @@ mod tests {
         (seed::RESOLV_CONF, "resolv_conf"),
         (seed::NETWORK_ALL, "network"),
         (seed::FILES, "write_files"),
+        (seed::GROUPS, "users"),
     ];
 
     #[test]

@@ -135,3 +135,38 @@ fn boot_scripts_run_in_each_boot() {
     assert!(boot(&mut world).is_err());
     assert_eq!(runs(&world), 2);
 }
+
+#[test]
+fn groups_are_made_before_accounts_and_who_is_there_joins() {
+    let says = said(&[("groups", "team root,nobody_here\nempty\n"), ("users/0", "name bob\ngroups team\n")]);
+    let mut world = world(&says, 0);
+    boot(&mut world).unwrap();
+    let groups = world.root.text("etc/group").unwrap();
+    let line = |name: &str| groups.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    assert!(line("team:x:").ends_with(":root,bob") && line("empty:x:").ends_with(':'), "{groups}");
+    let mut world = self::world(&said(&[("groups", "not:one\n")]), 0);
+    assert!(boot(&mut world).is_err());
+    assert!(world.root.text("etc/passwd").unwrap().contains("\nops:x:"));
+}
+
+#[test]
+fn scripts_of_another_vm_are_not_this_ones() {
+    let place = |name: &str| std::format!("var/lib/preroot/scripts/{name}");
+    for was_anothers in [true, false] {
+        let says =
+            said(&[("files/0/path", &std::format!("/{}", place("user/new"))), ("files/0/mode", "0700")]);
+        let mut world = world(&says, 0);
+        for name in ["user/runcmd", "vendor/x", "boot/bootcmd", "per-boot/images"] {
+            world.root.put_owned(&place(name), Owner::root(0o700), "#!/bin/sh\n");
+        }
+        if was_anothers {
+            world.root.put(seed::PROVISIONED, "11111111-9f02-4cfe-b1f4-a4da7ebac2cf\n");
+        }
+        let _ = boot(&mut world);
+        let is_there = |name: &str| world.root.text(&place(name)).is_some();
+        assert!(is_there("per-boot/images") && is_there("user/new"));
+        for name in ["user/runcmd", "vendor/x", "boot/bootcmd"] {
+            assert_eq!(is_there(name), !was_anothers, "{name}");
+        }
+    }
+}

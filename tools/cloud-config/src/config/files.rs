@@ -97,3 +97,40 @@ pub(super) fn absolute(path: &str) -> String {
     }
     format!("/{}", names.join("/"))
 }
+
+/// `ssh_keys`: this VM's host keys, made elsewhere; each takes the place of one that apply made.
+pub(super) fn read_host_keys(reading: &mut Reading<'_>, value: &Node) {
+    for (key, text) in value.entries() {
+        let name = key.python_text().unwrap_or_default();
+        let content = text.python_text().unwrap_or_default();
+        let content = if content.ends_with('\n') { content } else { content + "\n" };
+        let file = match name.rsplit_once('_') {
+            Some((kind @ ("rsa" | "ecdsa" | "ed25519"), "private")) => Some((kind, "", "0600")),
+            Some((kind @ ("rsa" | "ecdsa" | "ed25519"), "public")) => Some((kind, ".pub", "0644")),
+            _ => None,
+        };
+        let Some((kind, end, mode)) = file else {
+            reading.note(Rule::UnsupportedValue, key, &name);
+            continue;
+        };
+        if end.is_empty() && value.get(&format!("{kind}_public")).is_none() {
+            reading.note(Rule::BadValue, key, "its public key is missing");
+            continue;
+        }
+        reading.files.push((format!("/etc/ssh/ssh_host_{kind}_key{end}"), mode, content));
+    }
+}
+
+/// Files of ours, behind those of `write_files`.
+pub(super) fn put_others(reading: &mut Reading<'_>) {
+    let numbers = reading
+        .entries
+        .keys()
+        .filter_map(|name| name.strip_prefix("files/")?.split('/').next()?.parse().ok());
+    let first = numbers.max().map_or(0, |last: usize| last + 1);
+    for (number, (path, mode, content)) in (first..).zip(std::mem::take(&mut reading.files)) {
+        for (part, text) in [("path", path.as_str()), ("mode", mode), ("content", content.as_str())] {
+            reading.entries.insert(format!("files/{number}/{part}"), text.as_bytes().to_vec());
+        }
+    }
+}

@@ -74,6 +74,8 @@ pub struct Reading<'r> {
     key: String,
     /// What is said of the image's default account.
     default_user: Option<Node>,
+    /// Files beside those of `write_files`: path, mode, content.
+    files: Vec<(String, &'static str, String)>,
 }
 
 /// Who reads a key.
@@ -87,6 +89,9 @@ enum Act {
     Packages,
     Ending,
     RandomSeed,
+    Groups,
+    Certificates,
+    HostKeys,
     /// Somebody read it already.
     Quiet,
     /// Done in the initrd or by apply, whatever is said here.
@@ -131,6 +136,13 @@ const ROWS: &[(&str, Act)] = &[
     ("power_state", Act::Ending),
     ("random_seed", Act::RandomSeed),
     ("user", Act::Quiet),
+    ("groups", Act::Groups),
+    ("ca_certs", Act::Certificates),
+    ("ca-certs", Act::Certificates),
+    ("ssh_keys", Act::HostKeys),
+    ("phone_home", Act::Ending),
+    ("ssh", Act::Nothing),
+    ("ssh_publish_hostkeys", Act::Nothing),
     ("growpart", Act::Early),
     ("resize_rootfs", Act::Early),
     ("ssh_deletekeys", Act::Early),
@@ -162,6 +174,7 @@ impl<'r> Reading<'r> {
             scripts: Vec::new(),
             key: String::new(),
             default_user: None,
+            files: Vec::new(),
         }
     }
 
@@ -180,6 +193,9 @@ impl<'r> Reading<'r> {
                 Some(Act::Files) => plain.push((key.clone(), files::prepared(self, value))),
                 Some(Act::Storage) => storage::read(self, config, value),
                 Some(Act::Commands) => commands::read(self, value),
+                Some(Act::Groups) => users::read_groups(self, value),
+                Some(Act::Certificates) => programs::read_certificates(self, value),
+                Some(Act::HostKeys) => files::read_host_keys(self, value),
                 Some(Act::RandomSeed) => programs::read_random_seed(self, value),
                 Some(Act::Ending) => programs::read_ending(self, value),
                 Some(Act::Packages | Act::Quiet) => {}
@@ -195,6 +211,7 @@ impl<'r> Reading<'r> {
             }
         }
         mapping::read(self, &config.with(Value::Map(plain)));
+        files::put_others(self);
         self.set_key("user");
         users::put_default(self);
         programs::read_packages(self, config);

@@ -86,7 +86,11 @@ fn package(reading: &mut Reading<'_>, item: &Node, names: &mut Vec<String>) {
 
 /// `final_message` and `power_state`: the last scripts by their names.
 pub(super) fn read_ending(reading: &mut Reading<'_>, value: &Node) {
-    if reading.key() == "power_state" { power_state(reading, value) } else { final_message(reading, value) }
+    match reading.key() {
+        "power_state" => power_state(reading, value),
+        "phone_home" => phone_home(reading, value),
+        _ => final_message(reading, value),
+    }
 }
 
 fn final_message(reading: &mut Reading<'_>, value: &Node) {
@@ -193,4 +197,80 @@ pub(super) fn read_random_seed(reading: &mut Reading<'_>, value: &Node) {
     if script.lines().count() > 1 {
         reading.script(Place::PerInstance, "00-random-seed", script);
     }
+}
+
+/// `ca_certs`: certificates to be trusted, where the image keeps such, and its program that makes them count.
+pub(super) fn read_certificates(reading: &mut Reading<'_>, value: &Node) {
+    let of = |key: &str| value.get(key).or_else(|| value.get(&key.replace('_', "-")));
+    if let Some(node) = of("remove_defaults").filter(|node| node.truth() == Some(true)) {
+        reading.note(Rule::UnsupportedValue, node, "remove_defaults");
+    }
+    let mut script = String::from(
+        "#!/bin/sh\n\
+         if command -v update-ca-certificates >/dev/null; then\n\
+         \x20   directory=/usr/local/share/ca-certificates update=update-ca-certificates\n\
+         elif command -v update-ca-trust >/dev/null; then\n\
+         \x20   directory=/etc/pki/ca-trust/source/anchors update=update-ca-trust\n\
+         else\n\
+         \x20   echo 'no program that keeps certificates: update-ca-certificates, update-ca-trust' >&2\n\
+         \x20   exit 1\n\
+         fi\nmkdir -p \"$directory\"\n",
+    );
+    let trusted = of("trusted").map(Node::each).unwrap_or_default();
+    let texts = trusted.iter().filter_map(Node::as_str).filter(|text| !text.trim().is_empty());
+    let mut count = 0;
+    for text in texts {
+        count += 1;
+        let text = base64::encode(text.as_bytes());
+        let _ = writeln!(script, "base64 -d >\"$directory/cloud-init-ca-cert-{count}.crt\" <<E\n{text}\nE");
+    }
+    if count > 0 {
+        reading.script(Place::User, "00-ca-certs", script + "exec $update\n");
+    }
+}
+
+/// `phone_home`: tells somebody's server who this is, once everything else ran.
+fn phone_home(reading: &mut Reading<'_>, value: &Node) {
+    let Some(url) = value.get("url").and_then(Node::as_str) else {
+        return reading.note(Rule::BadValue, value, "no url");
+    };
+    const ALL: [&str; 6] =
+        ["pub_key_rsa", "pub_key_ecdsa", "pub_key_ed25519", "instance_id", "hostname", "fqdn"];
+    let asked: Vec<String> = match value.get("post") {
+        None => ALL.map(str::to_owned).to_vec(),
+        Some(node) if node.as_str() == Some("all") => ALL.map(str::to_owned).to_vec(),
+        Some(node) => node.each().iter().filter_map(Node::python_text).collect(),
+    };
+    let tries = value
+        .get("tries")
+        .and_then(Node::python_text)
+        .and_then(|text| text.parse::<u32>().ok())
+        .unwrap_or(10);
+    let mut script = String::from("#!/bin/sh\nid=$(head -n 1 /var/lib/preroot/provisioned)\n");
+    // Of a URL only this variable counts, in three spellings.
+    let url = url.replace("${INSTANCE_ID}", "$INSTANCE_ID").replace("{{ v1.instance_id }}", "$INSTANCE_ID");
+    let url = url.split("$INSTANCE_ID").map(quoted).collect::<Vec<_>>().join("\"$id\"");
+    let _ = writeln!(script, "url={url}\nset --");
+    for word in &asked {
+        let data = match word.as_str() {
+            "pub_key_rsa" | "pub_key_ecdsa" | "pub_key_ed25519" => {
+                let file = format!("/etc/ssh/ssh_host_{}_key.pub", &word["pub_key_".len()..]);
+                let _ = writeln!(script, "[ ! -f {file} ] || set -- \"$@\" --data-urlencode {word}@{file}");
+                continue;
+            }
+            "instance_id" => "$id",
+            "hostname" => "$(hostname)",
+            "fqdn" => "$(hostname -f 2>/dev/null || hostname)",
+            _ => {
+                reading.note(Rule::UnsupportedValue, value, word);
+                continue;
+            }
+        };
+        let _ = writeln!(script, "set -- \"$@\" --data-urlencode {word}=\"{data}\"");
+    }
+    let _ = writeln!(
+        script,
+        "exec curl -fsS --retry {tries} --retry-connrefused --max-time 60 -o /dev/null \"$@\" \"$url\""
+    );
+    reading.script(Place::User, "zy-phone-home", script);
 }

@@ -162,3 +162,43 @@ fn names(value: &Node) -> Node {
         _ => value.clone(),
     }
 }
+
+/// `groups`: names, or mappings of a name and its members, in all their spellings; members of one group come together.
+pub(super) fn read_groups(reading: &mut Reading<'_>, value: &Node) {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    let mut add = |name: &str, members: &[String]| {
+        let name = name.trim();
+        if name.is_empty() {
+            return;
+        }
+        match groups.iter_mut().find(|(group, _)| group == name) {
+            Some((_, known)) => known.extend_from_slice(members),
+            None => groups.push((name.to_owned(), members.to_vec())),
+        }
+    };
+    for item in value.each() {
+        match &item.value {
+            Value::Map(entries) => {
+                for (name, members) in entries {
+                    add(&name.python_text().unwrap_or_default(), &member_names(members));
+                }
+            }
+            _ => item.python_text().unwrap_or_default().split(',').for_each(|name| add(name, &[])),
+        }
+    }
+    for (name, members) in groups {
+        let is_name = |name: &String| preroot::facts::UserName::parse(name).is_ok();
+        if !is_name(&name) || !members.iter().all(is_name) {
+            reading.note(Rule::User, value, "a group or a member that is no name");
+            continue;
+        }
+        let separator = if members.is_empty() { "" } else { " " };
+        let line = format!("{name}{separator}{}\n", members.join(","));
+        reading.entries.entry("groups".into()).or_default().extend_from_slice(line.as_bytes());
+    }
+}
+
+fn member_names(members: &Node) -> Vec<String> {
+    let texts = members.each().iter().filter_map(Node::python_text).collect::<Vec<_>>().join(",");
+    texts.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+}
