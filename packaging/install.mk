@@ -4,7 +4,7 @@
 SYSCONFDIR ?= /etc
 MANDIR     ?= $(PREFIX)/share/man
 
-.PHONY: install-man install-openrc install-busybox cloud-config install-cloud-config
+.PHONY: install-man install-openrc install-busybox cloud-config install-cloud-config install-cloud-init
 
 install: install-man
 
@@ -30,3 +30,7 @@ cloud-config: toolchain
 
 install-cloud-config: cloud-config
 	install -D -m 755 tools/cloud-config/target/*/release/preroot-cloud-config $(DESTDIR)$(PREFIX)/bin/preroot-cloud-config
+
+# `cloud-init status --wait` and its like for programs that call it, on images without cloud-init.
+install-cloud-init:
+	install -D -m 755 packaging/cloud-init/cloud-init $(DESTDIR)$(PREFIX)/bin/cloud-init

@@ -64,6 +64,19 @@ pub const NO_CLOUD_INIT: &str = "etc/cloud/cloud-init.disabled";
 const STOPPERS: &[&str] =
     &[NO_CLOUD_INIT, "etc/systemd/system/cloud-init-local.service", "run/cloud-init/disabled"];
 
+/// How the command begins that preroot has for images without cloud-init (packaging/cloud-init).
+const SHIM: &[u8] = b"#!/bin/sh\n# preroot";
+
+/// True when cloud-init's own program is installed.
+pub fn is_cloud_init_there(dir: &mut dyn Dir) -> bool {
+    ["usr/bin/cloud-init", "usr/local/bin/cloud-init"].iter().any(|path| {
+        let mut head = [0; SHIM.len()];
+        let n = dir.read_at(path, 0, &mut head);
+        // A link is not read, and none of ours.
+        dir.stat(path).is_ok() && !n.is_ok_and(|n| head.get(..n) == Some(SHIM))
+    })
+}
+
 /// True when cloud-init is enabled in this system. In doubt it is not: two agents are better than none.
 pub fn has_cloud_init(dir: &mut dyn Dir) -> bool {
     let mut is_there = |path: &&str| dir.stat(path).is_ok();

@@ -13,6 +13,7 @@ run python3 tests/oracle/ovf.py
 run python3 tests/oracle/imds_network.py
 run tests/units.sh
 run tests/cloud-config.sh
+run tests/cloud-init-shim.sh
 if [ "$(id -u)" -eq 0 ]; then
     run tests/cloud-config-apply.sh
     run python3 tests/cloud/report_test.py

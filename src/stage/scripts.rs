@@ -8,6 +8,7 @@
 use super::identity;
 use crate::apply::replace::{self, Target};
 use crate::apply::{exists, next_name, object};
+use crate::config;
 use crate::error::{Errno, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
@@ -34,7 +35,6 @@ enum When {
 }
 
 const CLOUDS: &str = "var/lib/cloud/";
-const CLOUD_INIT: &[&str] = &["usr/bin/cloud-init", "usr/local/bin/cloud-init"];
 
 macro_rules! place {
     ($directory:literal, $word:literal, $when:ident) => {
@@ -94,7 +94,7 @@ pub(super) fn run(
     if !seed::is_marked(kernel.root, seed::PROVISIONED, &id) {
         return Err(not_applicable!("this VM is not provisioned"));
     }
-    let has_cloud_init = CLOUD_INIT.iter().any(|path| kernel.root.stat(path).is_ok());
+    let has_cloud_init = config::is_cloud_init_there(kernel.root);
     let limit_ms = limits::SCRIPT_MS;
     let mut story = Story { kernel, bytes, root_path, is_dry_run, limit_ms, failed: 0 };
     let places = PLACES.iter().filter(|place| !(has_cloud_init && place.directory.starts_with(CLOUDS)));

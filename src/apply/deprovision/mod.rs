@@ -93,7 +93,7 @@ impl<'c> Context<'c> {
             account: None,
             keys: None,
             drops_group: false,
-            has_cloud_init: exists(dir, "usr/bin/cloud-init")?,
+            has_cloud_init: crate::config::is_cloud_init_there(dir),
             fstab: None,
         };
         if exists(dir, seed::FSTAB)? {

@@ -145,6 +145,9 @@ fn where_cloud_init_is_its_scripts_are_its_own() {
     put(&mut world, "cloud/scripts/per-boot/boot", 0);
     world.root.put("usr/bin/cloud-init", "");
     assert_eq!(boot(&mut world), (Ok(()), std::vec![]));
+    // The command that stands in for it is ours.
+    world.root.put("usr/bin/cloud-init", include_str!("../../../packaging/cloud-init/cloud-init"));
+    assert_eq!(boot(&mut world), (Ok(()), std::vec!["cloud/scripts/per-boot/boot".to_string()]));
 }
 
 #[test]

@@ -15,5 +15,6 @@ pub mod note;
 pub mod parts;
 pub mod protocol;
 pub mod sandbox;
+pub mod schema;
 pub mod translate;
 pub mod yaml;

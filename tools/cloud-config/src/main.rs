@@ -1,6 +1,8 @@
 //! Arguments in, exit code out: `translate` for apply, `check` and `explain` for people.
 
+use preroot_cloud_config::schema::Schema;
 use preroot_cloud_config::translate::{Inputs, Translation, translate};
+use preroot_cloud_config::yaml::Fault;
 use preroot_cloud_config::{explain, limits, protocol, sandbox};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -60,8 +62,14 @@ fn look(files: &[&str], explains: bool) -> io::Result<ExitCode> {
         }
         .map_err(|error| named(name, &error))?;
         let translation = translate(&Inputs { user_data, ..Inputs::default() });
-        show(name, &translation, explains)?;
-        if translation.notes.has_fault() {
+        let breaks = match &translation.user {
+            Some(config) if !explains => {
+                Schema::load().map(|schema| schema.check(config)).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        show(name, &translation, &breaks, explains)?;
+        if translation.notes.has_fault() || !breaks.is_empty() {
             code = ExitCode::from(1);
         }
     }
@@ -72,7 +80,7 @@ fn named(name: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{name}: {error}"))
 }
 
-fn show(name: &str, translation: &Translation, explains: bool) -> io::Result<()> {
+fn show(name: &str, translation: &Translation, breaks: &[Fault], explains: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if explains {
         out.write_all(explain::explain(translation).as_bytes())?;
@@ -81,7 +89,10 @@ fn show(name: &str, translation: &Translation, explains: bool) -> io::Result<()>
         let word = if note.rule.is_fault() { "" } else { "note: " };
         writeln!(out, "{name}: {word}{note}")?;
     }
-    if !explains && translation.notes.0.is_empty() {
+    for fault in breaks {
+        writeln!(out, "{name}: line {}: cloud-init's schema: {}", fault.line, fault.rule)?;
+    }
+    if !explains && translation.notes.0.is_empty() && breaks.is_empty() {
         writeln!(out, "{name}: good")?;
     }
     Ok(())

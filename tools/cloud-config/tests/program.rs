@@ -118,7 +118,12 @@ fn people_get_words_and_lines() {
     );
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
-    for line in ["line 3: an unknown key: packagse", "line 4: runcmd: a list", "line 5: snap: a module"] {
+    for line in [
+        "line 3: an unknown key: packagse",
+        "line 4: runcmd: a list",
+        "line 5: snap: a module",
+        "line 4: cloud-init's schema: runcmd: array was expected",
+    ] {
         assert!(text.contains(line), "{text}");
     }
     let output =

@@ -1,0 +1,54 @@
+#!/bin/bash
+# Does the cloud-init of packaging/ say what cloud-init says, and do preroot's part? Against a preroot that only repeats its words.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# shellcheck disable=SC2016 # they expand it
+printf '#!/bin/sh\necho "preroot $*" >>%s/calls\n[ "$1" != status ] || printf %%s "$SAYS"\nexit ${CODE:-0}\n' "$work" >"$work/preroot"
+# No systemd of this machine.
+# shellcheck disable=SC2016
+printf '#!/bin/sh\necho "${UNIT:-inactive}"\n' >"$work/systemctl"
+chmod 755 "$work/preroot" "$work/systemctl"
+passed=0 failed=0
+# says STATE CODE WANTED-CODE WANTED ARGUMENTS...
+says() {
+    local state=$1 code=$2 wanted_code=$3 wanted=$4 got
+    shift 4
+    : >"$work/calls"
+    got=$(PATH=$work:$PATH PREROOT=$work/preroot ROOT=$work CODE=$code \
+        SAYS="{\"state\":\"$state\",\"platform\":\"azure\",\"vm_id\":\"id-1\",\"stages\":{}}" \
+        packaging/cloud-init/cloud-init "$@" 2>/dev/null)
+    code=$?
+    got+=$(grep -v 'preroot status --json$' "$work/calls" | tr '\n' ';')
+    if [ "$code" = "$wanted_code" ] && [ "$got" = "$wanted" ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED  %s (%s): %s %s, not %s %s\n' "$*" "$state" "$code" "$got" "$wanted_code" "$wanted"
+    fi
+}
+says reported 0 0 'status: done' status
+says provisioned 0 0 'status: donepreroot status --json --wait;' status --wait
+says seeded 0 0 'status: running' status
+says failed 1 1 'status: error' status
+says not-applicable 76 0 'status: disabled' status
+says '' 1 1 'status: error' status
+UNIT=failed says reported 0 2 'status: done' status
+UNIT=activating says reported 0 0 'status: running' status
+says reported 0 0 '{"status": "done", "extended_status": "done", "datasource": "azure", "detail": "preroot", "errors": []}' status --format json
+says reported 0 0 id-1 query instance_id
+says reported 0 0 azure query v1.cloud_name
+says reported 0 1 '' query userdata
+says reported 76 0 'preroot fetch --offline;' init --local
+says reported 76 0 'preroot fetch --online;preroot apply;' init
+says reported 76 0 'preroot apply;' modules --mode=config
+says reported 0 0 'preroot scripts;' modules --mode=final
+says reported 1 1 'preroot scripts;' modules --mode=final
+says reported 0 2 '' collect-logs
+says reported 0 2 ''
+mkdir -p "$work/var/lib/preroot" && touch "$work/var/lib/preroot/provisioned"
+says reported 0 0 '' clean --logs
+if [ -e "$work/var/lib/preroot/provisioned" ]; then failed=$((failed + 1)); else passed=$((passed + 1)); fi
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
