@@ -24,7 +24,7 @@ ROOT='root=PARTUUID=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa ro'
 # world: everything as on Azure; a scenario then changes what it is about. `meanwhile` names what runs beside the machine;
 # it adds what is to be ended with it to companions.
 world() {
-    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=120 guest=appliance more_initrd='' more_words=() temporary='' as=virtio data='' make=azure serial='' meanwhile='' companions=() cache=unsafe slow='' monitor=''
+    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=${DEADLINE:-120} guest=appliance more_initrd='' more_words=() temporary='' as=virtio data='' make=azure serial='' meanwhile='' companions=() cache=unsafe slow='' monitor=''
     uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf VM_ID=91267c52-9f02-4cfe-b1f4-a4da7ebac2cf
     suite=bookworm tool=dracut init=systemd with=''
 }

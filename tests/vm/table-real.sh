@@ -168,16 +168,16 @@ real_pool() {
     "$REPO/tests/vm/medium.sh" document "$LAB/owner.xml"
     imds_document --has-custom-data >"$LAB/owner.json"
     ssh-keygen -q -t ed25519 -N '' -C placeholder@example.invalid -f "$LAB/placeholder"
-    VM_USER=placeholder VM_HOST=pool-vm VM_PASSWORD=Pl4ceholder VM_CUSTOM_DATA='' VM_KEY=$(cat "$LAB/placeholder.pub")
+    VM_USER=poolplace7 VM_HOST=pool-vm VM_PASSWORD=Pl4ceholder VM_CUSTOM_DATA='' VM_KEY=$(cat "$LAB/placeholder.pub")
     export VM_POOL=Running
     imds_document --pps-type Running >"$LAB/pool.json"
     script="{\"imds\": [{\"body_file\": \"$LAB/pool.json\"}, {\"body_file\": \"$LAB/owner.json\"}],
         \"reprovision\": [{\"status\": 404, \"times\": 3}, {\"body_file\": \"$LAB/owner.xml\"}]}"
-    more_words=(placeholder Pl4ceholder)
+    more_words=(poolplace7 Pl4ceholder)
     boot real-pool
     unset VM_POOL
     VM_USER=${owner[0]} VM_HOST=${owner[1]}
-    console_says 'preroot apply: .*a VM of a pool'
+    console_says 'preroot persist: a VM of a pool: the seed stays in memory'
     console_says 'preroot pool: the platform knows: Ready, in its pool'
     console_says 'preroot pool: moved to another network'
     person_is_complete

@@ -6,6 +6,7 @@
 # --- all is well ------------------------------------------------------------------------------------------
 
 complete() {
+    append=vm.kvp
     boot complete
     person_is_complete
     root_grown 450000000
