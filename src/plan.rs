@@ -77,9 +77,12 @@ pub fn verdict(facts: &Facts, medium: Outcome, imds: Outcome) -> Verdict {
     if medium == Outcome::Absent && imds == Outcome::Good && lacks_os_profile {
         return Verdict::Specialised;
     }
+    // Or it was not asked: where requests must be signed, that is for the real root.
+    let wants_signing = Fact::is_true(facts.wants_proxy_agent.as_ref());
+    let may_know = imds == Outcome::Late || (imds == Outcome::NotAsked && wants_signing);
     let lacks_source = medium != Outcome::Good && imds != Outcome::Good;
     let lacks_login = facts.user.is_some() && !has_login(facts);
-    if (lacks_source || lacks_login) && imds == Outcome::Late {
+    if (lacks_source || lacks_login) && may_know {
         return Verdict::AskAgain;
     }
     if lacks_source {
@@ -153,6 +156,10 @@ mod tests {
         assert_eq!(verdict(&user(false), Outcome::Good, Outcome::Late), Verdict::AskAgain, "IMDS has keys");
         let fault = Some(Fault::Imds);
         assert_eq!(verdict(&user(true), Outcome::Good, Outcome::Late), Verdict::Provision { fault });
+        let facts = Facts { wants_proxy_agent: fact(true), ..user(false) };
+        for medium in [Outcome::Good, Outcome::Bad] {
+            assert_eq!(verdict(&facts, medium, Outcome::NotAsked), Verdict::AskAgain, "once the agent signs");
+        }
         let facts = Facts { pre_provisioning: fact(PreProvisioning::Unknown), ..Facts::new() };
         assert_eq!(verdict(&facts, Outcome::Bad, Outcome::Late), Verdict::Fail(Fault::Pool));
     }

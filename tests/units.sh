@@ -26,6 +26,10 @@ ln -s usr/lib "$tree/lib"
 cp -r /usr/lib/systemd/system/. "$units"
 cp "$TOP"/packaging/systemd/*.service "$TOP"/packaging/systemd/*.path "$units"
 install -m 755 /dev/null "$tree/usr/bin/preroot"
+# GuestProxyAgent's unit, as it orders itself.
+printf '%s\n' '[Unit]' After=local-fs.target Before=network-pre.target Wants=network-pre.target '[Service]' Type=simple \
+    ExecStart=/usr/bin/preroot '[Install]' WantedBy=multi-user.target >"$units/azure-proxy-agent.service"
+ln -s /usr/lib/systemd/system/azure-proxy-agent.service "$enabled/multi-user.target.wants/"
 while read -r _ unit; do # the preset's lines, as `systemctl preset` follows them
     target=$(sed -n 's/^WantedBy=//p' "$units/$unit")
     verdict "$unit is wanted by $target, which ordinary units pull in again and again" [ "$target" = multi-user.target ]
@@ -40,6 +44,7 @@ said=$(systemd-analyze --root="$tree" --man=no verify multi-user.target 2>&1) ||
 # Its conditions keep it out of most boots; where they hold, nothing may wait for it.
 verdict "multi-user.target waits for scripts" \
     [ "$(sed -n 's/^After=\(multi-user.target\) .*/\1/p' "$units/preroot-scripts.service")" = multi-user.target ]
+verdict "the report comes after the agent that signs requests" grep -q '^After=azure-proxy-agent.service$' "$units/preroot-report.service"
 verdict "no ordering circle" [ "${said#*ordering cycle}" = "$said" ]
 verdict "no complaint about a unit of ours" [ "${said#*preroot}" = "$said" ]
 [ "$failed" = 0 ] || echo "$said"

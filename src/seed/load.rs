@@ -165,6 +165,13 @@ fn has_verdict(dir: &mut dyn Dir, base: &str, verdict: Verdict) -> bool {
     verify(dir, base).is_ok() && load_context(dir, base).is_ok_and(|context| context.verdict == verdict)
 }
 
+/// True where the platform refuses requests that the image's proxy agent has not signed.
+pub fn wants_proxy_agent(dir: &mut dyn Dir, base: &str) -> bool {
+    let mut buf = [0; 8];
+    let read = Reader::new(dir, base, &mut buf).known("azure/wants-proxy-agent", |text| Some(text == "true"));
+    read.ok().flatten().unwrap_or_default()
+}
+
 /// Loads what a seed holds beside the facts; unreadable parts are left out.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ mod network;
 mod persist;
 mod publish;
 
-pub use load::{is_waiting, load, load_context, load_pre_provisioning, may_be_applied};
+pub use load::{is_waiting, load, load_context, load_pre_provisioning, may_be_applied, wants_proxy_agent};
 pub use persist::{persist, rebegin};
 pub use publish::{Context, Verdict, failure, publish, publish_in_root};
 

@@ -478,4 +478,4 @@ fn ignore_missing(outcome: Result<()>) -> Result<()> {
 mod translation;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

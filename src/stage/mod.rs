@@ -193,7 +193,7 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
         Verb::ResourceDisk => resource_disk::run(kernel, &mut scratch.bytes, command),
         Verb::Scripts => scripts::run(kernel, &mut scratch.bytes, command.root, command.dry_run),
         Verb::HostName => host_name::run(kernel, &mut scratch.bytes, command.dry_run),
-        Verb::Report => report::run(kernel, &mut scratch.net, &mut scratch.bytes, command),
+        Verb::Report => report::run(kernel, scratch, command),
         Verb::Kvp => kvp::run(kernel, &mut scratch.bytes, command),
         // Told apart by `run` before they come here.
         _ => Err(unsupported!("preroot", "not a stage")),

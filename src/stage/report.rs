@@ -6,16 +6,17 @@
 
 mod proxy_agent;
 
+use super::apply;
+use super::fetch;
 use super::identity;
 use super::kvp::{self as host_reads, To};
 use super::online::{self, Session};
 use super::pool;
-use crate::cli::Command;
+use crate::cli::{Command, Verb};
 use crate::error::{Error, Result};
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
 use crate::format::goalstate::{GoalState, Reader};
-use crate::format::text::join;
 use crate::limits;
 use crate::machine::Platform;
 use crate::net::Buffers;
@@ -24,6 +25,7 @@ use crate::report::azure::{self, Answer, Ask, Conversation, Next};
 use crate::report::health::{Health, Reason, describe, still_at_work};
 use crate::report::kvp;
 use crate::seed::{self, Context};
+use crate::sys::linux::Scratch;
 use crate::sys::{Dir, Ejected, Kernel, Owner};
 use core::fmt::Write;
 
@@ -52,12 +54,12 @@ struct Found {
     wants_proxy_agent: bool,
 }
 
-/// Tells the platform. `body` holds a request's body: [`limits::HEALTH_BODY`] bytes.
+/// Tells the platform.
 ///
 /// # Errors
 /// `NotApplicable` when there is nothing to tell, or not by this call; `NeedNetwork` when an early report did not
 /// arrive; why the platform could not be told.
-pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], command: &Command) -> Result<()> {
+pub fn run(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -> Result<()> {
     kernel.log.enter("report");
     let begin_us = kernel.clock.now_us();
     let machine = identity::observe(kernel);
@@ -78,8 +80,8 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
     {
         return Err(not_applicable!("a VM of a pool: it has no owner yet"));
     }
-    let found = find_seed(kernel, id.as_ref());
-    let verdict = decide(kernel, id.as_ref(), &found, command)?;
+    let mut found = find_seed(kernel, id.as_ref());
+    let mut verdict = decide(kernel, id.as_ref(), &found, command)?;
     if command.early && found.wants_proxy_agent {
         return Err(not_applicable!("the proxy agent must run first"));
     }
@@ -87,12 +89,10 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
         say_plan(kernel, &verdict);
         return Ok(());
     }
-    let signing = if found.wants_proxy_agent { proxy_agent::await_signing(kernel) } else { Ok(()) };
-    let verdict = match (signing, verdict) {
-        (Err(reason), Verdict::Ready { .. }) => Verdict::Failed(Reason::of(reason)),
-        // Of two reasons the first is the one to know.
-        (_, verdict) => verdict,
-    };
+    if found.wants_proxy_agent {
+        verdict = signed(kernel, scratch, command, &mut found, verdict)?;
+    }
+    let Scratch { net: buffers, bytes: body, .. } = scratch;
     record(kernel, id.as_ref(), &verdict, body);
     let limit_ms = if command.early { limits::REPORT_EARLY_MS } else { limits::REPORT_LATE_MS };
     let until_us = begin_us.saturating_add(limit_ms * 1000);
@@ -107,6 +107,42 @@ pub fn run(kernel: &mut Kernel<'_>, buffers: &mut Buffers, body: &mut [u8], comm
         }
         Verdict::Failed(reason) => tell_failure(kernel, &mut way, id.as_ref(), &reason),
     }
+}
+
+/// Nothing leaves this machine before the proxy agent runs. What it signs may be asked: IMDS says what the medium did not, and
+/// that is applied before the platform is told.
+#[inline(never)]
+fn signed(
+    kernel: &mut Kernel<'_>,
+    scratch: &mut Scratch,
+    command: &Command,
+    found: &mut Found,
+    verdict: Verdict,
+) -> Result<Verdict> {
+    let is_waiting = found.context.verdict == seed::Verdict::Wait;
+    let is_open = matches!(verdict, Verdict::Ready { .. }) || (is_waiting && command.failed.is_none());
+    if let Err(reason) = proxy_agent::await_signing(kernel) {
+        // Of two reasons the first is the one to know.
+        return Ok(if is_open { Verdict::Failed(Reason::of(reason)) } else { verdict });
+    }
+    let machine = identity::observe(kernel);
+    let Some(id) = machine.vm_id.filter(|_| is_open) else { return Ok(verdict) };
+    let asked = fetch::ask_signed(kernel, scratch, &id);
+    if asked == Err(Error::STOPPED) {
+        return Err(Error::STOPPED);
+    }
+    if asked == Ok(true) {
+        // All of it: what is as it should be stays.
+        let _ = seed::unmark(kernel.root, seed::PROVISIONED);
+        let Scratch { facts, bytes, net, .. } = &mut *scratch;
+        let applied = apply::run(kernel, facts, bytes, net, &Command { verb: Verb::Apply, ..*command });
+        kernel.log.enter("report");
+        if let Err(error) = applied {
+            kernel.say(Level::Error, "what IMDS said was not applied: {}", &[Value::Why(error)]);
+        }
+    }
+    *found = find_seed(kernel, Some(&id));
+    decide(kernel, Some(&id), found, command)
 }
 
 /// Where nobody waits to hear: once everything is applied, the secrets go, and that is all.
@@ -233,13 +269,10 @@ fn find_seed(kernel: &mut Kernel<'_>, id: Option<&InstanceId>) -> Found {
 }
 
 fn look_into(dir: &mut dyn Dir, base: &str) -> Found {
-    let name = join(&[base, "/azure/wants-proxy-agent"]).unwrap_or_default();
-    let mut buf = [0; 8];
-    let length = dir.read(&name, &mut buf).unwrap_or_default();
     Found {
         has_seed: true,
         context: seed::load_context(dir, base).unwrap_or_default(),
-        wants_proxy_agent: buf.get(..length).is_some_and(|text| text.trim_ascii() == b"true"),
+        wants_proxy_agent: seed::wants_proxy_agent(dir, base),
     }
 }
 

@@ -21,6 +21,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 VM_ID = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf"
 CANARY = "canary-of-custom-data"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ737noxRZzNn1DPgm2l/H8c4XEOKkjnu6ozI2mIuO/V demo@example.invalid"
+IDENTITY = ["--vm-id", VM_ID, "--hostname", "edge-vm-01", "--key", KEY, "--user", "azureuser"]
+AGENT = pathlib.Path("/usr/sbin/azure-proxy-agent")
 NEEDS_NETWORK = 75
 NOT_APPLICABLE = 76
 
@@ -37,7 +40,7 @@ def binary():
 class World:
     """A provisioned VM's root and /run, and a platform with a script."""
 
-    def __init__(self, script=None, seed=None, marks=("provisioned",), listen=True):
+    def __init__(self, script=None, seed=None, marks=("provisioned",), listen=True, imds=False):
         self.directory = pathlib.Path(tempfile.mkdtemp(dir="/tmp/report-test"))
         self.root, self.run, self.log = (self.directory / name for name in ("root", "run", "log"))
         state = self.root / "var/lib/preroot"
@@ -56,7 +59,7 @@ class World:
         if listen:
             (self.directory / "script.json").write_text(json.dumps(script or {}))
             self.platform = subprocess.Popen(
-                [sys.executable, str(HERE / "platform.py"), "--imds", "none", "--log", str(self.log), "--ready-file",
+                [sys.executable, str(HERE / "platform.py"), *(IDENTITY if imds else ["--imds", "none"]), "--log", str(self.log), "--ready-file",
                  str(self.directory / "ready"), "--script", str(self.directory / "script.json")],
                 stdout=subprocess.PIPE, text=True)
             while self.platform.stdout.readline() != "platform: listening\n":
@@ -207,12 +210,52 @@ def test_early_without_a_lease_is_left_to_the_late_report():
         assert time.monotonic() - begin < 1 and world.asked() == []
 
 
+USER = {"user/name": "azureuser", "hostname": "edge-vm-01", "azure/wants-proxy-agent": "true", "verdict": "wait"}
+
+
+def test_nothing_is_sent_before_the_agent_signs():
+    for answer, is_ready in ((None, True), ("403", False)):
+        script = {} if answer is None else {"imds": answer}
+        with World(script, seed=USER, marks=(), imds=True) as world:
+            control = world.directory / "signs"
+            AGENT.write_text(f"#!/bin/sh\nuntil [ -e {control} ]; do sleep 0.1; done\n")
+            AGENT.chmod(0o755)
+            make_root(world.root)
+            assert world.report("--early") == NOT_APPLICABLE
+            process = subprocess.Popen(world.command(), stdin=subprocess.DEVNULL)
+            time.sleep(1.5)
+            assert process.poll() is None and world.asked() == [], world.asked()
+            control.touch()
+            assert process.wait(timeout=60) == 0
+            assert world.asked() == ["imds", "health-json"], world.asked()
+            assert world.requests()[-1]["state"] == ("Ready" if is_ready else "NotReady"), world.requests()[-1]
+            keys = world.root / "home/azureuser/.ssh/authorized_keys"
+            assert keys.exists() == is_ready
+            assert is_ready or "|reason=http error 403 querying IMDS|" in world.requests()[-1]["body"]
+    AGENT.unlink()
+
+
+def make_root(root):
+    """An image that a user can be made in."""
+    files = {"etc/passwd": "root:x:0:0:root:/root:/bin/bash\n", "etc/shadow": "root:*:19000:0:99999:7:::\n",
+             "etc/group": "root:x:0:\n", "etc/hosts": "127.0.0.1 localhost\n", "etc/sudoers": "@includedir /etc/sudoers.d\n",
+             "etc/ssh/sshd_config": "Include /etc/ssh/sshd_config.d/*.conf\n", "etc/ssh/ssh_host_ed25519_key": "key",
+             "var/lib/preroot/host-keys": VM_ID}
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (root / "etc/shadow").chmod(0o600)
+    (root / "home").mkdir()
+
+
 def prepare():
     """Azure's SMBIOS, the wireserver's address, memory for /run; all inside namespaces."""
     def run(*words):
         subprocess.run(words, check=True)
     run("ip", "link", "set", "lo", "up")
-    run("ip", "address", "add", "168.63.129.16/32", "dev", "lo")
+    for address in ("168.63.129.16/32", "169.254.169.254/32"):
+        run("ip", "address", "add", address, "dev", "lo")
     run("mount", "-t", "tmpfs", "none", "/sys")
     for directory in ("/sys/class/dmi/id", "/sys/firmware/efi"):
         os.makedirs(directory)
@@ -220,6 +263,10 @@ def prepare():
     pathlib.Path("/sys/class/dmi/id/product_uuid").write_text(VM_ID + "\n")
     os.makedirs("/tmp/report-test", exist_ok=True)
     run("mount", "-t", "tmpfs", "none", "/tmp/report-test")
+    upper, work = "/tmp/report-test/upper", "/tmp/report-test/work"
+    os.makedirs(upper)
+    os.makedirs(work)
+    run("mount", "-t", "overlay", "none", "-o", f"lowerdir=/usr/sbin,upperdir={upper},workdir={work}", "/usr/sbin")
 
 
 def main():

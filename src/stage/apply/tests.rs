@@ -25,7 +25,7 @@ fn fact<T>(value: T) -> Option<Fact<T>> {
     Some(Fact { value, from: Provenance::Imds })
 }
 
-pub(super) fn facts() -> Box<Facts> {
+pub(in crate::stage) fn facts() -> Box<Facts> {
     let mut keys = SshKeys::new();
     keys.push(SshKey::parse("ssh-ed25519 AAAAC3Nz ops").unwrap()).unwrap();
     Box::new(Facts {
@@ -40,7 +40,7 @@ pub(super) fn facts() -> Box<Facts> {
 }
 
 /// An Azure VM after switch-root; the seed is in memory, and on the root when `is_kept`.
-fn world(facts: &Facts, context: &Context, is_kept: bool) -> World {
+pub(in crate::stage) fn world(facts: &Facts, context: &Context, is_kept: bool) -> World {
     let mut world = World::new();
     world.clock.wall = 1_750_000_000;
     world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");

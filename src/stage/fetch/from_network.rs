@@ -102,6 +102,40 @@ pub(in crate::stage) fn ask_again(
     }
 }
 
+/// In the real root, once the image's proxy agent signs what goes over the kernel's network: IMDS as the initrd would have
+/// asked it. What is known then is this boot's seed, on the root too. False: IMDS said nothing.
+///
+/// # Errors
+/// `NotApplicable` where the initrd left no seed; as [`online`].
+#[inline(never)]
+pub(in crate::stage) fn ask_signed(
+    kernel: &mut Kernel<'_>,
+    scratch: &mut Scratch,
+    id: &InstanceId,
+) -> Result<bool> {
+    seed::verify(kernel.run, seed::SEED).map_err(|_| not_applicable!("no seed to persist"))?;
+    let Scratch { facts, bytes, imds, net, .. } = scratch;
+    let mut gathered = Gathered::load(kernel, bytes, facts);
+    gathered.is_in_root = true;
+    facts.instance_id = Some(Fact { value: id.clone(), from: Provenance::Dmi });
+    seed::begin(kernel.run)?;
+    let until_us = kernel.clock.now_us().saturating_add(limits::IMDS_AGAIN_MS * 1000);
+    let mut is_heard = false;
+    network::with_kernel_network(kernel, net, &mut |session, rest| {
+        let asked = match gathered.ask(session, rest.run, imds, facts, until_us) {
+            _ if session.is_cancelled() => return Err(Error::STOPPED),
+            Outcome::Late => Outcome::Bad,
+            asked => asked,
+        };
+        is_heard = asked == Outcome::Good;
+        let verdict = gathered.conclude(rest.run, facts, asked);
+        gathered.say_verdict(&mut |level, text, values| session.say(level, text, values));
+        verdict?;
+        seed::persist(rest.run, rest.root, id).map(|_| ())
+    })?;
+    Ok(is_heard)
+}
+
 /// What a network is wanted for.
 enum Task<'t> {
     /// To ask IMDS, in the initrd.
@@ -395,7 +429,7 @@ impl Gathered {
             Verdict::Await => self.note(None, seed::Verdict::Provision),
             Verdict::AskAgain => {
                 // What was wrong with the medium stays in the seed.
-                self.why = self.imds_fault.map_or("IMDS", |error| error.reason());
+                self.why = self.imds_fault.map_or("the proxy agent must run first", |error| error.reason());
                 self.context.verdict = seed::Verdict::Wait;
             }
             Verdict::Fail(fault) => self.note(Some(fault), seed::Verdict::Fail),

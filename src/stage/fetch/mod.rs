@@ -16,7 +16,7 @@ use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
 pub(super) use from_label::{from_label, read_tree};
 pub(super) use from_medium::say_document;
-pub(super) use from_network::{Gathered, ask_again, online};
+pub(super) use from_network::{Gathered, ask_again, ask_signed, online};
 
 /// Below /run/preroot: fetch has begun, so that there is something to join.
 pub(super) const FETCH_BEGUN: &str = "fetch.begun";

@@ -62,7 +62,9 @@ fn wait_of(run: &mut dyn Dir, root: &mut dyn Dir, id: &InstanceId) -> Option<Wai
             if is_told && run.stat(OVER).is_err() {
                 return Some(Wait::Document);
             }
-            return seed::is_waiting(run, root, id).then_some(Wait::Imds);
+            // Who must sign asks later, over the kernel's network: report does.
+            let is_ours = seed::is_waiting(run, root, id) && !seed::wants_proxy_agent(run, seed::SEED);
+            return is_ours.then_some(Wait::Imds);
         }
     };
     Some(if is_told { Wait::Document } else { wait })

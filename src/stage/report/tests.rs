@@ -1,13 +1,15 @@
 //! Is the platform told the right thing, once, in the right order, whatever it answers?
 
+use super::super::{apply, pool};
 use super::{TOLD, run};
 use crate::cli::Command;
 use crate::error::{Errno, Error, Kind, Result};
-use crate::facts::{DeviceName, Facts, InstanceId};
+use crate::facts::{DeviceName, Fact, Facts, InstanceId, Provenance};
 use crate::limits;
-use crate::net::Buffers;
+use crate::net::lease::IMDS;
 use crate::report::health::Reason;
 use crate::seed::{self, Context};
+use crate::stage::fetch::tests::scratch;
 use crate::sys::fake::{FakeDisk, World};
 use crate::sys::{DriveStatus, Frames, LinkState, Links, Stream};
 use std::boxed::Box;
@@ -24,12 +26,14 @@ const GOAL: &str = include_str!("../../../tests/fixtures/azure-goalstate/bom-crl
 struct Wire {
     /// Status and body; 0: connection refused.
     answers: VecDeque<(u16, &'static str)>,
+    /// The same of IMDS.
+    imds: (u16, &'static str),
     requests: Vec<String>,
 }
 
 impl Wire {
     fn new(answers: &[(u16, &'static str)]) -> Self {
-        Self { answers: answers.iter().copied().collect(), requests: Vec::new() }
+        Self { answers: answers.iter().copied().collect(), imds: (403, ""), requests: Vec::new() }
     }
 
     /// Request lines.
@@ -49,13 +53,16 @@ impl Links for Wire {
     }
     fn connect(
         &mut self,
-        _: [u8; 4],
+        address: [u8; 4],
         _: u16,
         _: u64,
         work: &mut dyn FnMut(&mut dyn Stream) -> Result<()>,
     ) -> Result<()> {
-        let (status, body) =
-            if self.answers.len() > 1 { self.answers.pop_front().unwrap() } else { self.answers[0] };
+        let (status, body) = match self.answers.len() {
+            _ if address == IMDS => self.imds,
+            1 => self.answers[0],
+            _ => self.answers.pop_front().unwrap(),
+        };
         if status == 0 {
             self.requests.push("refused HTTP".into());
             return Err(os!("connect", Errno::CONNREFUSED));
@@ -117,11 +124,9 @@ fn late() -> Command {
 }
 
 fn report(world: &mut World, wire: &mut Wire, command: &Command) -> Result<()> {
-    let mut buffers = Box::new(Buffers::new());
-    let mut body = vec![0; limits::HEALTH_BODY];
     let mut kernel = world.kernel();
     kernel.links = wire;
-    run(&mut kernel, &mut buffers, &mut body, command)
+    run(&mut kernel, &mut scratch(), command)
 }
 
 fn record(world: &World) -> Option<String> {
@@ -389,12 +394,58 @@ fn where_requests_are_to_be_signed_nothing_is_sent_before_the_agent_runs() {
         assert!(is_not_applicable(report(&mut world, &mut wire, &early)));
         assert!(wire.requests.is_empty() && world.system.runs.is_empty());
         report(&mut world, &mut wire, &late()).unwrap();
-        let is_ready = wire.requests[0].ends_with("{\"state\":\"Ready\"}");
-        assert_eq!((wire.requests.len(), is_ready), (1, ready == 1));
+        let is_ready = wire.requests.pop().unwrap().ends_with("{\"state\":\"Ready\"}");
+        assert_eq!((wire.requests.len(), is_ready), (ready, ready == 1), "IMDS is asked once somebody signs");
         assert_eq!(record(&world).unwrap().contains(&format!("|reason={reason}|")), ready == 0);
         if agent == Some(Ok(0)) {
             assert!(world.system.runs.contains(&format!("{AGENT} --status --wait 120")));
         }
+    }
+}
+
+/// A medium without a key by value; IMDS, which has it, may be asked only where somebody signs.
+fn unsigned() -> World {
+    let mut facts = apply::tests::facts();
+    (facts.password, facts.keys) = (None, None);
+    facts.wants_proxy_agent = Some(Fact { value: true, from: Provenance::OvfMedium });
+    let medium = Some(DeviceName::parse("sr0").unwrap());
+    let context = Context { verdict: seed::Verdict::Wait, medium, ..Context::default() };
+    let mut world = apply::tests::world(&facts, &context, false);
+    let drive = FakeDisk { status: Some(DriveStatus::DiscOk), ..FakeDisk::new(vec![]) };
+    world.disks.disks.insert("sr0".into(), drive);
+    world.clock.tick_us = 1000;
+    world
+}
+
+#[test]
+fn what_only_a_signed_imds_knows_is_applied_before_ready() {
+    const OWNED: &str = include_str!("../../../tests/fixtures/imds/instance/input.json");
+    for (agent, imds, ready, reason) in [
+        (true, (200, OWNED), true, ""),
+        (true, (403, ""), false, "neither SSH key nor password"),
+        (true, (429, ""), false, "neither SSH key nor password"),
+        (false, (200, OWNED), false, "azure-proxy-agent not found"),
+    ] {
+        let mut world = unsigned();
+        world.system.acts =
+            Some(Box::new(move |argv| match argv[0].contains("azure-proxy-agent") && agent {
+                true => Ok(0),
+                false => Err(os!("run program", Errno::NOENT)),
+            }));
+        let mut wire = Wire::new(&[(200, "")]);
+        wire.imds = imds;
+        assert!(is_not_applicable(report(&mut world, &mut wire, &Command { early: true, ..late() })));
+        assert!(is_not_applicable(pool::run(&mut world.kernel(), &mut scratch(), false)));
+        assert!(wire.requests.is_empty() && world.system.runs.is_empty());
+        report(&mut world, &mut wire, &late()).unwrap();
+        let told = wire.requests.pop().unwrap();
+        assert_eq!(told.ends_with("{\"state\":\"Ready\"}"), ready, "{told} {:?}", world.log.lines);
+        assert!(told.contains(&format!("reason={reason}|")) || ready, "{told}");
+        assert_eq!(wire.requests.is_empty(), !agent, "IMDS is asked once somebody signs");
+        assert_eq!(seed::is_marked(&mut world.root, seed::PROVISIONED, &id()), ready);
+        let keys: Vec<_> =
+            world.root.dump().into_keys().filter(|path| path.ends_with("authorized_keys")).collect();
+        assert_eq!(keys.len(), usize::from(ready), "{keys:?}");
     }
 }
 
