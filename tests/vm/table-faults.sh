@@ -34,7 +34,7 @@ told() {
 # when PATTERN: the kernel's seconds when the console said so first.
 when() { sed -nE "s/^ *[0-9.]+ \[ *([0-9.]+)\] $1.*/\1/p" "$console" | head -n 1; }
 # told_at_once: a verdict of the initrd could be read, and was with the wireserver, a second after it was found and a lease was
-# there. An emulated machine gets three.
+# there. An emulated machine gets five.
 told_at_once() {
     local verdict lease readable heard
     verdict=$(when 'preroot [a-z-]*: .*this VM is not provisioned')
@@ -48,7 +48,7 @@ told_at_once() {
     awk -v verdict="$verdict" -v lease="${lease:-0}" -v readable="$readable" -v heard="$heard" 'BEGIN {
         later = verdict > lease ? verdict : lease
         printf "        readable after %d ms, the wireserver heard after %d ms\n", (readable - verdict) * 1000, (heard - later) * 1000
-        exit !(readable < verdict + 3 && heard < later + 3) }' || problem 'a fatal verdict took its time'
+        exit !(readable < verdict + 5 && heard < later + 5) }' || problem 'a fatal verdict took its time'
 }
 LOST='result=error\|reason='
 FOUND='result=success\|'
