@@ -165,7 +165,8 @@ fn handle(parts: Vec<Part>, origins: &mut Vec<Origin>, notes: &mut Notes) -> Han
             }
             Kind::Boothook => {
                 let text = part.content.trim_ascii_start();
-                script(Place::Boot, text.get("#cloud-boothook".len()..).unwrap_or_default());
+                // The type alone may say what it is; the line of the marker is none of the shell's.
+                script(Place::Boot, without_marker(text, "#cloud-boothook"));
                 continue;
             }
             Kind::Include | Kind::IncludeOnce => Rule::Include,
@@ -176,6 +177,13 @@ fn handle(parts: Vec<Part>, origins: &mut Vec<Origin>, notes: &mut Notes) -> Han
         notes.add(refused, part.origin, 0, part.name.as_str());
     }
     handled
+}
+
+fn without_marker<'t>(text: &'t [u8], marker: &str) -> &'t [u8] {
+    match text.split_at_checked(marker.len()) {
+        Some((head, rest)) if head.eq_ignore_ascii_case(marker.as_bytes()) => rest,
+        _ => text,
+    }
 }
 
 /// Line ends of DOS go where the first line has one.

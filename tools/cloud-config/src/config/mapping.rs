@@ -5,7 +5,7 @@ use super::{Entries, Reading};
 use crate::yaml::{Node, Value};
 use preroot::error::{Kind, Result};
 use preroot::format::cloud_config::{self, Learned, Mapping};
-use preroot::format::json::Event;
+use preroot::format::json::{DEPTH, Event};
 use preroot::format::sha512_crypt::RANDOM;
 use preroot::format::translation::Rule;
 
@@ -84,8 +84,13 @@ impl Feeder<'_, '_> {
         }
     }
 
+    /// What is nested deeper than the reader counts would end collections that it never saw begin.
     fn node(&mut self, node: &Node, depth: usize) {
         match &node.value {
+            Value::Map(_) | Value::List(_) if depth >= DEPTH => {
+                self.reading.note(Rule::BadValue, node, "nested too deep");
+                self.event(Event::Null, node);
+            }
             Value::Map(entries) => {
                 self.event(Event::ObjectStart, node);
                 for (key, value) in entries {

@@ -13,6 +13,8 @@ use jinja::Variables;
 use preroot::format::translation::Rule;
 use sniff::Kind;
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A part as it is acted upon.
 #[derive(Clone, Debug)]
 pub struct Part {
@@ -72,7 +74,11 @@ impl<'u> Unpacker<'u> {
     /// The next text, as it came.
     pub fn push(&mut self, bytes: &[u8]) {
         let Some(bytes) = self.unzipped(bytes) else { return };
-        let bytes = self.without_base64(bytes);
+        let mut bytes = self.without_base64(bytes);
+        // Editors of Windows put one before everything; cloud-init then knows nothing of it.
+        if bytes.starts_with(BYTE_ORDER_MARK) {
+            bytes.drain(..BYTE_ORDER_MARK.len());
+        }
         if bytes.trim_ascii().is_empty() {
             return;
         }

@@ -85,6 +85,10 @@ fn is_integer(text: &str) -> bool {
 pub(super) fn integer(text: &str) -> Option<i128> {
     let clean = text.replace('_', "");
     let (text, sign) = unsigned(&clean);
+    // A second sign would be from_str_radix's.
+    if text.starts_with(['+', '-']) || text.get(2..).is_some_and(|digits| digits.starts_with(['+', '-'])) {
+        return None;
+    }
     let number = if let Some(digits) = text.strip_prefix("0b") {
         i128::from_str_radix(digits, 2).ok()?
     } else if let Some(digits) = text.strip_prefix("0x") {
@@ -96,7 +100,7 @@ pub(super) fn integer(text: &str) -> Option<i128> {
             sum.checked_mul(60)?.checked_add(part.parse::<u64>().ok()?.into())
         })?
     };
-    Some(sign * number)
+    number.checked_mul(sign)
 }
 
 fn is_float(text: &str) -> bool {

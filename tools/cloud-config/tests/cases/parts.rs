@@ -164,3 +164,35 @@ fn scripts_of_a_configuration_are_kept_beside_those_of_parts() {
     assert_eq!(all[1].0, "instances/i-testing/scripts/runcmd");
     assert!(matches!(translation.user.unwrap().get("runcmd").unwrap().value, Yaml::List(_)));
 }
+
+/// `Content-Type` alone makes a boothook of it, as in the manuals of clouds.
+#[test]
+fn a_boothook_without_its_marker_is_whole() {
+    let hook = |text: &str| {
+        let head = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n--B\n";
+        let message = format!("{head}Content-Type: text/cloud-boothook\n\n{text}\n--B--\n");
+        let inputs = Inputs { user_data: message.into_bytes(), ..Inputs::default() };
+        String::from_utf8(translate(&inputs).scripts.remove(0).content).unwrap()
+    };
+    assert_eq!(hook("#!/bin/sh\necho a-long-line").trim_end(), "#!/bin/sh\necho a-long-line");
+    assert_eq!(hook("#cloud-boothook\n#!/bin/sh\necho b").trim(), "#!/bin/sh\necho b");
+    assert_eq!(hook("#!").trim(), "#!");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_word() {
+    for text in ["\u{feff}#cloud-config\nhostname: edge\n", "#cloud-config\nhostname: edge\n"] {
+        let inputs = Inputs { user_data: text.into(), ..Inputs::default() };
+        assert!(translate(&inputs).entries.contains_key("hostname"), "{text:?}");
+    }
+}
+
+#[test]
+fn what_is_nested_too_deep_costs_that_and_not_the_keys_behind_it() {
+    for depth in [5, 30, 31, 32, 33, 40, 90] {
+        let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let text = format!("#cloud-config\nntp: {{x: {deep}}}\nhostname: edge\n");
+        let inputs = Inputs { user_data: text.into_bytes(), ..Inputs::default() };
+        assert!(translate(&inputs).entries.contains_key("hostname"), "{depth}");
+    }
+}

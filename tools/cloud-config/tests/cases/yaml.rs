@@ -38,3 +38,17 @@ fn booleans() {
         Answer::Is(ours)
     });
 }
+
+#[test]
+fn a_number_with_two_signs_is_none() {
+    for text in
+        ["0x-80000000000000000000000000000000", "-0x-80000000000000000000000000000000", "--1", "0b+1", "-0-7"]
+    {
+        let value = load(&format!("a: !!int '{text}'"));
+        assert!(
+            value.is_err() || value.unwrap().get("a").unwrap().python_text().as_deref() == Some(text),
+            "{text}"
+        );
+    }
+    assert!(load("a: !!int '-0x7fffffffffffffffffffffffffffffff'").is_ok());
+}
