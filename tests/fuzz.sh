@@ -32,6 +32,7 @@ seeds() {
         online) echo "$fixtures/dhcp/exchange.frames" ;;
         cloud_yaml | cloud_user_data) find "$fixtures/cloud-init" -type f -size -8k ;;&
         cloud_mime | cloud_user_data) find "$fixtures/cloud-init/user_data" -type f ;;
+        http) find "$fixtures/http" -name input -size -16k ;;
         nocloud) find "$fixtures/drives" -name meta-data ;;
         fat | iso9660 | ntfs | udf) find "$fixtures/media" -name '*.hex' ;;
     esac

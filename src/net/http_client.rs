@@ -211,8 +211,50 @@ mod tests {
     use crate::sys::Stream;
     use proptest::prelude::{any, prop};
     use proptest::{prop_assert, prop_assert_eq, proptest};
+    use std::string::{String, ToString};
     use std::vec::Vec;
     use std::{format, vec};
+
+    /// One line: what becomes of a server's bytes.
+    fn described(bytes: &[u8], step: usize) -> String {
+        let mut head = vec![0; crate::limits::HTTP_HEAD];
+        let (mut response, mut body) = (Response::new(&mut head, 4096), Vec::new());
+        let mut keep = |piece: &[u8]| {
+            body.extend_from_slice(piece);
+            Ok(())
+        };
+        let pushed = bytes.chunks(step).try_for_each(|piece| response.push(piece, &mut keep));
+        let outcome = pushed.and_then(|()| response.outcome().map_or_else(|| response.finish(), Ok));
+        match outcome {
+            Err(error) => format!("error = {}\n", error.reason()),
+            Ok(outcome) => {
+                let text = String::from_utf8_lossy(&body).escape_debug().to_string();
+                let text =
+                    if text.len() > 80 { format!("{} bytes", body.len()) } else { format!("\"{text}\"") };
+                let retry = outcome.retry_after_s.map_or(String::new(), |s| format!(", again after {s} s"));
+                format!("status {}, body {text}{retry}\n", outcome.status)
+            }
+        }
+    }
+
+    /// The corpus: every shape that two readers could take differently, and floods.
+    #[test]
+    fn every_fixture_is_taken_or_refused_as_expected_however_it_is_cut() {
+        let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/http");
+        let mut count = 0;
+        for case in std::fs::read_dir(cases).unwrap().map(|case| case.unwrap().path()) {
+            let (Ok(input), Ok(expected)) =
+                (std::fs::read(case.join("input")), std::fs::read_to_string(case.join("expected")))
+            else {
+                continue;
+            };
+            for step in [1, 2, 7, 1000, input.len().max(1)] {
+                assert_eq!(described(&input, step), expected, "{} by {step}", case.display());
+            }
+            count += 1;
+        }
+        assert!(count >= 130, "{count}");
+    }
 
     /// Feeds `bytes` cut at `cuts`, then closes.
     fn receive(bytes: &[u8], cuts: &[usize]) -> Result<(Outcome, Vec<u8>)> {
