@@ -213,6 +213,54 @@ fn the_shipped_binary_learns_from_imds_who_it_is() {
     assert!(!link.contains("UP"), "down as before: {link}");
 }
 
+/// WALinuxAgent#1159: whoever gives a lease must not choose who hears how this VM is.
+#[test]
+fn a_wireserver_that_is_not_azures_is_not_told() {
+    let Some(mut cloud) = Cloud::up("foreign", "foreign245") else { return };
+    cloud.start_platform();
+    let rogue = cloud.state.join("rogue.out");
+    cloud.start("cloud", &["python3", "-m", "http.server", "--bind", "10.0.0.1", "80"], &rogue);
+    let text = cloud.binary(
+        r#"$preroot fetch --online; cat "$2/run/preroot/timeline"; ls "$2/run/preroot/seed"
+        mkdir -p "$2/var/lib/preroot"; echo 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf > "$2/var/lib/preroot/provisioned"
+        $preroot report --early"#,
+    );
+    assert_eq!(
+        text.matches("DHCP names 10.0.0.1 as the wireserver: that is not Azure's").count(),
+        1,
+        "{text}"
+    );
+    assert!(!text.contains("\nwireserver\n"), "{text}");
+    assert_eq!(asked(&cloud.text("platform.jsonl")), ["imds", "health-json"], "{text}");
+    assert!(!cloud.text("rogue.out").contains("POST"), "{}", cloud.text("rogue.out"));
+}
+
+/// No IMDS and no route to it, a medium that was read, health in XML only.
+#[test]
+fn an_azure_stack_hub_costs_no_wait_and_hears_ready() {
+    let Some(mut cloud) = Cloud::up("stackhub", "stackhub") else { return };
+    cloud.start_scripted_platform(r#"{"health-json": ["404"]}"#);
+    let text = cloud.binary(
+        r#"seed="$2/run/preroot/seed"; mkdir -p -m 755 "$2/run/preroot"; mkdir -m 700 "$seed" "$seed/user"
+        cd "$seed"; echo 1 > format; echo azure > platform; echo sr0 > medium; echo hub-vm-01 > hostname; : > source
+        echo 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf > instance-id; echo azureuser > user/name
+        echo "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ737noxRZzNn1DPgm2l/H8c4XEOKkjnu6ozI2mIuO/V" > user/authorized-keys
+        chmod 600 * user/* || :; chmod 700 user; cd /; date +%s%N; $preroot fetch --online; date +%s%N
+        cat "$2/run/preroot/timeline"; ls "$seed"
+        mkdir -p "$2/var/lib/preroot"; echo 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf > "$2/var/lib/preroot/provisioned"
+        $preroot report --early; ls "$2/var/lib/preroot""#,
+    );
+    let times: Vec<u128> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    let ms = (times[1] - times[0]) / 1_000_000;
+    println!("Azure Stack Hub: fetch --online took {ms} ms");
+    assert!(ms < 2000, "it took {ms} ms: {text}");
+    assert!(text.contains("no route to IMDS") && !text.contains("\nfailure\n"), "{text}");
+    assert!(text.contains("\nreported\n"), "{text}");
+    let log = cloud.text("platform.jsonl");
+    assert_eq!(asked(&log), ["health-json", "goalstate", "health-xml"], "{text}");
+    assert!(log.contains("\"state\": \"Ready\""), "{log}");
+}
+
 #[test]
 fn sigterm_lowers_the_link_and_ends_the_wait() {
     let Some(cloud) = Cloud::up("stopped", "silent") else { return };

@@ -39,6 +39,20 @@ impl Lease {
         self.routes.iter().any(|route| route.prefix == 32 && is_service(route.network))
     }
 
+    /// True where the metadata service has a route of its own. Azure's leases always have it; of Azure Stack Hub it is the
+    /// only sign that there is such a service (canonical/cloud-init#4560).
+    #[must_use]
+    pub fn has_imds(&self) -> bool {
+        self.routes.iter().any(|route| route.prefix == 32 && route.network == IMDS)
+    }
+
+    /// Forgets a wireserver that is not Azure's, and the routes to it; returns it.
+    fn refuse_foreign(&mut self) -> Option<Ipv4> {
+        let foreign = self.wireserver.take_if(|address| *address != WIRESERVER)?;
+        self.routes.retain(|route| route.contains(IMDS) || route.contains(WIRESERVER));
+        Some(foreign)
+    }
+
     /// The next hop to `destination`: itself when it is on the link. The longest prefix wins, our own network's too.
     #[must_use]
     pub fn next_hop(&self, destination: Ipv4) -> Ipv4 {
@@ -90,6 +104,10 @@ pub struct Client {
     started_us: u64,
     /// What the Discover said; its Request says the same (RFC 2131, 4.4.1).
     elapsed_s: u16,
+    /// Option 245 may name any host.
+    believes: bool,
+    /// The one that it named and must not.
+    refused: Option<Ipv4>,
 }
 
 impl Client {
@@ -108,6 +126,8 @@ impl Client {
             next_us: now_us,
             started_us: now_us,
             elapsed_s: 0,
+            believes: false,
+            refused: None,
         };
         client.restart(now_us);
         client
@@ -119,6 +139,18 @@ impl Client {
         let mut client = Self::new(lease.mac, None, 0, 0);
         client.state = State::Bound { lease: lease.clone() };
         client
+    }
+
+    /// From now on option 245 may name any host as wireserver. Otherwise it is Azure's or none: whoever gives a lease must
+    /// not choose who hears how this VM is (WALinuxAgent#1159).
+    pub fn believe(&mut self) {
+        self.believes = true;
+    }
+
+    /// The wireserver that a lease named and that is not used.
+    #[must_use]
+    pub const fn refused(&self) -> Option<Ipv4> {
+        self.refused
     }
 
     /// The lease, once there is one.
@@ -151,7 +183,10 @@ impl Client {
         if !self.is_ours(message) {
             return Ok(());
         }
-        let reply = Reply::parse(message)?;
+        let mut reply = Reply::parse(message)?;
+        if let Some(lease) = reply.lease.as_mut().filter(|_| !self.believes) {
+            self.refused = lease.refuse_foreign();
+        }
         match (&self.state, reply.kind, reply.lease) {
             (State::Selecting | State::Offered { .. }, Kind::Offer, Some(offer)) => {
                 self.on_offer(offer, now_us);

@@ -2,13 +2,15 @@
 # A cloud network without uplink: a namespace that plays the platform's side (gateway, DHCP server and the
 # addresses of IMDS and wireserver), joined to a second namespace (veth) or to a VM (tap).
 #
-#   namespace.sh up NAME veth|tap [azure[-SERVER]|secondary|silent|ipv6]   default azure
+#   namespace.sh up NAME veth|tap [azure[-SERVER]|secondary|stackhub|foreign245|silent|ipv6]   default azure
 #   namespace.sh cloud NAME COMMAND...      run on the platform's side
 #   namespace.sh vm NAME COMMAND...         run on the VM's side (veth only)
 #   namespace.sh down NAME
 #
 #   azure       DHCP as Azure's: options 3, 6, 26, 121 (default, wireserver, IMDS), 245, infinite lease
 #   secondary   DHCP as on an Azure NIC that is not primary: no option 121, no 245
+#   stackhub    as an Azure Stack Hub without IMDS: 121 has no route to it, and no 245
+#   foreign245  as azure; option 245 names the gateway
 #   silent      no DHCP server
 #   ipv6        none either; a router of IPv6
 #
@@ -19,7 +21,7 @@
 # State (pids, dnsmasq.log with every DHCP message, leases) is in $PREROOT_LAB/NAME, /run/preroot-lab by default.
 set -eu
 
-usage() { sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,21s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 [ $# -ge 2 ] || usage
 command=$1 name=$2
@@ -124,9 +126,9 @@ CONF
     KEA_PIDFILE_DIR=$state KEA_LOCKFILE_DIR=none start_server kea-dhcp4 -c "$state/kea.json"
 }
 
-up() { # veth|tap azure|secondary|silent
+up() { # veth|tap KIND
     case $1 in veth | tap) ;; *) usage ;; esac
-    case $2 in azure | azure-dnsmasq | azure-udhcpd | azure-dhcpd | azure-kea-dhcp4 | secondary | silent | ipv6) ;; *) usage ;; esac
+    case $2 in azure | azure-dnsmasq | azure-udhcpd | azure-dhcpd | azure-kea-dhcp4 | secondary | stackhub | foreign245 | silent | ipv6) ;; *) usage ;; esac
     [ ! -e "$state" ] || { echo "namespace.sh: $name is up already" >&2; exit 1; }
     mkdir -p "$state"
     ip netns add "$cloud"
@@ -147,6 +149,11 @@ up() { # veth|tap azure|secondary|silent
             --dhcp-option=121,0.0.0.0/0,$gateway,$wireserver/32,$gateway,$imds/32,$gateway
         ;;
     secondary) start_dhcp ;;
+    stackhub) start_dhcp --dhcp-option=26,1500 --dhcp-option=121,0.0.0.0/0,$gateway,$wireserver/32,$gateway ;;
+    foreign245)
+        start_dhcp --dhcp-option=26,1500 --dhcp-option=245,0a:00:00:01 \
+            --dhcp-option=121,0.0.0.0/0,$gateway,$wireserver/32,$gateway,$imds/32,$gateway
+        ;;
     silent) ;;
     ipv6)
         in_cloud sysctl -qw net.ipv6.conf.cloud0.disable_ipv6=0

@@ -51,6 +51,30 @@ pub(crate) fn azure(kind: u8, transaction: u32) -> Vec<u8> {
     )
 }
 
+/// The same with these routes of option 121 and this option 245.
+fn azure_but(kind: u8, transaction: u32, routes: &[u8], wireserver: &[u8]) -> Vec<u8> {
+    let options: [(u8, &[u8]); 6] = [
+        (MESSAGE_TYPE, &[kind]),
+        (SERVER_ID, &AZURE),
+        (SUBNET_MASK, &[255, 255, 255, 0]),
+        (ROUTER, &[10, 0, 0, 1]),
+        (CLASSLESS_ROUTES, routes),
+        (WIRESERVER_ADDRESS, wireserver),
+    ];
+    message(transaction, &options)
+}
+
+/// From an Azure Stack Hub without IMDS: no route to it.
+pub(crate) fn stack_hub(kind: u8, transaction: u32) -> Vec<u8> {
+    azure_but(kind, transaction, &ROUTES_121[..14], &AZURE)
+}
+
+/// From somebody who names another wireserver, and a route to it.
+pub(crate) fn foreign(kind: u8, transaction: u32) -> Vec<u8> {
+    let routes = [&ROUTES_121[..], &[32, 10, 0, 0, 66, 10, 0, 0, 1]].concat();
+    azure_but(kind, transaction, &routes, &[10, 0, 0, 66])
+}
+
 /// The same for an interface that is not primary: no 121, no 245, another server.
 pub(crate) fn plain(kind: u8, transaction: u32, server: Ipv4) -> Vec<u8> {
     let options: [(u8, &[u8]); 4] = [

@@ -2,7 +2,7 @@
 
 use super::{Client, IMDS, Lease, Route, message};
 use crate::facts::Hostname;
-use crate::format::dhcp::tests::{AZURE, MAC, azure, plain};
+use crate::format::dhcp::tests::{AZURE, MAC, azure, foreign, plain, stack_hub};
 use proptest::prelude::{any, prop};
 use proptest::{prop_assert, proptest};
 use smoltcp::phy::ChecksumCapabilities;
@@ -169,6 +169,33 @@ fn an_offer_that_reaches_azure_wins_over_one_that_came_first() {
     assert!(talk.lease.is_none(), "its offer was not taken");
     talk.server("ACK", &|x| azure(5, x));
     assert_eq!(talk.lease.as_ref().unwrap().server, AZURE);
+}
+
+/// WALinuxAgent#1159, #680.
+#[test]
+fn a_wireserver_that_is_not_azures_is_refused_unless_it_is_to_be_believed() {
+    for believes in [false, true] {
+        let mut talk = Diagram::new();
+        if believes {
+            talk.client.believe();
+        }
+        talk.until(1).server("OFFER", &|x| foreign(2, x)).until(2).server("ACK", &|x| foreign(5, x));
+        let lease = talk.lease.unwrap();
+        let other = [10, 0, 0, 66];
+        assert_eq!(lease.wireserver, believes.then_some(other));
+        assert_eq!(lease.routes.iter().any(|route| route.network == other), believes);
+        assert_eq!(talk.client.refused(), (!believes).then_some(other));
+        assert!(lease.is_primary() && lease.has_imds());
+    }
+}
+
+#[test]
+fn a_lease_tells_whether_there_is_an_imds() {
+    let mut talk = Diagram::new();
+    talk.until(1).server("OFFER", &|x| stack_hub(2, x)).until(2).server("ACK", &|x| stack_hub(5, x));
+    let lease = talk.lease.unwrap();
+    assert!(lease.is_primary() && !lease.has_imds());
+    assert_eq!((lease.wireserver, talk.client.refused()), (Some(AZURE), None));
 }
 
 #[test]

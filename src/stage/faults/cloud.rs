@@ -29,6 +29,12 @@ pub(super) struct Cloud {
     pub(super) mangle: Option<Mangle>,
     /// The kernel has a network by now.
     pub(super) is_configured: bool,
+    /// What the DHCP server says, by kind and transaction.
+    pub(super) offer: fn(u8, u32) -> Vec<u8>,
+    /// How often IMDS was asked.
+    pub(super) asked: usize,
+    /// Frames of the guest.
+    pub(super) sent: usize,
     now: Rc<Cell<u64>>,
     frames: usize,
     queue: VecDeque<Vec<u8>>,
@@ -52,6 +58,9 @@ impl Cloud {
             posts: Vec::new(),
             mangle: None,
             is_configured: false,
+            offer: azure,
+            asked: 0,
+            sent: 0,
             now: Rc::clone(now),
             frames: 0,
             queue: VecDeque::new(),
@@ -66,7 +75,9 @@ impl Cloud {
 
     /// Which answer a path gets.
     fn answer(&mut self, path: &str) -> &'static str {
-        let answers = if path.starts_with("/metadata/") { &mut self.answers } else { &mut self.wire };
+        let is_imds = path.starts_with("/metadata/");
+        self.asked += usize::from(is_imds);
+        let answers = if is_imds { &mut self.answers } else { &mut self.wire };
         if answers.len() > 1 { answers.remove(0) } else { answers[0] }
     }
 
@@ -105,6 +116,7 @@ impl Links for Cloud {
 
 impl Frames for Cloud {
     fn send(&mut self, _: u32, frame: &[u8]) -> Result<()> {
+        self.sent += 1;
         let is_dhcp = frame[12..14] == [8, 0] && frame[23] == 17;
         if !is_dhcp {
             self.far.as_mut().unwrap().inbox.push_back(frame.to_vec());
@@ -112,7 +124,7 @@ impl Frames for Cloud {
             let kind = if said(frame).starts_with("DISCOVER") { 2 } else { 5 };
             // With a new lease nobody waits for what an earlier one asked.
             self.far = Some(behind_the_gateway());
-            let answer = azure(kind, u32::from_be_bytes(frame[46..50].try_into().unwrap()));
+            let answer = (self.offer)(kind, u32::from_be_bytes(frame[46..50].try_into().unwrap()));
             self.queue.push_back(served(&answer, frame[70..76].try_into().unwrap()));
         }
         Ok(())

@@ -6,6 +6,7 @@
 
 mod cloud;
 mod rows;
+mod verdicts;
 
 use super::fetch::tests::scratch;
 use super::grow::machine::{Drive, partitions_linux_finds, put_sysfs};

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::event::{Level, Value};
 use crate::facts::{Fact, Facts, Hostname, InstanceId, PreProvisioning, Provenance};
 use crate::limits;
+use crate::net::lease::Lease;
 use crate::plan::{self, Fault, Outcome, Verdict};
 use crate::report::health::Reason;
 use crate::report::kvp;
@@ -193,7 +194,15 @@ fn over_network(
             return Ok(());
         }
         let until_us = task.try_until_us(session.now_us());
-        let asked = gathered.ask(session, rest.run, imds, facts, until_us);
+        let has_imds = session.lease().is_none_or(Lease::has_imds);
+        let asked = match has_imds || !gathered.is_enough(facts) {
+            true => gathered.ask(session, rest.run, imds, facts, until_us),
+            false => {
+                let text = "no route to IMDS, as on Azure Stack Hub: the medium is all there is";
+                session.say(Level::Info, text, &[]);
+                Outcome::Absent
+            }
+        };
         if session.is_cancelled() {
             return Err(Error::STOPPED);
         }
@@ -288,6 +297,11 @@ impl Gathered {
     pub(in crate::stage) fn over(session: &Session<'_>) -> Self {
         let context = Context { lease: session.lease().cloned(), ..Context::default() };
         Self { is_final: true, is_in_root: true, ..Self::new(context, Outcome::Good) }
+    }
+
+    /// True if nothing is wanting where there is no IMDS.
+    fn is_enough(&self, facts: &Facts) -> bool {
+        plan::verdict(facts, self.medium, Outcome::Absent) == Verdict::Provision { fault: None }
     }
 
     /// Publishes a seed that must not be applied, for this reason.

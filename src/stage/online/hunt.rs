@@ -6,8 +6,10 @@ use super::{Online, Rest, Session, Work};
 use crate::error::{Errno, Error, Result};
 use crate::event::{Level, Value};
 use crate::facts::Hostname;
+use crate::format::cmdline;
 use crate::format::router_discovery::{ALL_NODES, is_advertisement, solicitation};
 use crate::limits;
+use crate::machine;
 use crate::net::lease::{Client, IMDS, Lease};
 use crate::sys::{Dir, Kernel, LinkState, Owner};
 use core::fmt::Write as _;
@@ -68,11 +70,15 @@ pub(super) struct Hunt<'h, 'o> {
     /// When the first lease came that does not lead to the platform.
     other_us: Option<u64>,
     has_complained: bool,
+    /// Option 245 is believed whatever it says.
+    believes: bool,
 }
 
 impl<'h, 'o> Hunt<'h, 'o> {
     pub(super) fn new(online: &'h mut Online<'o>, rest: &'h mut Rest<'o>, wanted: Wanted<'h>) -> Self {
         let begin_us = online.talk.clock.now_us();
+        let line = machine::command_line(online.host, &mut online.talk.buffers.frame_rx);
+        let believes = cmdline::value(line, "rd.preroot.wireserver") == Some("dhcp");
         let limit_ms = match wanted {
             Wanted::Any(_) => limits::CARRIER_MS + limits::DHCP_MS,
             Wanted::Saved { limit_ms, .. } => limit_ms,
@@ -89,6 +95,7 @@ impl<'h, 'o> Hunt<'h, 'o> {
             pause_ms: CARRIER_POLL_MS.0,
             other_us: None,
             has_complained: false,
+            believes,
         }
     }
 
@@ -192,7 +199,10 @@ impl<'h, 'o> Hunt<'h, 'o> {
         // before that is lost.
         let pause_us = if trial.has_waited { CARRIER_POLL_MS.0 * 1000 } else { 0 };
         let seed = self.online.talk.random ^ now_us ^ (u64::from(trial.nic.index) << 40);
-        let client = Client::new(trial.nic.mac, hostname, seed, now_us.saturating_add(pause_us));
+        let mut client = Client::new(trial.nic.mac, hostname, seed, now_us.saturating_add(pause_us));
+        if self.believes {
+            client.believe();
+        }
         if let Some(place) = self.online.talk.buffers.clients.get_mut(n) {
             *place = client;
         }
@@ -327,8 +337,9 @@ impl<'h, 'o> Hunt<'h, 'o> {
         if primary.is_some() || matches!(self.wanted, Wanted::Saved { .. }) {
             return primary.or_else(|| leases().next()).map(|(n, _)| n);
         }
-        let with_wireserver = leases().find(|(_, lease)| lease.wireserver.is_some());
-        let (best, _) = with_wireserver.or_else(|| leases().next())?;
+        // As on Azure Stack Hub, which may tell no routes: one with a wireserver, else with a way out; of several the first.
+        let rank = |lease: &Lease| (lease.wireserver.is_some(), lease.router.is_some());
+        let (best, _) = leases().reduce(|a, b| if rank(b.1) > rank(a.1) { b } else { a })?;
         let is_all = leases().count() == self.trials.len();
         let limit_ms = if is_all { limits::LONE_LEASE_MS } else { limits::OTHER_LEASE_MS };
         let since_us = *self.other_us.get_or_insert(now_us);
@@ -346,6 +357,10 @@ impl<'h, 'o> Hunt<'h, 'o> {
             false => "lease of {} on {} after {}, without a route to the platform: no better one came",
         };
         self.online.talk.log.say(Level::Info, text, &values);
+        if let Some(address) = client.and_then(Client::refused) {
+            let text = "DHCP names {} as the wireserver: that is not Azure's, and not used";
+            self.online.talk.log.say(Level::Warning, text, &[Value::Ipv4(address)]);
+        }
     }
 
     fn say_none(&mut self) {

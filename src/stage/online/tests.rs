@@ -3,7 +3,7 @@
 use super::{Body, Rest, Session, ask_imds, nics, with_lease, with_saved_lease};
 use crate::error::{Errno, Error, Result};
 use crate::facts::Hostname;
-use crate::format::dhcp::tests::{azure, plain};
+use crate::format::dhcp::tests::{azure, foreign, message, plain};
 use crate::format::router_discovery::SOLICITATION;
 use crate::format::router_discovery::tests::advertisement;
 use crate::limits;
@@ -134,6 +134,10 @@ impl Frames for Cloud {
         let mut answer = match server {
             "azure" => azure(kind, transaction),
             "plain" => plain(kind, transaction, [10, 0, 0, 2]),
+            "foreign" => foreign(kind, transaction),
+            "no way out" => {
+                message(transaction, &[(53, &[kind]), (54, &[10, 0, 0, 2]), (1, &[255, 0, 0, 0])])
+            }
             _ => return Ok(()),
         };
         answer[28..34].copy_from_slice(&frame[70..76]);
@@ -340,6 +344,38 @@ fn the_only_lease_will_do_where_option_121_is_unknown() {
         let (mut world, mut cloud) = (world(&names), Cloud::new(links, &[GOOD]));
         assert!(ask(&mut world, &mut cloud).is_ok(), "{:?}", cloud.story);
         assert_eq!(cloud.story.last().unwrap(), "eth0 down");
+    }
+}
+
+/// Azure Stack Hub may tell no routes.
+#[test]
+fn of_leases_without_routes_to_the_platform_one_with_a_way_out_is_taken() {
+    let links = [("eth0", "no way out"), ("eth1", "plain"), ("eth2", "plain")];
+    let (mut world, mut cloud) = (world(&["eth0", "eth1", "eth2"]), Cloud::new(&links, &[GOOD]));
+    ask(&mut world, &mut cloud).unwrap();
+    assert_eq!(cloud.story.last().unwrap(), "eth1 down");
+}
+
+#[test]
+fn a_wireserver_that_is_not_azures_is_said_once_and_not_used() {
+    const LINE: &str = "fetch: DHCP names 10.0.0.66 as the wireserver: that is not Azure's, and not used";
+    for (arguments, address) in [
+        ("ro quiet", WIRESERVER),
+        ("ro rd.preroot.wireserver=dhcp", [10, 0, 0, 66]),
+        ("rd.preroot.wireserver=1.2.3.4", WIRESERVER),
+    ] {
+        let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "foreign")], &[GOOD]));
+        world.host.put("proc/cmdline", arguments);
+        let mut buffers = Box::new(Buffers::new());
+        let mut used = None;
+        let mut work = |session: &mut Session<'_>, _: &mut Rest<'_>| {
+            used = Some(session.wireserver());
+            Ok(())
+        };
+        with_lease(&mut kernel(&mut world, &mut cloud), &mut buffers, None, &mut work).unwrap();
+        assert_eq!(used, Some(address), "{arguments}");
+        let said = world.log.lines.iter().filter(|line| *line == LINE).count();
+        assert_eq!(said, usize::from(address == WIRESERVER), "{:?}", world.log.lines);
     }
 }
 
