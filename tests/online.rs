@@ -79,6 +79,10 @@ impl Cloud {
             KEY,
             "--user",
             "azureuser",
+            "--nic",
+            "00:0d:3a:00:00:02=10.0.1.4,10.0.1.5",
+            "--rate-limit",
+            "5",
         ];
         let words = [&["python3", &platform], &options[..], &vm[..]].concat();
         let output = self.state.join("platform.out");
@@ -205,10 +209,19 @@ impl Cloud {
 fn the_shipped_binary_learns_from_imds_who_it_is() {
     let Some(mut cloud) = Cloud::up("binary", "azure") else { return };
     cloud.start_platform();
-    let text = cloud.binary("$preroot fetch --online; cd \"$2/run/preroot\"; cat status seed/hostname seed/user/* seed/lease/address");
+    let text = cloud.binary("$preroot fetch --online; cd \"$2/run/preroot\"; cat status seed/hostname seed/user/* seed/lease/address; grep . seed/network/*");
     let lines: Vec<&str> = text.lines().collect();
     assert!(text.contains("edge-vm-01") && text.contains("azureuser") && text.contains(KEY), "{text}");
     assert!(lines.iter().any(|line| line.starts_with("10.0.0.") && line.ends_with("/24")), "{text}");
+    for line in [
+        "seed/network/0:mac 00:0d:3a:12:34:56",
+        "seed/network/0:dhcp-metric 100",
+        "seed/network/1:dhcp-metric 200",
+        "seed/network/1:dhcp-dns false",
+        "seed/network/1:subnet 10.0.1.5/24",
+    ] {
+        assert!(lines.contains(&line), "{line}: {text}");
+    }
     let link = String::from_utf8(cloud.vm(&["ip", "link", "show", "eth0"]).stdout).unwrap();
     assert!(!link.contains("UP"), "down as before: {link}");
 }

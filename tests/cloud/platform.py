@@ -355,7 +355,8 @@ GOAL_STATE = """<?xml version="1.0" encoding="utf-8"?>
 class Platform:
     """What both services know, and the log."""
 
-    def __init__(self, document, script, log=None, ready_file=None, container_id=None, instance_id=None):
+    def __init__(self, document, script, log=None, ready_file=None, container_id=None, instance_id=None, rate_limit=0):
+        self.rate_limit, self.asked = rate_limit, []
         self.document, self.script = document, script
         self.container_id = container_id or "5b2f9a3e-0000-4000-8000-9c1d2e3f4a5b"
         self.instance_id = instance_id or "11112222-3333-4444-5555-666677778888._edge-vm-01"
@@ -380,9 +381,19 @@ class Platform:
         endpoint = endpoint_of(request, service)
         if endpoint is None:
             return None, Answer(404, faults=["unknown path"]), {}
+        if service == "imds" and self.is_too_fast():
+            return endpoint, Answer(429, '{"error":"Too many requests"}', "application/json; charset=utf-8",
+                                    ["too many requests in a second"]), {}
         wish = self.script.next(endpoint)
         self.incarnation = wish.get("incarnation", self.incarnation)
         return endpoint, ANSWERS[endpoint](request, self), wish
+
+    def is_too_fast(self):
+        """More requests within a second than IMDS takes."""
+        with self.lock:
+            now = time.monotonic()
+            self.asked = [at for at in self.asked if now - at < 1] + [now]
+            return 0 < self.rate_limit < len(self.asked)
 
     def received(self, peer, service, request):
         """Logs a request and decides the bytes of its answer; None means never, b"" means reset."""
@@ -538,8 +549,20 @@ def instance_document(options):
         {"ipv4": {"ipAddress": [{"privateIpAddress": options.ip, "publicIpAddress": "203.0.113.10"}],
                   "subnet": [{"address": options.ip.rpartition(".")[0] + ".0", "prefix": "24"}]},
          "ipv6": {"ipAddress": []}, "macAddress": options.mac.replace(":", "").upper()}]}
+    network["interface"] += map(interface, options.nic)
     extended = {"compute": {"hasCustomData": options.has_custom_data, "ppsType": options.pps_type}}
     return {"compute": compute, "network": network, "extended": extended}
+
+
+def interface(words):
+    """MAC[=ADDRESS,...] as a further interface of the document."""
+    mac, _, addresses = words.partition("=")
+    families = {"ipv4": [], "ipv6": []}
+    for address in filter(None, addresses.split(",")):
+        families["ipv6" if ":" in address else "ipv4"].append({"privateIpAddress": address, "publicIpAddress": ""})
+    first = families["ipv4"][0]["privateIpAddress"] if families["ipv4"] else "10.0.0.0"
+    return {"ipv4": {"ipAddress": families["ipv4"], "subnet": [{"address": first.rpartition(".")[0] + ".0", "prefix": "24"}]},
+            "ipv6": {"ipAddress": families["ipv6"]}, "macAddress": mac.replace(":", "").upper()}
 
 
 def storage_profile(prefix):
@@ -584,6 +607,8 @@ def arguments(words=None):
     parser.add_argument("--vm-id", default="91267c52-9f02-4cfe-b1f4-a4da7ebac2cf")
     parser.add_argument("--ip", default="10.0.0.4")
     parser.add_argument("--mac", default="00:0d:3a:12:34:56")
+    parser.add_argument("--nic", action="append", default=[], metavar="MAC[=ADDRESS,...]", help="a further interface; repeatable")
+    parser.add_argument("--rate-limit", type=int, default=0, metavar="N", help="429 above N requests to IMDS in a second; it takes 5")
     parser.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--big-tags", type=int, default=0, metavar="N", help="N tags of 762 bytes, present twice")
     parser.add_argument("--user-data", metavar="FILE")
@@ -607,7 +632,7 @@ def main():
         return
     log = open(options.log, "a", encoding="utf-8") if options.log else None
     platform = Platform(document, load_script(options.script), log, options.ready_file, options.container_id,
-                        options.instance_id)
+                        options.instance_id, options.rate_limit)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     for service, where in (("imds", options.imds), ("wireserver", options.wireserver)):
         if where != "none":

@@ -117,6 +117,22 @@ def test_without_extended_there_is_no_extended_part_and_leaves_are_text():
     assert world.instance(target=leaf) == (200, b"azureuser")
 
 
+def test_further_interfaces_are_in_the_document():
+    world = World(words=["--nic", "00:0d:3a:00:00:02=10.0.1.4,10.0.1.5,fd00::4", "--nic", "00:0d:3a:00:00:03"])
+    first, second, third = json.loads(world.instance()[1])["network"]["interface"]
+    assert (first["macAddress"], second["macAddress"]) == ("000D3A123456", "000D3A000002")
+    assert [len(second[family]["ipAddress"]) for family in ("ipv4", "ipv6")] == [2, 1]
+    assert second["ipv4"]["subnet"] == [{"address": "10.0.1.0", "prefix": "24"}] and third["ipv4"]["ipAddress"] == []
+
+
+def test_a_sixth_request_in_a_second_is_too_many():
+    world = World()
+    world.platform.rate_limit = 5
+    assert [world.instance()[0] for _ in range(6)] == [200] * 5 + [429]
+    time.sleep(1.1)
+    assert world.instance()[0] == 200
+
+
 def test_specialised_disk_has_no_os_profile():
     world = World(words=["--no-os-profile"])
     assert "osProfile" not in json.loads(world.instance()[1])["compute"]

@@ -27,7 +27,7 @@ impl Sim {
     }
 
     fn is_fatal(&mut self) -> bool {
-        seed::load_context(&mut self.world.run, seed::SEED).unwrap().is_fatal
+        seed::load_context(&mut self.world.run, seed::SEED).unwrap().verdict == seed::Verdict::Fail
     }
 }
 
