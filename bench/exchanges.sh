@@ -1,5 +1,6 @@
 #!/bin/bash
-# How long do a lease and an answer of IMDS take, and how many boots get both, where frames are lost?
+# How long do a lease, an answer of IMDS and a Ready that is accepted take, from the first frame on, and how many boots get
+# all of it, where frames are lost?
 #
 # usage: exchanges.sh   COUNT=10000 exchanges without loss, a tenth of that at 1, 10 and 30 % lost each way; ONLINE_TEST: the
 # built tests/online.rs

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What does each DHCP client cost from its start to the server's ACK, and to its end?
 
-usage: lease.py PREROOT DIRECTORY RUNS      on the VM's side of a namespace (see lease.sh)
+usage: lease.py PREROOT DIRECTORY RUNS MEASURE      on the VM's side of a namespace (see lease.sh)
 Times of packets are the kernel's; CPU is the process's and that of children it waited for."""
 
 import os
@@ -92,14 +92,24 @@ def system_calls(client, directory):
     return sum("(" in line for line in trace.read_text(errors="replace").splitlines())
 
 
+def memory(client, directory, tool):
+    """The most that one run has resident, KiB (bench/measure.c: python's own would count otherwise)."""
+    said = directory.parent.parent / "memory"
+    subprocess.run([tool, str(said), *client.words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL, check=True)
+    return int(said.read_text().split()[-1])
+
+
 class Client:
     """A client, its words and what must be cleared between two runs."""
 
     def __init__(self, name, words, link_up=True):
-        self.name, self.words, self.link_up, self.results, self.calls = name, words, link_up, [], 0
+        self.name, self.words, self.link_up, self.results, self.calls, self.kib = name, words, link_up, [], 0, 0
 
     def prepare(self, directory):
         self.finish(directory)
+        for lease in pathlib.Path("/var/lib/dhcpcd").iterdir():  # it would ask for the same address again
+            lease.unlink()
         subprocess.run(["ip", "address", "flush", "dev", LINK], check=True)
         subprocess.run(["ip", "link", "set", LINK, "up" if self.link_up else "down"], check=True)
         carrier = pathlib.Path(f"/sys/class/net/{LINK}/carrier")
@@ -133,11 +143,12 @@ def clients(preroot, directory):
         Client("udhcpc", ["udhcpc", "-i", LINK, "-n", "-q", "-f", "-s", "/bin/true"]),
         Client("dhclient", ["dhclient", "-1", "-4", "-cf", "/dev/null", "-sf", "/bin/true", "-lf", str(directory / "leases"),
                             "-pf", str(directory / "dhclient.pid"), LINK]),
+        Client("dhcpcd", ["dhcpcd", "-f", "/dev/null", "-c", "/bin/true", "-1", "-4", "-A", "-G", "-L", LINK]),
     ]
 
 
 def main():
-    preroot, directory, runs = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
+    preroot, directory, runs, tool = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     wire, everybody = Wire(), clients(preroot, directory)
     for run in range(runs):
         for client in everybody:
@@ -145,14 +156,17 @@ def main():
             client.results.append(measure(wire, client.words))
     for client in everybody:
         client.prepare(directory)
+        client.kib = memory(client, directory, tool)
+        client.prepare(directory)
         client.calls = system_calls(client, directory)
         client.finish(directory)
     print(f"{'client':28} {'start-ACK ms':>14} {'lowest':>8} {'DISCOVER-ACK ms':>16} {'start-end ms':>13} {'CPU ms':>8}"
-          f" {'frames':>7} {'calls':>6}")
+          f" {'frames':>7} {'calls':>6} {'KiB':>6}")
     for client in everybody:
         ack, wire_ms, end, cpu, frames = (statistics.median(column) for column in zip(*client.results))
         lowest = min(result[0] for result in client.results)
-        print(f"{client.name:28} {ack:14.2f} {lowest:8.2f} {wire_ms:16.2f} {end:13.2f} {cpu:8.2f} {frames:7.0f} {client.calls:6d}")
+        print(f"{client.name:28} {ack:14.2f} {lowest:8.2f} {wire_ms:16.2f} {end:13.2f} {cpu:8.2f} {frames:7.0f} {client.calls:6d}"
+              f" {client.kib:6d}")
 
 
 if __name__ == "__main__":

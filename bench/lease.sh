@@ -1,13 +1,15 @@
 #!/bin/bash
-# How long until a lease: preroot beside udhcpc and dhclient, on the same link, from the same server?
+# How long until a lease: preroot beside udhcpc, dhclient and dhcpcd, on the same link, from the same server?
 #
 # usage: lease.sh      RUNS=21 runs of each client, interleaved; medians
-# A network namespace without uplink; neither udhcpc nor dhclient runs a script, so nobody configures the kernel.
+# A network namespace without uplink; udhcpc and dhclient run no script, so they do not configure the kernel; dhcpcd does, and is
+# given no time for probing by ARP.
 # preroot's whole run also asks IMDS and writes the seed: its lease is what compares.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
-need_root udhcpc=udhcpc dhclient=isc-dhcp-client strace=strace
+need_root udhcpc=udhcpc dhclient=isc-dhcp-client dhcpcd=dhcpcd-base strace=strace
+build_measure
 RUNS=${RUNS:-$(count 21)}
 NAME=bench-lease
 WORK=$VM_DIR/lease
@@ -51,5 +53,6 @@ namespace vm "$NAME" unshare --mount --propagation private bash -euc '
     echo "$1" >"$work/new/class/dmi/id/product_uuid"
     mount --rbind "$work/new" /sys
     mkdir "$work/run"
+    mount -t tmpfs none /var/lib/dhcpcd
     shift
-    exec "$@"' "$WORK" "$VM_ID" python3 "$BENCH/lease.py" "$BINARY" "$WORK/sys/run" "$RUNS"
+    exec "$@"' "$WORK" "$VM_ID" python3 "$BENCH/lease.py" "$BINARY" "$WORK/sys/run" "$RUNS" "$MEASURE"

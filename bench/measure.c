@@ -1,10 +1,11 @@
 /* What did one command cost? Appends a line to a file:
  *
- *   exit-code wall-us user-us system-us
+ *   exit-code wall-us user-us system-us KiB
  *
  * usage: measure FILE COMMAND [WORDS...]
  * CPU is the command's and that of its descendants that were waited for; the kernel's sum of the two is exact to
- * microseconds, only their ratio is sampled. vfork: the copy of a page table is not part of what is measured. */
+ * microseconds, only their ratio is sampled. vfork: the copy of a page table is not part of what is measured.
+ * KiB: the most that was resident, this program's own before the exec included. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <sys/resource.h>
@@ -35,6 +36,6 @@ int main(int argc, char **argv) {
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     FILE *file = fopen(argv[1], "a");
     if (!file) return 1;
-    fprintf(file, "%d %lld %lld %lld\n", code, end - begin, us(used.ru_utime), us(used.ru_stime));
+    fprintf(file, "%d %lld %lld %lld %ld\n", code, end - begin, us(used.ru_utime), us(used.ru_stime), used.ru_maxrss);
     return fclose(file) ? 1 : code;
 }

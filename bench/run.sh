@@ -52,6 +52,7 @@ table() {
     line 'lease, ms from start to ACK: preroot' "$(field lease 'preroot' 4)"
     line '                             udhcpc' "$(field lease udhcpc 2)"
     line '                             dhclient' "$(field lease dhclient 2)"
+    line '                             dhcpcd' "$(field lease dhcpcd 2)"
     line 'media reader, ratio to udf.ko mount and read' "$(awk '/^ratio/ { print $NF }' "$PARTS/media" 2>/dev/null)"
     [ -s "$PARTS/boot" ] || return 0
     for tool in ${ONLY_INITRD:-dracut initramfs-tools}; do
