@@ -11,6 +11,7 @@ code=0
 # one row for each file of cases; whatever failed, whole
 grep '^|' "$log"
 if [ "$code" -ne 0 ]; then tail -n 100 "$log"; fi
+../../tests/oracle/yaml_oracle.py 5000 || code=1
 "$CARGO" build --release --locked --quiet || code=1
 program=$(find target/*/release -maxdepth 1 -name preroot-cloud-config | head -n 1)
 if ! readelf -lW "$program" | grep -q INTERP; then

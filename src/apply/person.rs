@@ -62,7 +62,7 @@ pub(super) fn each(
     let others = if root.is_switched_off { 0 } else { limits::USERS };
     for n in 0..others {
         let text = core::mem::take(&mut root.buffers.person);
-        let outcome = match read(root, n, text) {
+        let outcome = match read(facts, root, n, text) {
             Ok(None) => None,
             Ok(Some(person)) => Some(work(&person, root)),
             Err(error) => Some(Err(error)),
@@ -84,7 +84,7 @@ fn first_person(facts: &Facts, config: &Config) -> Result<Option<(UserName, bool
     if has_any { default_user(config).map(|user| Some((user, true))) } else { Ok(None) }
 }
 
-fn read<'t>(root: &mut Root<'_>, n: usize, buf: &'t mut [u8]) -> Result<Option<Person<'t>>> {
+fn read<'t>(facts: &Facts, root: &mut Root<'_>, n: usize, buf: &'t mut [u8]) -> Result<Option<Person<'t>>> {
     let (dir, base) = match root.seed {
         SeedPlace::Run(base) => (&mut *root.run, base),
         SeedPlace::Root(base) => (&mut *root.dir, base),
@@ -96,7 +96,14 @@ fn read<'t>(root: &mut Root<'_>, n: usize, buf: &'t mut [u8]) -> Result<Option<P
     };
     let text = core::str::from_utf8(buf.get(..n).unwrap_or_default());
     let text = text.map_err(|_| malformed!("seed", "not UTF-8", 0))?;
-    let mut person = Person::parse(text, &default_user(root.config)?)?;
+    let platforms = facts.user.as_ref().map(|fact| fact.value.clone());
+    let default = platforms.clone().map_or_else(|| default_user(root.config), Ok)?;
+    let mut person = Person::parse(text, &default)?;
+    if person.is_default && platforms.is_some_and(|user| user == person.name) {
+        // Where the platform names an administrator that is the default account, which has all that comes with it; what
+        // is said here comes on top.
+        (person.is_default, person.is_administrator) = (false, false);
+    }
     // Whoever wrote cloud-config for this VM may mean root, too.
     person.allows_system = true;
     Ok(Some(person))

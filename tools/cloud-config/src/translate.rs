@@ -90,6 +90,12 @@ fn finish(
     reading.read(&config);
     let (mut entries, mut scripts) = (reading.entries, vendor.scripts);
     scripts.extend(user.scripts);
+    let id = inputs.facts.get("instance-id").map(String::as_str).unwrap_or_default();
+    for script in &mut reading.scripts {
+        if script.place == Place::Boot && !id.is_empty() {
+            script.content = with_instance(&script.content, id);
+        }
+    }
     scripts.append(&mut reading.scripts);
     // Of two with one name the last is there.
     let whole: BTreeMap<_, _> =
@@ -99,6 +105,14 @@ fn finish(
     make_room(&mut entries, taken, &mut notes);
     put_scripts(&mut entries, &scripts, taken, &mut notes);
     Translation { entries, notes, user: user.config, vendor: vendor.config, scripts }
+}
+
+/// `bootcmd` has the id in its environment.
+fn with_instance(script: &[u8], id: &str) -> Vec<u8> {
+    let first = script.iter().position(|byte| *byte == b'\n').map_or(script.len(), |at| at + 1);
+    let (head, rest) = script.split_at(first);
+    let line = format!("export INSTANCE_ID='{}'\n", id.replace('\'', ""));
+    [head, line.as_bytes(), rest].concat()
 }
 
 /// `v1.*` as far as it is known.

@@ -170,3 +170,26 @@ fn scripts_of_another_vm_are_not_this_ones() {
         }
     }
 }
+
+#[test]
+fn the_default_account_is_the_platforms_administrator() {
+    let says = said(&[
+        ("users/14", "default true\nhashed_passwd $6$a$b\nexpire true\n"),
+        ("users/15", "default true\nssh_authorized_keys ssh-ed25519 AAAAC3NzB more\n"),
+    ]);
+    let mut plain = world(END, 0);
+    boot(&mut plain).unwrap();
+    let mut world = world(&says, 0);
+    boot(&mut world).unwrap();
+    let keys = world.root.text("home/ops/.ssh/authorized_keys").unwrap();
+    assert!(keys.contains("AAAAC3Nz ops") && keys.contains("AAAAC3NzB more"), "{keys}");
+    assert!(world.root.text("root/.ssh/authorized_keys").is_none());
+    assert!(world.root.text("etc/shadow").unwrap().contains("\nops:$6$a$b:0:"));
+    let sudo = |world: &World| world.root.text("etc/sudoers.d/90-preroot-ops").unwrap();
+    assert_eq!(sudo(&world), sudo(&plain));
+    assert_eq!(world.root.text("etc/group"), plain.root.text("etc/group"));
+    // Named otherwise it is an account of its own.
+    let mut world = self::world(&said(&[("users/0", "default true\nname zetta\n")]), 0);
+    boot(&mut world).unwrap();
+    assert!(world.root.text("etc/sudoers.d/90-preroot-zetta").is_some());
+}

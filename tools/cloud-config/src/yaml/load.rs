@@ -22,7 +22,28 @@ pub fn load(text: &str) -> Result<Node, Fault> {
             event.map_err(|error| Fault::new(line_of(error.marker().line()), error.info()))?;
         loader.event(event, line_of(span.start.line()))?;
     }
-    Ok(loader.root.unwrap_or(Node::new(1, Value::Null)))
+    let mut root = loader.root.unwrap_or(Node::new(1, Value::Null));
+    if loader.ends_in_block && !text.ends_with(['\n', '\r']) {
+        open_last_line(&mut root, text.lines().last().unwrap_or_default().trim());
+    }
+    Ok(root)
+}
+
+/// The parser ends the last line of a block where the text does not; `PyYAML`'s has no end then. `last` is that line,
+/// unless it is a comment behind the block.
+fn open_last_line(node: &mut Node, last: &str) {
+    match &mut node.value {
+        Value::List(items) => items.last_mut().into_iter().for_each(|item| open_last_line(item, last)),
+        Value::Map(entries) => {
+            entries.last_mut().into_iter().for_each(|(_, value)| open_last_line(value, last));
+        }
+        Value::Text(text)
+            if !last.is_empty() && text.strip_suffix('\n').is_some_and(|text| text.ends_with(last)) =>
+        {
+            text.pop();
+        }
+        _ => {}
+    }
 }
 
 fn line_of(line: usize) -> u32 {
@@ -64,6 +85,8 @@ struct Loader {
     anchors: HashMap<usize, (Node, Cost)>,
     nodes: usize,
     copied: usize,
+    /// The last scalar so far is a block.
+    ends_in_block: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -121,6 +144,7 @@ impl Loader {
                 self.put(node, 0, line)
             }
             Event::Scalar(text, style, anchor, tag) => {
+                self.ends_in_block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
                 let value = scalar_of(&text, style, tag.as_deref(), line)?;
                 self.put(Node::new(line, value), anchor, line)
             }
@@ -166,6 +190,15 @@ impl Loader {
             self.nodes = self.nodes.saturating_add(cost.nodes);
             self.anchors.insert(anchor, (node.clone(), cost));
         }
+        let mut node = node;
+        let is_key = matches!(self.frames.last(), Some(Frame { open: Open::Map(_, None), .. }));
+        if let Some(mark) = mark_of(&node) {
+            match mark {
+                _ if !is_key => return Err(Fault::new(line, "a lone `<<` or `=` is no value")),
+                "=" => node.value = Value::Text("=".into()),
+                _ => {}
+            }
+        }
         match self.frames.last_mut().map(|frame| &mut frame.open) {
             None => self.root = Some(node),
             Some(Open::List(items)) => items.push(node),
@@ -181,32 +214,42 @@ impl Loader {
 fn known(tag: Option<&Tag>, kinds: &[&str], line: u32) -> Result<(), Fault> {
     match tag {
         None => Ok(()),
-        Some(tag) if tag.handle == "!" && tag.suffix.is_empty() => Ok(()),
+        Some(tag) if is_bare(tag) => Ok(()),
         Some(tag) if kinds.contains(&core_kind(tag)) => Ok(()),
         Some(_) => Err(Fault::new(line, "a tag nobody knows")),
     }
+}
+
+/// A `!` alone.
+fn is_bare(tag: &Tag) -> bool {
+    matches!((tag.handle.as_str(), tag.suffix.as_str()), ("!", "") | ("", "!"))
 }
 
 fn core_kind(tag: &Tag) -> &str {
     if tag.handle == CORE { &tag.suffix } else { tag.suffix.strip_prefix(CORE).unwrap_or_default() }
 }
 
-/// `<<`: not a text, or a quoted one would merge, too.
-fn is_merge(node: &Node) -> bool {
-    matches!(&node.value, Value::Date(text) if text == "<<")
+/// Plain `<<` and `=`: no texts, or quoted ones would mean the same.
+fn mark_of(node: &Node) -> Option<&'static str> {
+    match &node.value {
+        Value::Date(text) if text == "<<" => Some("<<"),
+        Value::Date(text) if text == "=" => Some("="),
+        _ => None,
+    }
 }
 
 fn scalar_of(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: u32) -> Result<Value, Fault> {
     let bad = |rule: &str| Fault::new(line, rule);
     let Some(tag) = tag else {
         return match (style, text) {
-            (ScalarStyle::Plain, "<<") => Ok(Value::Date("<<".into())),
+            (ScalarStyle::Plain, "<<" | "=") => Ok(Value::Date(text.into())),
             (ScalarStyle::Plain, _) => scalar::resolve(text).map_err(bad),
             _ => Ok(Value::Text(text.into())),
         };
     };
-    if tag.handle == "!" && tag.suffix.is_empty() || tag.handle.is_empty() && tag.suffix == "!" {
-        return Ok(Value::Text(text.into()));
+    if is_bare(tag) {
+        // To PyYAML that is no tag, and no quotes either.
+        return scalar::resolve(text).map_err(bad);
     }
     let as_plain = || scalar::resolve(text).map_err(bad);
     match core_kind(tag) {
@@ -231,7 +274,7 @@ fn scalar_of(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: u32) -> Re
 fn once_each(entries: Vec<(Node, Node)>) -> Result<Vec<(Node, Node)>, Fault> {
     let (mut merged, mut own) = (Vec::new(), Vec::new());
     for (key, value) in entries {
-        if is_merge(&key) {
+        if mark_of(&key) == Some("<<") {
             merge(value, &mut merged)?;
         } else {
             own.push((key, value));
@@ -241,11 +284,16 @@ fn once_each(entries: Vec<(Node, Node)>) -> Result<Vec<(Node, Node)>, Fault> {
     let mut places = HashMap::with_capacity(merged.len());
     let mut whole: Vec<(Node, Node)> = Vec::with_capacity(merged.len());
     for (key, value) in merged {
-        let Some(text) = key.python_text() else { return Err(Fault::new(key.line, "a collection as a key")) };
-        let is_text = matches!(key.value, Value::Text(_));
-        match places.entry((is_text, text)) {
+        let Some(identity) = identity(&key) else {
+            return Err(Fault::new(key.line, "a collection as a key"));
+        };
+        match places.entry(identity) {
             std::collections::hash_map::Entry::Occupied(place) => {
-                whole[*place.get()] = (key, value);
+                // The first one's spelling stays, as in a dict of Python's.
+                let (first, old) = &mut whole[*place.get()];
+                let old: &mut Node = old;
+                let first: &mut Node = first;
+                (first.line, *old) = (key.line, value);
             }
             std::collections::hash_map::Entry::Vacant(place) => {
                 place.insert(whole.len());
@@ -254,6 +302,21 @@ fn once_each(entries: Vec<(Node, Node)>) -> Result<Vec<(Node, Node)>, Fault> {
         }
     }
     Ok(whole)
+}
+
+/// What Python takes for the same key: `1`, `1.0` and `true` are.
+fn identity(key: &Node) -> Option<(bool, String)> {
+    let number = |number: String| Some((false, number));
+    match &key.value {
+        Value::Bool(truth) => number(i32::from(*truth).to_string()),
+        #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
+        Value::Float(float) if float.fract() == 0.0 && float.abs() < 9e15 => {
+            number((*float as i64).to_string())
+        }
+        Value::Int(_) | Value::Float(_) | Value::Null => number(key.python_text()?),
+        Value::Bytes(_) => Some((false, format!("{:?}", key.value))),
+        _ => Some((true, key.python_text()?)),
+    }
 }
 
 fn merge(value: Node, merged: &mut Vec<(Node, Node)>) -> Result<(), Fault> {

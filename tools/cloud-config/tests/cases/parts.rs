@@ -153,14 +153,15 @@ fn whole_user_data() {
 #[test]
 fn scripts_of_a_configuration_are_kept_beside_those_of_parts() {
     let user_data = b"#cloud-config\nruncmd: [a]\nbootcmd: [[b, c d]]\n".to_vec();
-    let translation = translate(&Inputs { user_data, ..Inputs::default() });
+    let facts = [("instance-id".to_owned(), "i-1".to_owned())].into();
+    let translation = translate(&Inputs { user_data, facts, ..Inputs::default() });
     let all: Vec<_> = translation
         .scripts
         .iter()
         .map(|script| (place(script.place, &script.name), script.content.clone()))
         .collect();
     assert_eq!(all[0].0, "instances/i-testing/boothooks/bootcmd");
-    assert_eq!(all[0].1, b"#!/bin/sh\n'b' 'c d'\n");
+    assert_eq!(all[0].1, b"#!/bin/sh\nexport INSTANCE_ID='i-1'\n'b' 'c d'\n");
     assert_eq!(all[1].0, "instances/i-testing/scripts/runcmd");
     assert!(matches!(translation.user.unwrap().get("runcmd").unwrap().value, Yaml::List(_)));
 }
