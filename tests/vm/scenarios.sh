@@ -24,7 +24,7 @@ ROOT='root=PARTUUID=7b2d1c5e-0c1f-4a53-9a4e-52f1d3a9c0aa ro'
 # world: everything as on Azure; a scenario then changes what it is about. `meanwhile` names what runs beside the machine;
 # it adds what is to be ended with it to companions.
 world() {
-    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=${DEADLINE:-120} guest=appliance more_initrd='' more_words=() temporary='' as=virtio data='' make=azure serial='' meanwhile='' companions=() cache=unsafe slow='' monitor=''
+    image='' disk='' keep_disk=no medium=azure drive=ide network=azure script='' platform=() append='' deadline=${DEADLINE:-120} guest=appliance more_initrd='' more_words=() temporary='' as=virtio data='' make=azure serial='' meanwhile='' companions=() cache=unsafe slow='' monitor='' lost=none
     uuid=527c2691-029f-fe4c-b1f4-a4da7ebac2cf VM_ID=91267c52-9f02-4cfe-b1f4-a4da7ebac2cf
     suite=bookworm tool=dracut init=systemd with=''
 }
@@ -140,7 +140,13 @@ requests_are_clean() {
     faults=$(grep '"event": "request"' "$LAB/platform.jsonl" | grep -v '"verdict": "ok"' | grep -o '"verdict": "[^"]*"' | sort -u)
     [ -z "$faults" ] || problem "the platform finds: $faults"
 }
-no_panic() { console_lacks 'panicked|Kernel panic|exit-[a-z-]*=(101|137) '; }
+no_panic() {
+    local ended
+    console_lacks 'panicked|Kernel panic'
+    # `lost` is the stage that a scenario itself ends
+    ended=$(grep -aE 'exit-[a-z-]*=(101|137) ' "$console" | grep -v "exit-$lost=")
+    [ -z "$ended" ] || problem "lost: $ended"
+}
 root_grown() { # BYTES at least
     local is
     is=$(value partition-bytes)

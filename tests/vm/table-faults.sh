@@ -154,7 +154,7 @@ scenario wireserver-fails fast wireserver_fails
 
 # The network's half of fetch dies when it has a lease; another process tells.
 fetch_killed() {
-    medium=none script='{"imds": ["never"]}' append='vm.kill=lease'
+    medium=none script='{"imds": ["never"]}' append='vm.kill=lease' lost=fetch
     boot fetch-killed
     nobody_was_made
     told 'was killed' "${LOST}unhandled exception" 'unhandled exception'
