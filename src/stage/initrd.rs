@@ -1,7 +1,7 @@
 //! All initrd stages with one call, for appliances: each in its own process, none able to stop the boot.
 
 use super::persist::MOUNT_LATER;
-use super::{fetch, run_stage, supervise};
+use super::{Own, fetch, run_stage, supervise};
 use crate::cli::{Command, Verb};
 use crate::limits;
 use crate::sys::linux::{self, Ended, LinuxDir};
@@ -9,7 +9,7 @@ use crate::sys::{Dir, Owner};
 
 /// modules, then fetch beside grow, then persist where a mounted root was named; the host is answered beside all.
 pub(super) fn run(command: &Command) -> u8 {
-    let stage = |verb, deadline_ms| supervise(&Command { verb, ..*command }, deadline_ms);
+    let stage = |verb, deadline_ms| supervise(&mut Own, &Command { verb, ..*command }, deadline_ms);
     stage(Verb::Modules, limits::MODULES_MS);
     if command.root == "/"
         && let Ok(mut run) = LinuxDir::open(command.run)
@@ -22,7 +22,7 @@ pub(super) fn run(command: &Command) -> u8 {
         linux::outlive_parent();
         run_stage(&Command { verb: Verb::Kvp, early: true, ..*command })
     });
-    let fetch = linux::fork(&mut || fetch::run_both(command));
+    let fetch = linux::fork(&mut || fetch::run_both(&mut Own, command));
     stage(Verb::Grow, limits::GROW_MS);
     let mut left_ms = limits::FETCH_MS;
     if command.root != "/" {

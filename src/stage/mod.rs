@@ -33,7 +33,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::limits;
 use crate::machine::Expected;
-use crate::sys::linux::{self, Ended, Linux, Scratch};
+use crate::sys::linux::{self, Ended, Linux, LinuxDir, Scratch};
 use crate::sys::{Dir, Kernel, Owner};
 use core::fmt::Write;
 
@@ -85,7 +85,6 @@ pub fn run(command: &Command) -> u8 {
         Verb::Help => print(HELP),
         Verb::Grow if command.disk.is_some() => run_for_people(command),
         Verb::Initrd => initrd::run(command),
-        Verb::Fetch => fetch::run_both(command),
         Verb::Version => print(concat!("preroot ", env!("CARGO_PKG_VERSION"), "\n")),
         Verb::Status
         | Verb::Timeline
@@ -93,11 +92,19 @@ pub fn run(command: &Command) -> u8 {
         | Verb::Config
         | Verb::Deprovision
         | Verb::SerialConsole => run_for_people(command),
-        Verb::Modules => supervise(command, limits::MODULES_MS),
-        Verb::Grow => supervise(command, limits::GROW_MS),
-        Verb::Persist => supervise(command, limits::PERSIST_MS),
-        Verb::Report if command.early => supervise(command, limits::REPORT_EARLY_MS + 1_000),
-        _ => run_stage(command),
+        _ => run_for_boot(&mut Own, command),
+    }
+}
+
+/// A stage of the boot: each that somebody waits for has a supervisor.
+fn run_for_boot(processes: &mut impl Processes, command: &Command) -> u8 {
+    match command.verb {
+        Verb::Fetch => fetch::run_both(processes, command),
+        Verb::Modules => supervise(processes, command, limits::MODULES_MS),
+        Verb::Grow => supervise(processes, command, limits::GROW_MS),
+        Verb::Persist => supervise(processes, command, limits::PERSIST_MS),
+        Verb::Report if command.early => supervise(processes, command, limits::REPORT_EARLY_MS + 1_000),
+        _ => processes.run_stage(command),
     }
 }
 
@@ -275,23 +282,61 @@ fn conclude(
 /// What a stage ends with that did not end by itself.
 const LOST: u8 = 101;
 
+/// How stages get processes, and what their supervisor has beside them: nothing of it takes SIGTERM away from it.
+trait Processes {
+    /// A directory.
+    type Directory: Dir;
+    /// Opens one.
+    fn open(&mut self, path: &str) -> Result<Self::Directory>;
+    /// Microseconds since boot.
+    fn now_us(&mut self) -> u64;
+    /// One stage in this process; returns its exit code.
+    fn run_stage(&mut self, command: &Command) -> u8;
+    /// One stage in a process of its own, for `deadline_ms` at most.
+    fn fork_stage(&mut self, command: &Command, deadline_ms: u64) -> Result<Ended>;
+    /// Lends the supervisor all the rest, once a stage is dead.
+    fn afterwards(&mut self, command: &Command, work: &mut dyn FnMut(&mut Kernel<'_>, &mut [u8]));
+}
+
+/// Those of the real kernel.
+struct Own;
+
+impl Processes for Own {
+    type Directory = LinuxDir;
+    fn open(&mut self, path: &str) -> Result<LinuxDir> {
+        LinuxDir::open(path)
+    }
+    fn now_us(&mut self) -> u64 {
+        linux::monotonic_us()
+    }
+    fn run_stage(&mut self, command: &Command) -> u8 {
+        run_stage(command)
+    }
+    fn fork_stage(&mut self, command: &Command, deadline_ms: u64) -> Result<Ended> {
+        linux::fork_stage(deadline_ms, &mut || run_stage(command))
+    }
+    fn afterwards(&mut self, command: &Command, work: &mut dyn FnMut(&mut Kernel<'_>, &mut [u8])) {
+        // By a process of its own, too: the buffers are lent once in each, and who comes next wants them.
+        let mut say = || match (Linux::open("/", command.run, command.dry_run), linux::take_scratch()) {
+            (Ok(mut linux), Some(scratch)) => {
+                work(&mut linux.kernel(), &mut scratch.bytes);
+                0
+            }
+            _ => 1,
+        };
+        if linux::fork_stage(limits::SLACK_MS, &mut say).is_err() {
+            say();
+        }
+    }
+}
+
 /// One stage in a process of its own; returns its exit code, or [`LOST`] when it panicked, was killed or hung.
-fn supervise(command: &Command, deadline_ms: u64) -> u8 {
-    let ended = linux::fork_stage(deadline_ms, &mut || run_stage(command));
+fn supervise(processes: &mut impl Processes, command: &Command, deadline_ms: u64) -> u8 {
+    let ended = processes.fork_stage(command, deadline_ms);
     if let Ok(Ended::Exit(code @ (0..=2 | 75..=76))) = ended {
         return code;
     }
-    // By a process of its own, too: the buffers are lent once in each, and who comes next wants them.
-    let mut say = || match (Linux::open("/", command.run, command.dry_run), linux::take_scratch()) {
-        (Ok(mut linux), Some(scratch)) => {
-            say_lost(&mut linux.kernel(), &mut scratch.bytes, command, ended);
-            0
-        }
-        _ => 1,
-    };
-    if linux::fork_stage(limits::SLACK_MS, &mut say).is_err() {
-        say();
-    }
+    processes.afterwards(command, &mut |kernel, bytes| say_lost(kernel, bytes, command, ended));
     LOST
 }
 

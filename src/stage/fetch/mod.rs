@@ -5,13 +5,13 @@ pub(super) mod from_medium;
 mod from_network;
 
 use super::persist::FETCH_ENDED;
-use super::{LOST, identity, note, supervise};
+use super::{LOST, Processes, identity, note, supervise};
 use crate::cli::{Command, Verb};
 use crate::error::Result;
 use crate::facts::InstanceId;
 use crate::limits;
 use crate::machine::{self, Platform};
-use crate::sys::linux::{self, LinuxDir, Scratch};
+use crate::sys::linux::Scratch;
 use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
 pub(super) use from_label::{from_label, read_tree};
@@ -24,40 +24,41 @@ const STAGE: &str = "fetch";
 const NOT_APPLICABLE: u8 = 76;
 
 /// Both halves, each supervised; then says that fetch has ended, however it did.
-pub(super) fn run_both(command: &Command) -> u8 {
-    let begin_us = linux::monotonic_us();
-    if let Ok(mut run) = LinuxDir::open(command.run) {
+pub(super) fn run_both(processes: &mut impl Processes, command: &Command) -> u8 {
+    let begin_us = processes.now_us();
+    if let Ok(mut run) = processes.open(command.run) {
         let _ = run.create_unsynced(FETCH_BEGUN, Owner::root(0o644), b"");
     }
     let offline = Command { verb: Verb::FetchOffline, ..*command };
-    let mut code = supervise(&offline, limits::MEDIUM_MS + limits::SLACK_MS);
-    if code != NOT_APPLICABLE && !is_told_to_stop(command) && is_on_azure() {
+    let mut code = supervise(processes, &offline, limits::MEDIUM_MS + limits::SLACK_MS);
+    if code != NOT_APPLICABLE && !is_told_to_stop(processes, command) && is_on_azure(processes) {
         let online = Command { verb: Verb::FetchOnline, ..*command };
-        code = supervise(&online, limits::ONLINE_MS + limits::SLACK_MS);
-        if code == LOST && !is_told_to_stop(command) {
+        code = supervise(processes, &online, limits::ONLINE_MS + limits::SLACK_MS);
+        if code == LOST && !is_told_to_stop(processes, command) {
             let lost = Command { failed: Some(""), ..online };
-            supervise(&lost, limits::LOST_MS + limits::SLACK_MS);
+            supervise(processes, &lost, limits::LOST_MS + limits::SLACK_MS);
         }
     }
-    if let Ok(mut run) = LinuxDir::open(command.run) {
+    let took_ms = processes.now_us().saturating_sub(begin_us) / 1000;
+    if let Ok(mut run) = processes.open(command.run) {
         let word = match code {
             0 => "done",
             NOT_APPLICABLE => "not-applicable",
             _ => "failed",
         };
-        note(&mut run, STAGE, word, linux::monotonic_us().saturating_sub(begin_us) / 1000);
+        note(&mut run, STAGE, word, took_ms);
         let _ = run.create_unsynced(FETCH_ENDED, Owner::root(0o644), b"");
     }
     code
 }
 
-fn is_told_to_stop(command: &Command) -> bool {
-    LinuxDir::open(command.run).is_ok_and(|mut run| run.stat(CANCEL).is_ok())
+fn is_told_to_stop(processes: &mut impl Processes, command: &Command) -> bool {
+    processes.open(command.run).is_ok_and(|mut run| run.stat(CANCEL).is_ok())
 }
 
 /// Elsewhere the medium says it all, and one that cannot be read leaves nobody to ask: its exit code stays.
-fn is_on_azure() -> bool {
-    LinuxDir::open("/").is_ok_and(|mut host| machine::is_azure(&mut host))
+fn is_on_azure(processes: &mut impl Processes) -> bool {
+    processes.open("/").is_ok_and(|mut host| machine::is_azure(&mut host))
 }
 
 /// The media of whatever platform this is.
