@@ -91,7 +91,7 @@ pub const JOIN_MS: u64 = 10_000;
 /// A fetch that was told to stop may take this long to lower its link and end.
 pub const STOP_MS: u64 = 1_000;
 /// For all of `persist`: the root was mounted, and what it writes is small.
-pub const PERSIST_MS: u64 = JOIN_MS + 2 * STOP_MS + GROW_MS + SLACK_MS;
+pub const PERSIST_MS: u64 = JOIN_MS + 2 * STOP_MS + KVP_READ_MS + GROW_MS + SLACK_MS;
 /// How often fetch looks whether it was told to stop, while it has a link up: a second boot waits for that.
 pub const STOP_LOOK_MS: u64 = 50;
 /// For the one early report before the OS network, from the start of our process: the network waits for it. Its
@@ -128,6 +128,8 @@ pub const REPORT_LATE_MS: u64 = 20 * 60_000;
 
 /// For hv_kvp_daemon to give a pool's lock back: it holds it while it reads or writes the file.
 pub const KVP_LOCK_MS: u64 = 1_000;
+/// For the host to read of a failure in the initrd: our server looks for records each [`POLL_MS`], and the host asks.
+pub const KVP_READ_MS: u64 = 1_000;
 /// For the host's data exchange to be opened by hv_utils, once that was loaded.
 pub const KVP_OPEN_MS: u64 = 5_000;
 

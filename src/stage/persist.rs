@@ -40,6 +40,7 @@ pub(super) const GROW_LATER: &str = "grow.later";
 pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) -> Result<()> {
     kernel.log.enter("persist");
     let outcome = hand_seed_over(kernel, bytes, root_path);
+    let_host_read(kernel);
     kvp::stop(kernel);
     if kvp::has_records(kernel.run) && !is_state_elsewhere(kernel, bytes) {
         let told = while_writable(kernel, root_path, &mut kvp::hand_over);
@@ -48,6 +49,14 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str) ->
         }
     }
     outcome
+}
+
+/// Of a failure that was settled a moment ago the host shall have read before nobody answers it for some seconds.
+fn let_host_read(kernel: &mut Kernel<'_>) {
+    let context = seed::load_context(kernel.run, seed::SEED);
+    if context.is_ok_and(|context| context.verdict == seed::Verdict::Fail) && kvp::has_records(kernel.run) {
+        kernel.clock.sleep_ms(limits::KVP_READ_MS);
+    }
 }
 
 /// Grows the root where that could not be done before the mount; joins a running fetch, or stops it where

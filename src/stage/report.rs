@@ -11,6 +11,7 @@ use super::fetch;
 use super::identity;
 use super::kvp::{self as host_reads, To};
 use super::online::{self, Session};
+use super::persist::{FETCH_ENDED, FIRST_BOOT};
 use super::pool;
 use crate::cli::{Command, Verb};
 use crate::error::{Error, Result};
@@ -302,10 +303,18 @@ fn decide(
     match apply_failure {
         // Also of a seed that was refused, and so counts as none here.
         Some(reason) => Ok(Verdict::Failed(reason)),
-        None if !found.has_seed => Err(not_applicable!("nothing was provisioned")),
+        None if !found.has_seed && !is_cut_short(kernel.run) => {
+            Err(not_applicable!("nothing was provisioned"))
+        }
         None if command.early => Err(not_applicable!("apply has not finished")),
+        None if !found.has_seed => Ok(Verdict::Failed(Reason::of(CUT_SHORT))),
         None => Ok(Verdict::Failed(Reason::of("apply did not finish"))),
     }
+}
+
+/// True on a first boot whose fetch never came to its end.
+fn is_cut_short(run: &mut dyn Dir) -> bool {
+    run.stat(FIRST_BOOT).is_ok() && run.stat(FETCH_ENDED).is_err()
 }
 
 /// What this boot's apply left as its reason.
