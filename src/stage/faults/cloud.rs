@@ -1,11 +1,12 @@
 //! The network of the simulated boot: a card, DHCP on it, IMDS and the wireserver behind its gateway.
 
+use super::sim::Turn;
 use crate::error::{Errno, Result};
 use crate::format::dhcp::tests::azure;
 use crate::net::far::{Far, is_whole};
 use crate::net::lease::tests::{said, served};
 use crate::sys::{Frame, Frames, LinkState, Links, Stream};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::string::{String, ToString};
@@ -13,6 +14,15 @@ use std::vec::Vec;
 
 /// What becomes of a frame to the guest, by its number.
 pub(super) type Mangle = fn(usize, Vec<u8>) -> Vec<Vec<u8>>;
+
+/// A request to the wireserver.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) us: u64,
+    pub(super) text: String,
+    /// The answer said that it was taken.
+    pub(super) is_taken: bool,
+}
 
 /// All of it.
 pub(super) struct Cloud {
@@ -24,8 +34,10 @@ pub(super) struct Cloud {
     pub(super) answers: Vec<&'static str>,
     /// The same of the wireserver.
     pub(super) wire: Vec<&'static str>,
-    /// What the wireserver was sent, and when.
-    pub(super) posts: Vec<(u64, String)>,
+    /// What the wireserver was sent.
+    pub(super) requests: Vec<Asked>,
+    /// The card goes as soon as something is posted over it.
+    pub(super) drops_at_post: bool,
     pub(super) mangle: Option<Mangle>,
     /// The kernel has a network by now.
     pub(super) is_configured: bool,
@@ -55,7 +67,8 @@ impl Cloud {
             is_silent: false,
             answers: Vec::new(),
             wire: std::vec!["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"],
-            posts: Vec::new(),
+            requests: Vec::new(),
+            drops_at_post: false,
             mangle: None,
             is_configured: false,
             offer: azure,
@@ -81,41 +94,30 @@ impl Cloud {
         if answers.len() > 1 { answers.remove(0) } else { answers[0] }
     }
 
-    fn note(&mut self, request: &str) {
+    fn note(&mut self, request: &str, answer: &str) {
         if !request.contains(" /metadata/") {
-            self.posts.push((self.now.get(), request.to_string()));
+            let is_taken = answer.starts_with("HTTP/1.1 2");
+            self.requests.push(Asked { us: self.now.get(), text: request.to_string(), is_taken });
         }
     }
-}
 
-impl Links for Cloud {
-    fn state(&mut self, _: &str) -> Result<LinkState> {
+    fn is_idle(&self) -> bool {
+        let is_quiet = self.far.as_ref().is_some_and(|far| far.inbox.is_empty() && far.outbox.is_empty());
+        is_quiet && self.queue.is_empty() && self.ready.is_empty()
+    }
+
+    fn state(&mut self) -> Result<LinkState> {
         self.card().copied()
     }
-    fn set_up(&mut self, _: &str, up: bool) -> Result<()> {
+
+    fn set_up(&mut self, up: bool) -> Result<()> {
         let card = self.card()?;
         (card.is_up, card.has_carrier) = (up, up);
         Ok(())
     }
-    fn open(&mut self) -> Result<()> {
-        Ok(())
-    }
-    fn connect(
-        &mut self,
-        _: [u8; 4],
-        _: u16,
-        _: u64,
-        work: &mut dyn FnMut(&mut dyn Stream) -> Result<()>,
-    ) -> Result<()> {
-        match self.is_configured {
-            true => work(&mut Connection { cloud: self, asked: Vec::new(), reply: b"" }),
-            false => Err(os!("connect", Errno::NETUNREACH)),
-        }
-    }
-}
 
-impl Frames for Cloud {
-    fn send(&mut self, _: u32, frame: &[u8]) -> Result<()> {
+    fn send(&mut self, frame: &[u8]) -> Result<()> {
+        self.card()?;
         self.sent += 1;
         let is_dhcp = frame[12..14] == [8, 0] && frame[23] == 17;
         if !is_dhcp {
@@ -129,23 +131,20 @@ impl Frames for Cloud {
         }
         Ok(())
     }
-    fn wait(&mut self, until_us: u64) -> Result<()> {
-        let is_idle = self.far.as_ref().is_some_and(|far| far.inbox.is_empty() && far.outbox.is_empty());
-        let now_us = self.now.get();
-        if is_idle && self.queue.is_empty() && self.ready.is_empty() && until_us > now_us {
-            self.now.set(until_us.min(now_us + 20_000));
-        }
-        Ok(())
-    }
     fn receive(&mut self, frame: &mut [u8]) -> Result<Option<Frame>> {
         if self.queue.is_empty() {
-            let (mut far, mut is_asked) = (self.far.take().unwrap(), false);
+            let (mut far, mut answer) = (self.far.take().unwrap(), None);
             far.poll_with(self.now.get(), &mut |path| {
-                is_asked = true;
-                self.answer(path).into()
+                let is_post = !path.starts_with("/metadata/");
+                let text = if is_post && self.drops_at_post { "~" } else { self.answer(path) };
+                answer = Some(text);
+                text.into()
             });
-            if is_asked {
-                self.note(&far.asked);
+            if let Some(answer) = answer {
+                self.note(&far.asked, answer);
+                if answer == "~" && self.drops_at_post {
+                    (self.card, self.drops_at_post) = (None, false);
+                }
             }
             self.queue.extend(far.outbox.drain(..));
             self.far = Some(far);
@@ -165,26 +164,79 @@ impl Frames for Cloud {
     }
 }
 
+/// The network as one process has it.
+pub(super) struct SimLinks {
+    pub(super) cloud: Rc<RefCell<Cloud>>,
+    pub(super) turn: Turn,
+}
+
+impl Frames for SimLinks {
+    fn send(&mut self, _: u32, frame: &[u8]) -> Result<()> {
+        self.cloud.borrow_mut().send(frame)
+    }
+    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<Frame>> {
+        self.cloud.borrow_mut().receive(frame)
+    }
+    fn wait(&mut self, until_us: u64) -> Result<()> {
+        if self.cloud.borrow().is_idle() {
+            self.turn.wait(until_us.min(self.turn.now_us() + 20_000));
+        }
+        Ok(())
+    }
+}
+
+impl Links for SimLinks {
+    fn state(&mut self, _: &str) -> Result<LinkState> {
+        self.cloud.borrow_mut().state()
+    }
+    fn set_up(&mut self, _: &str, up: bool) -> Result<()> {
+        self.cloud.borrow_mut().set_up(up)
+    }
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn give_back(&mut self, index: u32, _: bool) -> Result<()> {
+        assert_eq!(index, 2);
+        self.cloud.borrow_mut().set_up(false)
+    }
+    fn connect(
+        &mut self,
+        _: [u8; 4],
+        _: u16,
+        _: u64,
+        work: &mut dyn FnMut(&mut dyn Stream) -> Result<()>,
+    ) -> Result<()> {
+        let (cloud, turn) = (Rc::clone(&self.cloud), self.turn.clone());
+        if !cloud.borrow().is_configured {
+            return Err(os!("connect", Errno::NETUNREACH));
+        }
+        work(&mut Connection { cloud, turn, asked: Vec::new(), reply: b"" })
+    }
+}
+
 /// A connection of the kernel's own to the wireserver.
-struct Connection<'c> {
-    cloud: &'c mut Cloud,
+struct Connection {
+    cloud: Rc<RefCell<Cloud>>,
+    turn: Turn,
     asked: Vec<u8>,
     reply: &'static [u8],
 }
 
-impl Stream for Connection<'_> {
+impl Stream for Connection {
     fn send(&mut self, bytes: &[u8], _: u64) -> Result<usize> {
         self.asked.extend_from_slice(bytes);
         if is_whole(&self.asked) {
             let text = String::from_utf8(core::mem::take(&mut self.asked)).unwrap();
-            self.cloud.note(&text);
-            self.reply = self.cloud.answer(text.split(' ').nth(1).unwrap()).as_bytes();
+            let mut cloud = self.cloud.borrow_mut();
+            let answer = cloud.answer(text.split(' ').nth(1).unwrap());
+            cloud.note(&text, answer);
+            self.reply = answer.as_bytes();
         }
         Ok(bytes.len())
     }
     fn receive(&mut self, bytes: &mut [u8], until_us: u64) -> Result<usize> {
         if self.reply.first() == Some(&b'~') {
-            self.cloud.now.set(until_us);
+            self.turn.wait(until_us);
             return Err(deadline!("TCP connection", 0));
         }
         let length = self.reply.len().min(bytes.len());

@@ -1,12 +1,14 @@
 //! Which faults are planted, and what must come of each?
 
+mod lost;
+mod machine;
+
 use super::cloud::Mangle;
-use super::{Blocked, Expect, Sim};
+use super::{Blocked, Expect, Growth, Sim};
 use crate::error::Errno;
 use crate::format::media::image;
 use crate::stage::fetch::from_medium::tests::medium_with;
-use crate::sys::linux::Ended;
-use crate::sys::{Dir, DriveStatus, Loaded};
+use crate::sys::{Dir, DriveStatus};
 use std::boxed::Box;
 use std::format;
 use std::string::String;
@@ -20,6 +22,7 @@ pub(super) struct Row {
     /// What the serial console must say as a warning, or worse.
     pub(super) said: Option<&'static str>,
     pub(super) blocked: Blocked,
+    pub(super) growth: Growth,
 }
 
 type Plant = fn(&mut Sim);
@@ -83,11 +86,32 @@ impl Rows {
         plant: impl Fn(&mut Sim) + 'static,
     ) {
         let blocked = Blocked::default();
-        self.0.push(Row { name: name.into(), plant: Box::new(plant), expect, said, blocked });
+        let growth = Growth::Now;
+        self.0.push(Row { name: name.into(), plant: Box::new(plant), expect, said, blocked, growth });
     }
 
-    fn blocked(&mut self, kvp: bool, wire: bool) {
-        self.0.last_mut().unwrap().blocked = Blocked { kvp, wire };
+    /// Of the last one: KVP is no way.
+    fn without_kvp(&mut self) {
+        self.0.last_mut().unwrap().blocked.kvp = true;
+    }
+
+    /// Of the last one: the wireserver never takes anything.
+    fn without_wire(&mut self) {
+        self.0.last_mut().unwrap().blocked.wire = true;
+    }
+
+    /// Of the last one: the initrd has no way to the wireserver that lasts.
+    fn wire_is_late(&mut self) {
+        self.0.last_mut().unwrap().blocked.early_wire = true;
+    }
+
+    /// Of the last one: how the network is, and memory.
+    fn blocked(&mut self, blocked: Blocked) {
+        self.0.last_mut().unwrap().blocked = blocked;
+    }
+
+    fn grows(&mut self, growth: Growth) {
+        self.0.last_mut().unwrap().growth = growth;
     }
 }
 
@@ -100,22 +124,22 @@ pub(super) fn rows() -> Vec<Row> {
     network(&mut rows);
     reports(&mut rows);
     data_exchange(&mut rows);
-    drivers_and_disks(&mut rows);
+    machine::drivers(&mut rows);
+    machine::disks(&mut rows);
     root(&mut rows);
-    lost_stages(&mut rows);
+    machine::surroundings(&mut rows);
+    lost::stages(&mut rows);
+    lost::in_the_middle(&mut rows);
+    two_at_once(&mut rows);
     rows.0
 }
 
 /// Each twice: IMDS has all that is needed, and IMDS has nothing.
 fn media(rows: &mut Rows) {
     const UNREADABLE: &str = "provisioning medium unreadable";
+    const STOPPED: &str = "stopped while waiting for the provisioning medium";
     let broken: [(&str, Plant); 3] = [
-        ("a sector that cannot be read", |sim| {
-            let disk = sim.world.disks.disks.get_mut("sr0").unwrap();
-            disk.broken_at =
-                disk.bytes.windows(9).position(|window| window == b"<wa:Versi").map(|at| at as u64);
-            assert!(disk.broken_at.is_some());
-        }),
+        ("a sector that cannot be read", broken_medium),
         ("a medium without its end", |sim| {
             let bytes = &mut sim.world.disks.disks.get_mut("sr0").unwrap().bytes;
             let end = bytes.windows(5).position(|window| window == b"<?xml").unwrap();
@@ -138,17 +162,30 @@ fn media(rows: &mut Rows) {
         ("a medium of NTFS", |sim| sim.insert(image("ntfs-fresh"))),
         ("a medium of zeros", |sim| sim.insert(std::vec![0; 1 << 20])),
     ];
-    for (name, plant) in broken {
-        rows.add(format!("medium: {name}"), Expect::Warned(UNREADABLE.into()), Some("fetch: "), plant);
-        rows.add(
-            format!("medium: {name}, IMDS: 403"),
-            Expect::Fatal(UNREADABLE.into()),
-            Some("fetch: "),
-            move |sim| {
+    let slow = broken.map(|(name, plant)| (name, plant, name != "a medium without its end"));
+    for (name, plant, is_slow) in slow {
+        // Where the root is there early, `persist` does not wait for all of the time that a medium may take.
+        let late_ms = if is_slow { 60_000 } else { 1_000 };
+        let said = Some("fetch: ");
+        let warned = |reason: &str| Expect::Warned(reason.into());
+        rows.add(format!("medium: {name}"), warned(UNREADABLE), said, move |sim| {
+            plant(sim);
+            sim.mount_ms = late_ms;
+        });
+        let fatal = Expect::Fatal(UNREADABLE.into());
+        rows.add(format!("medium: {name}, IMDS: 403"), fatal, said, move |sim| {
+            imds(sim, http("403 Forbidden", ""));
+            plant(sim);
+            sim.mount_ms = late_ms;
+        });
+        if is_slow {
+            rows.add(format!("medium: {name}, an early root"), warned(STOPPED), said, plant);
+            let failed = Expect::Failed(STOPPED.into());
+            rows.add(format!("medium: {name}, an early root, IMDS: 403"), failed, said, move |sim| {
                 imds(sim, http("403 Forbidden", ""));
                 plant(sim);
-            },
-        );
+            });
+        }
     }
     for (name, plant) in absent {
         rows.add(format!("medium: {name}"), Expect::Ready, None, plant);
@@ -352,9 +389,12 @@ fn network(rows: &mut Rows) {
             _ if name.contains("first answer") => "read timeout querying IMDS",
             _ => "connection timeout querying IMDS",
         };
+        // The wireserver takes the report, and its answer is lost.
+        let blocked = Blocked { answers: name == "TCP: nothing but the first answer", ..Blocked::default() };
         rows.add(name, Expect::Warned(reason.into()), Some("fetch: "), move |sim| {
             sim.cloud.mangle = Some(mangle)
         });
+        rows.blocked(blocked);
         rows.add(
             format!("{name}, no medium"),
             Expect::Waited(reason.into()),
@@ -364,6 +404,7 @@ fn network(rows: &mut Rows) {
                 no_medium(sim);
             },
         );
+        rows.blocked(blocked);
     }
     let harmless: [(&str, Mangle); 3] = [
         (
@@ -377,21 +418,19 @@ fn network(rows: &mut Rows) {
         rows.add(name, Expect::Ready, None, move |sim| sim.cloud.mangle = Some(mangle));
     }
     let links: [(&str, Plant); 3] = [
-        ("card: none", |sim| {
-            let card = "sys/class/net/eth0";
-            for path in sim.world.host.dump().keys().rev().filter(|path| path.starts_with(card)) {
-                let _ = sim.world.host.remove(path).or_else(|_| sim.world.host.remove_dir(path));
-            }
-            let _ = sim.world.host.remove_dir("sys/class/net/eth0/device");
-            let _ = sim.world.host.remove_dir(card);
-        }),
+        ("card: none", |sim| machine::take(&mut sim.world.host, "sys/class/net/eth0")),
         ("card: no answer from it", |sim| sim.cloud.is_silent = true),
         ("card: gone", |sim| sim.cloud.card = None),
     ];
     for (name, plant) in links {
         let reason = if name == "card: none" { "find DHCP interface" } else { "obtain DHCP lease" };
         let reason = format!("failure to {reason}");
-        rows.add(name, Expect::Warned(reason.clone()), Some("fetch: "), plant);
+        // What has no carrier is waited for longer than `persist` waits.
+        let (expect, said) = match name {
+            "card: gone" => (Expect::Ready, "fetch has not ended after"),
+            _ => (Expect::Warned(reason.clone()), "fetch: "),
+        };
+        rows.add(name, expect, Some(said), plant);
         rows.add(format!("{name}, no medium"), Expect::Waited(reason), Some("not provisioned"), move |sim| {
             plant(sim);
             no_medium(sim);
@@ -409,20 +448,19 @@ fn reports(rows: &mut Rows) {
         ("refuses JSON", std::vec![http("404 Not Found", ""), goal, ok]),
         ("does not know JSON", std::vec![http("405 Method Not Allowed", ""), goal, ok]),
         ("is busy at first", std::vec![http("503 Service Unavailable", ""), ok]),
-        ("answers with noise at first", std::vec!["garbage\r\n\r\n", ok]),
+        ("answers with noise at first", std::vec!["garbage\r\n\r\n", goal, ok]),
     ];
     for (name, answers) in mends {
         let again = answers.clone();
         rows.add(format!("wireserver {name}"), Expect::Ready, None, move |sim| wire(sim, &answers));
-        rows.add(
-            format!("wireserver {name}, a failure"),
-            Expect::Fatal(FATAL.into()),
-            Some("IMDS: "),
-            move |sim| {
-                nothing_usable(sim);
-                wire(sim, &again);
-            },
-        );
+        let expect = Expect::Fatal(FATAL.into());
+        rows.add(format!("wireserver {name}, a failure"), expect, Some("IMDS: "), move |sim| {
+            nothing_usable(sim);
+            wire(sim, &again);
+        });
+        if name == "is busy at first" {
+            rows.wire_is_late();
+        }
     }
     for (name, answer) in [
         ("refuses everything", http("401 Unauthorized", "")),
@@ -431,16 +469,15 @@ fn reports(rows: &mut Rows) {
         ("says nothing", "~"),
         ("says half", "~HTTP/1.1 200 OK\r\nContent-Le"),
     ] {
-        rows.add(format!("wireserver {name}"), Expect::Ready, None, move |sim| wire(sim, &[answer]));
-        rows.add(
-            format!("wireserver {name}, a failure"),
-            Expect::Fatal(FATAL.into()),
-            Some("IMDS: "),
-            move |sim| {
-                nothing_usable(sim);
-                wire(sim, &[answer]);
-            },
-        );
+        let said = Some("report: failed: ");
+        rows.add(format!("wireserver {name}"), Expect::Ready, said, move |sim| wire(sim, &[answer]));
+        rows.without_wire();
+        let expect = Expect::Fatal(FATAL.into());
+        rows.add(format!("wireserver {name}, a failure"), expect, said, move |sim| {
+            nothing_usable(sim);
+            wire(sim, &[answer]);
+        });
+        rows.without_wire();
     }
 }
 
@@ -469,54 +506,10 @@ fn data_exchange(rows: &mut Rows) {
             nothing_usable(sim);
             plant(sim);
         });
-        rows.blocked(is_blocked, false);
+        if is_blocked {
+            rows.without_kvp();
+        }
     }
-}
-
-fn drivers_and_disks(rows: &mut Rows) {
-    for (name, errno) in [("hv_netvsc", Errno::NOENT), ("hv_utils", Errno::INVAL), ("hv_storvsc", Errno::IO)]
-    {
-        rows.add(format!("driver: {name} is not loaded"), Expect::Ready, Some("modules: "), move |sim| {
-            let (base, host) = ("lib/modules/6.1.0-test", &mut sim.world.host);
-            let dep: String = ["hv_vmbus", "hv_storvsc", "hv_netvsc", "hv_utils"]
-                .map(|name| format!("kernel/{name}.ko:\n"))
-                .concat();
-            host.put(&format!("{base}/modules.dep"), &dep).put(&format!("{base}/modules.alias"), "");
-            host.put(&format!("{base}/modules.softdep"), "").put(&format!("{base}/modules.builtin"), "");
-            host.put(&format!("{base}/modules.builtin.modinfo"), "").put("sbin/modprobe", "");
-            sim.world.system.hyperv = true;
-            for line in dep.lines() {
-                let path = line.trim_end_matches(':');
-                let answer = if path.contains(name) { Err(errno) } else { Ok(Loaded::Now) };
-                sim.world.system.modules.insert(format!("/{base}/{path}"), answer);
-            }
-        });
-    }
-    let disks: [(&str, Plant); 4] = [
-        ("a table that is nobody's", |sim| sim.drive.disk.put(446, &[0; 66])),
-        ("both tables torn", |sim| {
-            let end = 2 << 30;
-            sim.drive.disk.put(512 + 16, &[0xff; 4]);
-            sim.drive.disk.put(end - 512 + 16, &[0xff; 4]);
-        }),
-        ("a root that is not there", |sim| {
-            sim.world.host.put("proc/cmdline", "ro root=UUID=00000000-e4e4-e4e4-e4e4-e4e4e4e4e4e4\n");
-        }),
-        ("a root= that says nothing", |sim| _ = sim.world.host.put("proc/cmdline", "ro root=\n")),
-    ];
-    for (name, plant) in disks {
-        rows.add(format!("disk: {name}"), Expect::Ready, None, plant);
-    }
-    rows.add(
-        "disk: no root file system ever",
-        Expect::Fatal("neither SSH key nor password".into()),
-        Some("neither SSH"),
-        |sim| {
-            no_medium(sim);
-            imds_says(sim, "no-keys");
-            sim.is_mounted = false;
-        },
-    );
 }
 
 /// The root cannot be written, or is not what it should be.
@@ -546,36 +539,64 @@ fn root(rows: &mut Rows) {
     }
 }
 
-/// Bugs of ours: each stage panics at its begin or in the middle, or hangs there.
-fn lost_stages(rows: &mut Rows) {
-    const BUG: &str = "unhandled exception";
-    let fatal = || Expect::Fatal(BUG.into());
-    let warned = || Expect::Warned(BUG.into());
-    rows.add("lost: apply", Expect::Failed("apply did not finish".into()), Some("bug: panic"), |sim| {
-        sim.log.panic_at = Some("enter apply");
+fn two_at_once(rows: &mut Rows) {
+    let two = |rows: &mut Rows, name: &str, expect, said, plant: Plant| {
+        rows.add(format!("two: {name}"), expect, said, plant);
+    };
+    two(
+        rows,
+        "a medium that cannot be read, a wireserver that is slow",
+        Expect::Warned("provisioning medium unreadable".into()),
+        Some("fetch: "),
+        |sim| {
+            broken_medium(sim);
+            sim.mount_ms = 60_000;
+            wire(sim, &["~", http("503 Service Unavailable", ""), "garbage\r\n\r\n", http("200 OK", "")]);
+        },
+    );
+    two(
+        rows,
+        "a medium that cannot be read, a wireserver without JSON, each seventh frame lost",
+        Expect::Fatal("provisioning medium unreadable".into()),
+        Some("fetch: "),
+        |sim| {
+            const GOAL: &str = include_str!("../../../tests/fixtures/azure-goalstate/bom-crlf.xml");
+            broken_medium(sim);
+            sim.mount_ms = 60_000;
+            imds(sim, http("403 Forbidden", ""));
+            wire(sim, &[http("404 Not Found", ""), http("200 OK", GOAL), http("200 OK", "")]);
+            sim.cloud.mangle =
+                Some(|n, frame| if n.is_multiple_of(7) { Vec::new() } else { std::vec![frame] });
+        },
+    );
+    two(rows, "no KVP, no wireserver at first", Expect::Ready, None, |sim| {
+        sim.world.system.kvp = None;
+        wire(sim, &["~", "~", http("200 OK", "")]);
     });
-    for (at, with_medium, without) in [
-        ("enter modules", Expect::Ready, None),
-        ("IMDS answered after", warned(), Some(fatal())),
-        ("lease of", warned(), Some(fatal())),
-        ("enter persist", Expect::Ready, None),
-        ("enter grow", Expect::Ready, None),
-        ("enter report", Expect::Ready, None),
-    ] {
-        for ended in [Ended::Exit(101), Ended::Deadline, Ended::Signal(9)] {
-            let said = Some(match ended {
-                Ended::Deadline => "did not end in time",
-                Ended::Exit(_) => "ended by a bug of ours",
-                Ended::Signal(_) => "was killed",
-            });
-            rows.add(format!("lost: {at}, {ended:?}"), with_medium.clone(), said, move |sim| {
-                (sim.log.panic_at, sim.ended) = (Some(at), ended);
-            });
-            let Some(expect) = without.clone() else { continue };
-            rows.add(format!("lost: {at}, {ended:?}, no medium"), expect, said, move |sim| {
-                (sim.log.panic_at, sim.ended) = (Some(at), ended);
-                no_medium(sim);
-            });
-        }
-    }
+    two(
+        rows,
+        "a full root in persist, a panic in the early report",
+        Expect::Ready,
+        Some("persist: failed"),
+        |sim| {
+            sim.when("enter persist", 0, |machine, _| machine.root.clone().fail_at(3, Errno::NOSPC));
+            sim.lose("enter report", crate::sys::linux::Ended::Exit(101));
+        },
+    );
+    two(
+        rows,
+        "IMDS of another VM, an account of the image's own",
+        Expect::Failed("users: ".into()),
+        Some("apply: "),
+        |sim| {
+            imds_says(sim, "other-vm");
+            sim.world.root.put("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nopsadmin:x:1:1::/:/bin/sh\n");
+        },
+    );
+}
+
+fn broken_medium(sim: &mut Sim) {
+    let disk = sim.world.disks.disks.get_mut("sr0").unwrap();
+    disk.broken_at = disk.bytes.windows(9).position(|window| window == b"<wa:Versi").map(|at| at as u64);
+    assert!(disk.broken_at.is_some());
 }

@@ -3,7 +3,9 @@
 use crate::error::{Errno, Result};
 use crate::format::kvp::{KEY, MESSAGE, VALUE};
 use crate::sys::Messages;
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -43,6 +45,10 @@ pub struct FakeKvp {
     pub rounds: usize,
     /// Rounds that came to their end: the guest's pool as the host saw it.
     pub seen: Vec<Vec<(String, String)>>,
+    /// Where there is a clock the host asks for a round ten times a second instead, and this is when each ended.
+    pub seen_us: Vec<u64>,
+    /// That clock.
+    pub now: Option<Rc<Cell<u64>>>,
     /// How often it was opened, and what `wait` does with time.
     pub opened: usize,
     /// The n-th write from the start is refused (EINVAL), as after a timeout or hibernation.
@@ -97,6 +103,12 @@ impl Question {
 }
 
 impl FakeKvp {
+    /// While another process has it open.
+    #[must_use]
+    pub fn busy() -> Self {
+        Self { is_busy: true, ..Self::default() }
+    }
+
     /// `open`, the work of the one process that has it, `release`.
     ///
     /// # Errors
@@ -107,13 +119,22 @@ impl FakeKvp {
         }
         self.opened += 1;
         let outcome = work(self);
-        // hvt_op_release: what was under way is answered for the daemon (kvp_on_reset).
+        self.release();
+        outcome
+    }
+
+    /// hvt_op_release, also of a process that died: what was under way is answered for the daemon (kvp_on_reset).
+    pub fn release(&mut self) {
         if self.state == State::Asked {
             self.answers.push((FAIL, String::new(), String::new()));
             self.round = None;
         }
         (self.state, self.out) = (State::Init, None);
-        outcome
+    }
+
+    fn wants_round(&self) -> bool {
+        let Some(now) = &self.now else { return self.seen.len() < self.rounds };
+        self.round.is_some() || self.seen_us.last().is_none_or(|us| now.get() >= us + 100_000)
     }
 
     /// hv_kvp_onchannelcallback: the next question goes to the daemon, one at a time.
@@ -121,7 +142,7 @@ impl FakeKvp {
         if self.state != State::Ready {
             return;
         }
-        if self.questions.is_empty() && self.seen.len() < self.rounds {
+        if self.questions.is_empty() && self.wants_round() {
             let index = self.round.get_or_insert_default().len();
             self.questions.push_back(Question::next(1, u32::try_from(index).unwrap()));
         }
@@ -148,6 +169,7 @@ impl FakeKvp {
                 self.round = Some(round);
             } else {
                 self.seen.push(round);
+                self.seen_us.extend(self.now.as_ref().map(|now| now.get()));
             }
         }
         self.answers.push(answer);

@@ -1,9 +1,11 @@
 //! An in-memory world for tests: it can fail at operation n, or lose power there and forget what was not synced.
 
+mod beside;
 mod devices;
 mod kvp;
 mod tree;
 
+pub use beside::Beside;
 pub use devices::{Act, FakeClock, FakeDisk, FakeDisks, FakeLinks, FakeLog, FakeSystem};
 pub use kvp::{FakeKvp, Question};
 pub use tree::{FakeDir, Tree, Unmounted};

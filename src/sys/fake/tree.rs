@@ -4,6 +4,7 @@
 //! [`FakeDir::power_on`] drops the rest (or keeps all names, as a journal that was flushed in time would).
 
 use crate::error::{Errno, Result};
+use crate::sys::linux::Ended;
 use crate::sys::{DeviceNumber, Owner};
 use std::borrow::ToOwned;
 use std::cell::RefCell;
@@ -39,6 +40,9 @@ pub struct Tree {
     fail_at: Option<(u64, Errno)>,
     cut_at: Option<u64>,
     is_off: bool,
+    is_read_only: bool,
+    is_full: bool,
+    ends_at: Option<(u64, Ended)>,
     locks: BTreeSet<String>,
     mounts: BTreeMap<String, DeviceNumber>,
 }
@@ -76,7 +80,15 @@ impl Tree {
 
     fn changing(&mut self) -> Result<()> {
         self.alive()?;
+        if self.is_read_only {
+            return Err(os!("change", Errno::ROFS));
+        }
         self.changes += 1;
+        if let Some((at, ended)) = self.ends_at
+            && at == self.changes
+        {
+            std::panic::resume_unwind(std::boxed::Box::new(ended));
+        }
         if self.cut_at == Some(self.changes) {
             self.is_off = true;
         }
@@ -86,6 +98,11 @@ impl Tree {
             return Err(os!("injected", errno));
         }
         self.alive()
+    }
+
+    /// Of a name without content there is always room for one more.
+    fn has_room(&self, bytes: usize) -> Result<()> {
+        if self.is_full && bytes > 0 { Err(os!("write", Errno::NOSPC)) } else { Ok(()) }
     }
 
     fn alive(&self) -> Result<()> {
@@ -277,6 +294,22 @@ impl FakeDir {
     pub fn fail_at(&mut self, n: u64, errno: Errno) {
         let mut tree = self.tree.borrow_mut();
         tree.fail_at = Some((tree.changes + n, errno));
+    }
+
+    /// Whoever makes the n-th change from now ends instead, as said.
+    pub fn end_at(&mut self, n: u64, ended: Ended) {
+        let mut tree = self.tree.borrow_mut();
+        tree.ends_at = Some((tree.changes + n, ended));
+    }
+
+    /// Nothing can be changed any more, or again.
+    pub fn set_read_only(&mut self, is_read_only: bool) {
+        self.tree.borrow_mut().is_read_only = is_read_only;
+    }
+
+    /// Nothing can be written any more, or again.
+    pub fn set_full(&mut self, is_full: bool) {
+        self.tree.borrow_mut().is_full = is_full;
     }
 
     /// Mounts a file system over the directory `path`, whose number is `device` from now on.

@@ -36,6 +36,7 @@ impl Dir for FakeDir {
         let mut tree = self.tree.borrow_mut();
         // Two steps, as on a disk: the name first, then its content.
         tree.changing()?;
+        tree.has_room(content.len())?;
         tree.insert(full.clone(), Kind::File { content: Vec::new(), synced: None }, owner)?;
         tree.changing()?;
         tree.node_mut(&full)?.kind = Kind::File { content: content.to_vec(), synced: Some(content.to_vec()) };
@@ -46,6 +47,7 @@ impl Dir for FakeDir {
         let full = self.resolve(path, false)?;
         let mut tree = self.tree.borrow_mut();
         tree.changing()?;
+        tree.has_room(content.len())?;
         tree.insert(full, Kind::File { content: content.to_vec(), synced: None }, owner)
     }
 
@@ -56,6 +58,7 @@ impl Dir for FakeDir {
         let full = self.resolve(path, false)?;
         let mut tree = self.tree.borrow_mut();
         tree.changing()?;
+        tree.has_room(more.len())?;
         match &mut tree.node_mut(&full)?.kind {
             Kind::File { content, .. } => content.extend_from_slice(more),
             _ => return Err(os!("append", Errno::LOOP)),
@@ -67,6 +70,7 @@ impl Dir for FakeDir {
         let full = self.resolve(path, false)?;
         let mut tree = self.tree.borrow_mut();
         tree.changing()?;
+        tree.has_room(new.len())?;
         match &mut tree.node_mut(&full)?.kind {
             Kind::File { content, .. } => {
                 let end = offset as usize + new.len();
