@@ -236,7 +236,7 @@ fn a_wireserver_that_is_not_azures_is_not_told() {
     let rogue = cloud.state.join("rogue.out");
     cloud.start("cloud", &["python3", "-m", "http.server", "--bind", "10.0.0.1", "80"], &rogue);
     let text = cloud.binary(
-        r#"$preroot fetch --online; cat "$2/run/preroot/timeline"; ls "$2/run/preroot/seed"
+        r#"$preroot fetch --online; cat "$2/run/preroot/timeline"; ls "$2/run/preroot/seed/wireserver"
         mkdir -p "$2/var/lib/preroot"; echo 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf > "$2/var/lib/preroot/provisioned"
         $preroot report --early"#,
     );
@@ -245,7 +245,7 @@ fn a_wireserver_that_is_not_azures_is_not_told() {
         1,
         "{text}"
     );
-    assert!(!text.contains("\nwireserver\n"), "{text}");
+    assert!(!text.contains("\naddress\n"), "{text}");
     assert_eq!(asked(&cloud.text("platform.jsonl")), ["imds", "health-json"], "{text}");
     assert!(!cloud.text("rogue.out").contains("POST"), "{}", cloud.text("rogue.out"));
 }
