@@ -361,7 +361,7 @@ fn pool(kind: &str, leave: &[&str], arrive: &[&str]) {
 
 #[test]
 fn an_imds_that_is_busy_is_waited_for_and_the_platform_knows() {
-    let Some(mut cloud) = Cloud::up("late", "azure") else { return };
+    let Some(mut cloud) = Cloud::up("busy", "azure") else { return };
     let busy = r#"{"status": 429, "times": 2, "headers": {"Retry-After": "32"}}"#;
     let good = format!(r#"{{"body_file": "{ROOT}/tests/fixtures/imds/instance/input.json"}}"#);
     cloud.start_scripted_platform(&format!(r#"{{"imds": [{busy}, {good}]}}"#));
