@@ -51,6 +51,8 @@ pub const IMDS_MS: u64 = 5_000;
 pub const IMDS_AGAIN_MS: u64 = 300_000;
 /// For IMDS over one lease there.
 pub const IMDS_TRIES_MS: u64 = 30_000;
+/// The same where there is no network interface at all.
+pub const NO_CARD_AGAIN_MS: u64 = 30_000;
 /// Between two lines on the console about that.
 pub const IMDS_SAY_MS: u64 = 30_000;
 /// For a salt: the kernel's generator seeds itself within this on real machines.

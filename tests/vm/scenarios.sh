@@ -78,6 +78,8 @@ boot() {
         printf '%s\n' "$script" >"$LAB/script.json"
         platform+=(--script "$LAB/script.json")
     fi
+    # Nobody will answer it, and only imds-late is about the waiting.
+    case $append in *rd.preroot.imds=*) ;; *) [ "$network" != none ] || append="$append rd.preroot.imds=1" ;; esac
     if [ "$network" = none ]; then nic=none; : >"$LAB/platform.jsonl"; : >"$LAB/ready"
     else azure_up "$network" ${platform[@]+"${platform[@]}"}; fi
     [ -z "$meanwhile" ] || "$meanwhile"
