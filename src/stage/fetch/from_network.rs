@@ -72,11 +72,10 @@ pub(in crate::stage) fn ask_again(
 ) -> Result<()> {
     let (mut say_us, mut tell_us, mut last) = (0, 0, None);
     let card_us = kernel.clock.now_us().saturating_add(limits::NO_CARD_AGAIN_MS * 1000);
-    let asked_us = until_us;
     loop {
         let now_us = kernel.clock.now_us();
         // A card whose driver only the root has is there by then; without one nobody will ever answer.
-        let until_us = if last == Some(Error::NO_CARD) { asked_us.min(card_us) } else { asked_us };
+        let until_us = if last == Some(Error::NO_CARD) { until_us.min(card_us) } else { until_us };
         if now_us >= say_us {
             let left_s = Value::Number(until_us.saturating_sub(now_us) / 1_000_000);
             let why = Value::Text(last.map_or("the initrd had no answer", |error: Error| error.reason()));

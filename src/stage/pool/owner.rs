@@ -47,20 +47,27 @@ pub(super) fn await_document(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id:
                 Err(error) => gathered.refuse(rest.run, facts, error),
             };
             gathered.say_verdict(&mut |level, text, values| session.say(level, text, values));
-            gathered.tell_fatal(session, rest, bytes, facts);
+            // What has no seed is told by whoever has one: this try is not the last.
+            if !is_os(verdict) {
+                gathered.tell_fatal(session, rest, bytes, facts);
+            }
             verdict
         };
         let outcome = begun.and_then(|()| online::with_lease(kernel, net, None, &mut work));
         ovf.reset();
         net.wipe();
         // A full /run may become less full; a verdict stays. Neither is waited for longer than for IMDS.
-        let is_ours = outcome.is_err_and(|error| error.errno().is_some());
         let is_late = until_us.is_some_and(|until_us| kernel.clock.now_us() >= until_us);
         match outcome {
-            outcome if is_decided && (!is_ours || is_late) => return outcome,
+            outcome if is_decided && (!is_os(outcome) || is_late) => return outcome,
             outcome => complaint.say(kernel, outcome)?,
         }
     }
+}
+
+/// True for what the kernel refused: no verdict.
+fn is_os(outcome: Result<()>) -> bool {
+    outcome.is_err_and(|error| error.errno().is_some())
 }
 
 /// Nothing of an earlier try is the owner's: IMDS may have spoken of the pool in it.
