@@ -6,8 +6,12 @@ use crate::error::Result;
 use crate::facts::Facts;
 
 /// Below /var/lib/preroot/scripts: what belongs to a VM. The others are for each, and may be the image's.
-const DIRECTORIES: &[&str] =
-    &["var/lib/preroot/scripts/boot", "var/lib/preroot/scripts/vendor", "var/lib/preroot/scripts/user"];
+const DIRECTORIES: &[&str] = &[
+    "var/lib/preroot/scripts/boot",
+    "var/lib/preroot/scripts/first",
+    "var/lib/preroot/scripts/vendor",
+    "var/lib/preroot/scripts/user",
+];
 
 pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
     if !root.was_another_vms()? {

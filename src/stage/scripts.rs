@@ -30,6 +30,8 @@ enum When {
     Once,
     Boot,
     Instance,
+    /// As `Instance`, and marked when it has ended: to install packages once more does no harm, to miss them does.
+    First,
     /// As `Instance`; what is no program is for a shell, as waagent ran customData.
     User,
 }
@@ -41,14 +43,16 @@ macro_rules! place {
         Place { directory: $directory, word: $word, when: When::$when }
     };
 }
+/// Source: config/cloud.cfg.tmpl, `cloud_final_modules`.
 const PLACES: &[Place] = &[
+    place!("var/lib/preroot/scripts/first", "first", First),
+    place!("var/lib/preroot/scripts/vendor", "vendor", User),
     place!("var/lib/cloud/scripts/per-once", "cloud-per-once", Once),
     place!("var/lib/preroot/scripts/per-once", "per-once", Once),
     place!("var/lib/cloud/scripts/per-boot", "cloud-per-boot", Boot),
     place!("var/lib/preroot/scripts/per-boot", "per-boot", Boot),
     place!("var/lib/cloud/scripts/per-instance", "cloud-per-instance", Instance),
     place!("var/lib/preroot/scripts/per-instance", "per-instance", Instance),
-    place!("var/lib/preroot/scripts/vendor", "vendor", User),
     place!("var/lib/preroot/scripts/user", "user", User),
 ];
 /// Those of `bootcmd` and boothooks, which come before the network.
@@ -74,6 +78,8 @@ const NO_SHELL: &[&[u8]] = &[
 /// A console that takes nothing this many times in a row gets no more of this script.
 const CONSOLE_TRIES: u32 = 50;
 const CONSOLE_NAP_MS: u64 = 20;
+/// In a record: what was begun and has not ended.
+const STARTED: &str = "started";
 /// Of a line, on the console.
 const LINE: usize = 256;
 
@@ -195,7 +201,7 @@ impl Story<'_, '_> {
             );
             return Ok(None);
         }
-        note(self.kernel.root, &record, key, "started")?;
+        note(self.kernel.root, &record, key, STARTED)?;
         let absolute = join(&["/", &path])?;
         let argv = ["/bin/sh", &absolute];
         let outcome = self.follow(argv.get(usize::from(!has_shell)..).unwrap_or_default(), name);
@@ -312,7 +318,18 @@ fn is_program(root: &mut dyn Dir, path: &str) -> Result<bool> {
 
 /// Whether it ran, or began to, in this boot, on this VM, or ever.
 fn has_run(root: &mut dyn Dir, record: &str, when: When, key: &InstanceId) -> Result<bool> {
-    Ok(if when == When::Once { exists(root, record)? } else { seed::is_marked(root, record, key) })
+    let mut text = [0; 128];
+    Ok(match when {
+        When::Once => exists(root, record)?,
+        When::First
+            if root.read(record, &mut text).is_ok_and(|n| {
+                text.get(..n).unwrap_or_default().trim_ascii_end().ends_with(STARTED.as_bytes())
+            }) =>
+        {
+            false
+        }
+        _ => seed::is_marked(root, record, key),
+    })
 }
 
 /// Two lines: for which VM or boot, and what became of it.

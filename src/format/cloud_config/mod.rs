@@ -57,8 +57,6 @@ pub struct Learned {
     pub refused: u32,
     /// Why the first of them cannot; the number counts entries of `write_files` or `users`, from 1, where it is one.
     pub fault: Option<Error>,
-    /// Entries of `write_files` that were to be written later and are written now.
-    pub undeferred: u32,
     left: u32,
 }
 
@@ -86,7 +84,7 @@ struct Frame {
 }
 
 /// Parts of an entry of `write_files` in the seed.
-pub const FILE_PARTS: &[&str] = &["path", "mode", "owner", "encoding", "append", "content"];
+pub const FILE_PARTS: &[&str] = &["path", "mode", "owner", "encoding", "append", "defer", "content"];
 
 /// The entry of `write_files` that is read.
 #[derive(Clone, Copy, Default)]
@@ -223,7 +221,7 @@ impl State {
             key: None,
             is_long: false,
             is_whole: false,
-            learned: Learned { known: 0, unknown: 0, refused: 0, fault: None, undeferred: 0, left: 0 },
+            learned: Learned { known: 0, unknown: 0, refused: 0, fault: None, left: 0 },
             hostname: heapless::String::new(),
             fqdn: heapless::String::new(),
             prefers_fqdn: false,
@@ -443,10 +441,6 @@ impl State {
             Act::ManageResolvConf => self.manages_resolv_conf = truth(value) == Some(true),
             Act::NtpEnabled => self.is_ntp_off = truth(value) == Some(false),
             Act::FilePart(part) => return self.file_part(part, value, is_string, entries),
-            Act::FileDefer => {
-                let is_deferred = truth(value) == Some(true);
-                self.learned.undeferred = self.learned.undeferred.saturating_add(u32::from(is_deferred));
-            }
             _ => return self.accounts.value(act, value, &mut self.learned, entries),
         }
         Ok(())
@@ -500,8 +494,8 @@ impl State {
                 }
                 "base64"
             }
-            "append" if truth(value) != Some(true) => return Ok(()),
-            "append" => "true",
+            "append" | "defer" if truth(value) != Some(true) => return Ok(()),
+            "append" | "defer" => "true",
             _ => value,
         };
         entries.forget(&entry)?;

@@ -38,7 +38,6 @@ pub(super) enum Act {
     NtpEnabled,
     /// A part of the file in `write_files`.
     FilePart(&'static str),
-    FileDefer,
     Content,
     /// The default account's.
     Key,
@@ -162,7 +161,7 @@ const ROWS: &[(Place, &str, Row)] = &[
     (Place::File, "owner", of(Act::FilePart("owner"))),
     (Place::File, "encoding", of(Act::FilePart("encoding"))),
     (Place::File, "append", of(Act::FilePart("append"))),
-    (Place::File, "defer", of(Act::FileDefer)),
+    (Place::File, "defer", of(Act::FilePart("defer"))),
     (Place::File, "content", of(Act::Content)),
     (Place::File, "source", inside(Place::Source)),
     (Place::Top, "ssh_authorized_keys", of(Act::Key)),

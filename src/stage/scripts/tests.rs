@@ -77,6 +77,24 @@ fn scripts_run_in_cloud_inits_order_each_as_often_as_its_directory_says() {
 }
 
 #[test]
+fn packages_come_first_then_vendors_scripts_and_what_was_cut_is_installed_again() {
+    let mut world = world();
+    let all = [
+        "preroot/scripts/first/00-packages",
+        "preroot/scripts/vendor/x",
+        "cloud/scripts/per-once/once",
+        "preroot/scripts/per-boot/boot",
+        "preroot/scripts/user/runcmd",
+    ];
+    all.iter().rev().for_each(|path| put(&mut world, path, 0));
+    assert_eq!(boot(&mut world), (Ok(()), all.map(String::from).to_vec()));
+    for (name, again) in [("user.runcmd", false), ("first.00-packages", true)] {
+        world.root.put(&std::format!("{RECORDS}/{name}"), std::format!("{ID}\nstarted\n"));
+        assert_eq!(!boot(&mut world).1.is_empty(), again);
+    }
+}
+
+#[test]
 fn a_failure_is_recorded_and_stops_no_other() {
     let mut world = world();
     put(&mut world, "preroot/scripts/per-boot/1", 3);

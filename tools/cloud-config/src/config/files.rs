@@ -35,12 +35,9 @@ fn file(reading: &mut Reading<'_>, item: &Node) -> Option<Node> {
                 parts.push((key.clone(), value.with(Value::Bytes(bytes))));
             }
             Some("path") => parts.push((key.clone(), value.text(absolute(&value.python_text()?)))),
-            Some("defer") => {
-                if value.truth() == Some(true) {
-                    reading.note(Rule::Deferred, value, "");
-                }
+            Some("append" | "defer") => {
+                parts.push((key.clone(), value.with(Value::Bool(value.truth() == Some(true)))));
             }
-            Some("append") => parts.push((key.clone(), value.with(Value::Bool(value.truth() == Some(true))))),
             _ => parts.push((key.clone(), value.clone())),
         }
     }

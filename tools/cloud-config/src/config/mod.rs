@@ -23,6 +23,8 @@ pub type Entries = BTreeMap<String, Vec<u8>>;
 pub enum Place {
     /// Each boot, before the network.
     Boot,
+    /// Once for each instance, before all that follow: certificates and packages.
+    First,
     /// Once for this disk.
     PerOnce,
     /// Each boot.
@@ -40,6 +42,7 @@ impl Place {
     pub fn directory(self) -> &'static str {
         match self {
             Self::Boot => "boot",
+            Self::First => "first",
             Self::PerOnce => "per-once",
             Self::PerBoot => "per-boot",
             Self::PerInstance => "per-instance",

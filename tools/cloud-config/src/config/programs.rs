@@ -63,7 +63,7 @@ pub(super) fn read_packages(reading: &mut Reading<'_>, config: &Node) {
         script += "fi\n";
     }
     script += "exit $code\n";
-    reading.script(Place::User, PACKAGES, script);
+    reading.script(Place::First, PACKAGES, script);
 }
 
 /// A name, or a name and its version; for one package manager only: not here.
@@ -225,7 +225,7 @@ pub(super) fn read_certificates(reading: &mut Reading<'_>, value: &Node) {
         let _ = writeln!(script, "base64 -d >\"$directory/cloud-init-ca-cert-{count}.crt\" <<E\n{text}\nE");
     }
     if count > 0 {
-        reading.script(Place::User, "00-ca-certs", script + "exec $update\n");
+        reading.script(Place::First, "00-ca-certs", script + "exec $update\n");
     }
 }
 
