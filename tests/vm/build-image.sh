@@ -24,6 +24,10 @@ case $PROVISIONER in
     *) die "PROVISIONER is preroot, none or cloud-init, not '$PROVISIONER'" ;;
 esac
 [ "$WITH" != openrc ] || inputs+=(packaging/openrc tests/vm/root-openrc)
+if [ "$WITH" = user-data ]; then
+    make --no-print-directory -s -C "$REPO" cloud-config >&2
+    while read -r program; do inputs+=("${program#"$REPO/"}"); done < <(find "$REPO"/tools/cloud-config/target/*/release -maxdepth 1 -name preroot-cloud-config)
+fi
 [ "${HOST_KEYS:-new}" = new ] || variant+=-keys
 [ "${INIT:-systemd}" = systemd ] || variant+=-shell
 installed=$(cd "$REPO" && find "${inputs[@]}" -type f -print0 | sort -z | xargs -0 sha256sum)
@@ -138,6 +142,35 @@ settle_ifupdown() { # as Debian's cloud images have it
     rm -f "$1"/etc/systemd/network/*
     printf 'auto lo\niface lo inet loopback\n\nallow-hotplug eth0\niface eth0 inet dhcp\n\nsource /etc/network/interfaces.d/*\n' >"$1/etc/network/interfaces"
 }
+settle_user-data() {
+    settle_timesyncd "$1"
+    make --no-print-directory -s -C "$REPO" -o cloud-config install-cloud-config DESTDIR="$1" PREFIX=/usr
+    # what the laboratory has no network, and no locales, for
+    printf 'datasource_list: [ Azure ]\napt: {preserve_sources_list: true}\nlocale: false\n' >"$1/etc/cloud/cloud.cfg.d/91-laboratory.cfg"
+    make_repository "$1/srv/repository"
+    rm -f "$1"/etc/apt/sources.list.d/*
+    echo 'deb [trusted=yes] file:/srv/repository ./' >"$1/etc/apt/sources.list"
+}
+# make_repository DIRECTORY: packages for apt, by file: alone. lab-hello makes a user, as daemons' packages do.
+make_repository() {
+    local package=$1/package deb=lab-hello_1.0_all.deb
+    mkdir -p "$package/DEBIAN" "$package/usr/bin"
+    cat >"$package/DEBIAN/control" <<'CONTROL'
+Package: lab-hello
+Version: 1.0
+Architecture: all
+Maintainer: Laboratory <laboratory@example.invalid>
+Description: says that it is there
+CONTROL
+    printf '#!/bin/sh\nuseradd --system --no-create-home labhello\necho package >>/var/lib/vm-ran\n' >"$package/DEBIAN/postinst"
+    printf '#!/bin/sh\necho hello >>/var/lib/vm-ran\n' >"$package/usr/bin/lab-hello"
+    chmod 755 "$package/DEBIAN/postinst" "$package/usr/bin/lab-hello"
+    dpkg-deb --root-owner-group --build "$package" "$1/$deb" >/dev/null
+    { cat "$package/DEBIAN/control"
+      printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n' "$deb" "$(stat -c %s "$1/$deb")" "$(sha256sum <"$1/$deb" | cut -d' ' -f1)"
+    } >"$1/Packages"
+    rm -r "$package"
+}
 settle_openrc() {
     printf 'auto lo eth0\niface lo inet loopback\niface eth0 inet dhcp\n' >"$1/etc/network/interfaces"
     cp -a --no-preserve=ownership "$REPO/tests/vm/root-openrc/." "$1/"
@@ -163,7 +196,7 @@ build() {
         echo OS.RootDeviceScsiTimeout=240 >"$work/etc/preroot.conf"
     fi
     case $WITH in
-        openrc | timesyncd | ifupdown) "settle_$WITH" "$work" ;;
+        openrc | timesyncd | ifupdown | user-data) "settle_$WITH" "$work" ;;
         *) settle_systemd "$work" ;;
     esac
 

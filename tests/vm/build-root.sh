@@ -15,13 +15,14 @@ packages=systemd,systemd-sysv,udev,dbus,openssh-server,sudo,iproute2,e2fsprogs,p
 case $WITH in
     '') ;;
     cloud-init) tool=$tool,cloud-init,cloud-guest-utils ;; # growpart: the same work as ours
+    user-data) tool=$tool,cloud-init,cloud-guest-utils,systemd-timesyncd ;;
     waagent) tool=$tool,waagent,fdisk,parted ;;
     openrc) packages=openrc,sysvinit-core,ifupdown,isc-dhcp-client,${packages#systemd,systemd-sysv,} ;;
     selinux) tool=$tool,selinux-policy-default,policycoreutils,selinux-utils,attr ;;
     # who is told of a network and of time servers: networkd and timesyncd, or ifupdown (a DHCP client of its own) and chrony
     timesyncd) tool=$tool,systemd-timesyncd ;;
     ifupdown) tool=$tool,ifupdown,isc-dhcp-client,chrony ;;
-    *) die "WITH is cloud-init, waagent, openrc, selinux, timesyncd or ifupdown, not '$WITH'" ;;
+    *) die "WITH is cloud-init, user-data, waagent, openrc, selinux, timesyncd or ifupdown, not '$WITH'" ;;
 esac
 variant=${WITH:+-$WITH}
 recipe="$SUITE $packages,$tool 1"

@@ -6,7 +6,8 @@
 #   ACCEL    QEMU's accelerator (default tcg)
 #   PROVISIONER  who provisions the image: preroot | none | cloud-init (Debian's package)       (default preroot)
 #   WITH     what else Debian's packages bring into the root: cloud-init | waagent | openrc (no systemd) | selinux |
-#            timesyncd | ifupdown (instead of networkd, and with chrony)
+#            timesyncd | ifupdown (instead of networkd, and with chrony) |
+#            user-data (cloud-init, the translator of cloud-config, and a repository of packages in the image)
 
 REPO=${REPO:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 VM_DIR=${VM_DIR:-$REPO/.vm}

@@ -217,6 +217,7 @@ scenario() {
 . "$REPO/tests/vm/table-growth.sh"
 . "$REPO/tests/vm/table-real.sh"
 . "$REPO/tests/vm/table-media.sh"
+. "$REPO/tests/vm/table-cloud-config.sh"
 
 printf 'vm: %s passed, %s failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]
