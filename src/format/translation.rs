@@ -311,7 +311,7 @@ macro_rules! rules {
 }
 
 rules! {
-    TooLarge fault "larger than 16 MiB: left out";
+    TooLarge fault "larger than 16 MiB, or than 32 MiB with the others: left out";
     Gzip fault "broken gzip: the part is left out";
     TooManyParts fault "too many parts: the rest is left out";
     TooDeep fault "parts inside of parts, too deep: left out";
@@ -342,6 +342,7 @@ rules! {
     VendorOff note "vendor data is switched off by user data";
     Deferred note "defer: written with the others, after the accounts were made";
     Base64 note "base64 around it was taken off";
+    TooMuch fault "nested too deep, or more values or copies than are taken: the part is left out";
 }
 
 #[cfg(test)]

@@ -37,7 +37,15 @@ impl Story<'_, '_> {
             self.say(Level::Info, "user data would be translated", &[]);
             return place;
         }
-        let outcome = self.try_translate(place, program).or_else(|error| {
+        let outcome = self.try_translate(place, program, true).or_else(|error| {
+            if !self.has_vendor_data(place) {
+                return Err(error);
+            }
+            // What a platform says is not to cost the user's words anything.
+            self.say(Level::Error, "once more, without vendor data: {}", &[Value::Why(error)]);
+            self.try_translate(place, program, false)
+        });
+        let outcome = outcome.or_else(|error| {
             self.say(Level::Error, "user data were not translated: {}", &[Value::Why(error)]);
             // For the report.
             self.begin_anew(place).and_then(|()| self.publish(place, "failed\n", FAILED))
@@ -70,7 +78,15 @@ impl Story<'_, '_> {
         let user_data = self.user_data();
         let (dir, base) = self.seed_dir(place);
         let mut has = |name: &str| join(&[base, "/", name]).is_ok_and(|path| dir.stat(&path).is_ok());
-        !has(seed::TRANSLATED) && (has(user_data) || seed::VENDOR_DATA.iter().any(|name| has(name)))
+        let (is_done, has_user_data) = (has(seed::TRANSLATED), has(user_data));
+        !is_done && (has_user_data || self.has_vendor_data(place))
+    }
+
+    fn has_vendor_data(&mut self, place: SeedPlace<'_>) -> bool {
+        let (dir, base) = self.seed_dir(place);
+        seed::VENDOR_DATA
+            .iter()
+            .any(|name| join(&[base, "/", name]).is_ok_and(|path| dir.stat(&path).is_ok()))
     }
 
     fn begin_anew(&mut self, place: SeedPlace<'_>) -> Result<()> {
@@ -92,7 +108,7 @@ impl Story<'_, '_> {
     }
 
     #[inline(never)]
-    fn try_translate(&mut self, place: SeedPlace<'_>, program: &str) -> Result<()> {
+    fn try_translate(&mut self, place: SeedPlace<'_>, program: &str, has_vendor_data: bool) -> Result<()> {
         self.begin_anew(place)?;
         let (begin_us, user_data) = (self.kernel.clock.now_us(), self.user_data());
         let kernel = &mut *self.kernel;
@@ -100,6 +116,7 @@ impl Story<'_, '_> {
             ears: Ears::new(kernel.run, kernel.log),
             facts: self.facts,
             user_data,
+            has_vendor_data,
             item: 0,
             at: Phrase::Head,
         };
@@ -117,7 +134,8 @@ impl Story<'_, '_> {
             }
         }
         said.merge(self.facts, Provenance::UserData);
-        self.publish(place, "true\n", if faults > 0 { PARTLY } else { "" })?;
+        let is_whole = faults == 0 && has_vendor_data;
+        self.publish(place, "true\n", if is_whole { "" } else { PARTLY })?;
         let took = Value::Millis(self.kernel.clock.now_us().saturating_sub(begin_us) / 1000);
         let values = [took, Value::Number(notes.into())];
         self.say(Level::Info, "user data translated in {}, {} notes", &values);
@@ -220,6 +238,7 @@ struct Conversation<'c> {
     ears: Ears<'c>,
     facts: &'c Facts,
     user_data: &'static str,
+    has_vendor_data: bool,
     item: usize,
     at: Phrase,
 }
@@ -253,6 +272,7 @@ impl Conversation<'_> {
                 if is_there { Item::Text("taken", bare) } else { Item::None }
             }
             END.. => Item::End,
+            _ if n < FACTS && !self.has_vendor_data => Item::None,
             _ if n < FACTS => match seed::VENDOR_DATA.get(n.saturating_sub(VENDOR)) {
                 Some(name) => entry(name, name),
                 None => Item::None,

@@ -280,6 +280,8 @@ pub struct FakeSystem {
     pub says: Vec<u8>,
     /// See [`FakeSystem::says`].
     pub heard: Vec<u8>,
+    /// An input that such a program does not survive; empty for none.
+    pub breaks_on: &'static str,
     /// The kernel's end of the data exchange.
     pub kvp: Option<FakeKvp>,
     /// What each look at the interfaces finds; behind the last nothing changes any more.
@@ -317,6 +319,7 @@ impl Default for FakeSystem {
             output: None,
             says: Vec::new(),
             heard: Vec::new(),
+            breaks_on: "",
             kvp: None,
             link_changes: VecDeque::new(),
             is_following: false,
@@ -425,6 +428,10 @@ impl System for FakeSystem {
                 break;
             }
             self.heard.extend_from_slice(&room[..n]);
+        }
+        let is_broken = String::from_utf8_lossy(&self.heard).contains(self.breaks_on);
+        if is_broken && !self.breaks_on.is_empty() {
+            return Ok(134);
         }
         self.says.chunks(7).try_for_each(|piece| talk.take(piece))?;
         self.run(root, argv, timeout_ms)

@@ -1,7 +1,8 @@
 //! How do several parts of cloud-config become one? cloud-init's mergers: what a later part says takes the place of what
 //! was there, unless `merge_how` says otherwise; among sources the first one wins.
 
-use crate::yaml::{Node, Value};
+use crate::yaml::{Node, Value, identity};
+use std::collections::HashMap;
 
 /// What a merger does with one type.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,13 +118,16 @@ impl How {
         new: Vec<(Node, Node)>,
     ) -> Vec<(Node, Node)> {
         let replaces = how.has("replace");
+        let places = places(&old);
+        let mut is_gone = vec![false; old.len()];
+        // Keys of `new` are different from each other.
         for (key, value) in new {
-            let Some(at) = old.iter().position(|(name, _)| name.value == key.value) else {
+            let Some(at) = identity(&key).and_then(|key| places.get(&key).copied()) else {
                 old.push((key, value));
                 continue;
             };
             if value.is_null() && how.has("allow_delete") {
-                old.remove(at);
+                is_gone[at] = true;
                 continue;
             }
             let recurses = match &value.value {
@@ -140,6 +144,8 @@ impl How {
                 *place = self.merge(before, value);
             }
         }
+        let mut is_gone = is_gone.into_iter();
+        old.retain(|_| !is_gone.next().unwrap_or_default());
         old
     }
 
@@ -178,6 +184,11 @@ impl How {
     }
 }
 
+/// Where each key stands.
+fn places(entries: &[(Node, Node)]) -> HashMap<(bool, String), usize> {
+    entries.iter().enumerate().filter_map(|(at, (key, _))| Some((identity(key)?, at))).collect()
+}
+
 fn known(kind: &str) -> Option<String> {
     ["dict", "list", "str"].contains(&kind).then(|| kind.to_owned())
 }
@@ -185,9 +196,10 @@ fn known(kind: &str) -> Option<String> {
 /// Adds what `low` says and `high` does not: mappings at any depth, nothing else (util.py `mergemanydict`).
 pub fn below(high: &mut Node, low: Node) {
     let (Value::Map(entries), Value::Map(more)) = (&mut high.value, low.value) else { return };
+    let places = places(entries);
     for (key, value) in more {
-        match entries.iter_mut().find(|(name, _)| name.value == key.value) {
-            Some((_, place)) => below(place, value),
+        match identity(&key).and_then(|key| places.get(&key).copied()) {
+            Some(at) => below(&mut entries[at].1, value),
             None => entries.push((key, value)),
         }
     }

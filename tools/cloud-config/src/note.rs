@@ -1,5 +1,6 @@
 //! What is there to be told about user data, and where in it?
 
+use crate::limits;
 use preroot::format::translation::Rule;
 use std::fmt;
 
@@ -64,7 +65,14 @@ pub struct Notes(pub Vec<Note>);
 impl Notes {
     /// Notes something.
     pub fn add(&mut self, rule: Rule, origin: Origin, line: u32, detail: impl Into<String>) {
-        self.0.push(Note { rule, origin, line, key: String::new(), detail: detail.into() });
+        self.push(Note { rule, origin, line, key: String::new(), detail: detail.into() });
+    }
+
+    /// A note; what comes behind too many is not worth the memory.
+    pub fn push(&mut self, note: Note) {
+        if self.0.len() < limits::NOTES {
+            self.0.push(note);
+        }
     }
 
     /// Something was asked for that is not done.

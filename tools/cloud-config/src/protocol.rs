@@ -10,6 +10,8 @@ use crate::translate::{Inputs, Translation};
 use preroot::format::translation::{HEAD, Head, KEYS, Word};
 use std::io::{self, Read, Write};
 
+/// How the names of its texts begin.
+const VENDOR: &str = "vendor-data/";
 /// Bytes of one frame; preroot reads them in pieces anyway.
 const PIECE: usize = 64 * 1024;
 
@@ -19,15 +21,22 @@ const PIECE: usize = 64 * 1024;
 /// Of `from`; `InvalidData` for what is no frame, and what lacks the end.
 pub fn read(from: &mut dyn Read) -> io::Result<Inputs> {
     let mut inputs = Inputs::default();
-    let mut total = 0;
+    let (mut total, mut vendor) = (0_usize, 0_usize);
     loop {
         let line = first_line(from)?;
         let head = Head::parse(&line).map_err(|error| invalid(error.reason()))?;
-        total += head.length;
+        let is_vendor = head.word == Word::Input && head.name.starts_with(VENDOR);
+        let sum = if is_vendor { &mut vendor } else { &mut total };
+        *sum = sum.saturating_add(head.length);
         if total > limits::INPUT {
             return Err(invalid("more than 64 MiB of inputs"));
         }
         match head.word {
+            Word::Input if is_vendor && vendor > limits::VENDOR => {
+                inputs.vendor_left_out = true;
+                vendor -= head.length;
+                skip(from, head.length)?;
+            }
             Word::Input => {
                 let mut bytes = vec![0; head.length];
                 from.read_exact(&mut bytes)?;
@@ -42,6 +51,12 @@ pub fn read(from: &mut dyn Read) -> io::Result<Inputs> {
             return Err(invalid("a frame that does not end"));
         }
     }
+}
+
+/// Reads what nobody wants.
+fn skip(from: &mut dyn Read, length: usize) -> io::Result<()> {
+    let skipped = io::copy(&mut from.take(length as u64), &mut io::sink())?;
+    if skipped == length as u64 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 fn invalid(text: &str) -> io::Error {
@@ -64,7 +79,7 @@ fn first_line(from: &mut dyn Read) -> io::Result<Vec<u8>> {
 fn take(inputs: &mut Inputs, name: &str, bytes: Vec<u8>) {
     if name == "user-data" {
         inputs.user_data = bytes;
-    } else if name.starts_with("vendor-data/") {
+    } else if name.starts_with(VENDOR) {
         inputs.vendor_data.push(bytes);
     } else {
         let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();

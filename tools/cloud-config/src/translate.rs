@@ -1,12 +1,12 @@
 //! What is to be done about user data? The story: parts, handled in their order; configurations merged; entries.
 
 use crate::config::{Entries, Place, Reading, Script};
-use crate::limits;
+use crate::limits::{self, Budget};
 use crate::merge::{self, How};
 use crate::note::{Notes, Origin, Source};
 use crate::parts::jinja::Variables;
 use crate::parts::sniff::Kind;
-use crate::parts::{Part, Unpacker};
+use crate::parts::{Part, Unpacker, no_yaml};
 use crate::yaml::{self, Node, Value};
 use preroot::format::translation::Rule;
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ pub struct Inputs {
     pub user_data: Vec<u8>,
     /// In their order, the platform's.
     pub vendor_data: Vec<Vec<u8>>,
+    /// Some were too large to be taken in.
+    pub vendor_left_out: bool,
     /// By name: see [`crate::protocol`].
     pub facts: BTreeMap<String, String>,
 }
@@ -54,12 +56,13 @@ pub fn translate(inputs: &Inputs) -> Translation {
     let mut notes = Notes::default();
     // Document 0 is none.
     let mut origins = vec![Origin::default()];
-    let mut unpack = |source, texts: &[&[u8]], notes: &mut Notes| {
-        let mut unpacker = Unpacker::new(source, &variables, notes);
+    let mut unpack = |source, texts: &[&[u8]], mut budget: Budget, notes: &mut Notes| {
+        let mut unpacker = Unpacker::new(source, &variables, notes, &mut budget);
         texts.iter().for_each(|text| unpacker.push(text));
-        handle(unpacker.finish(launch_index), &mut origins, notes)
+        let parts = unpacker.finish(launch_index);
+        handle(parts, &mut origins, &mut budget, notes)
     };
-    let user = unpack(Source::User, &[&inputs.user_data], &mut notes);
+    let user = unpack(Source::User, &[&inputs.user_data], Budget::default(), &mut notes);
     let mut vendor = Handled::default();
     if is_vendor_off(user.config.as_ref()) {
         if !inputs.vendor_data.is_empty() {
@@ -67,7 +70,10 @@ pub fn translate(inputs: &Inputs) -> Translation {
         }
     } else {
         let texts: Vec<&[u8]> = inputs.vendor_data.iter().map(Vec::as_slice).collect();
-        vendor = unpack(Source::Vendor(0), &texts, &mut notes);
+        vendor = unpack(Source::Vendor(0), &texts, Budget::vendor(), &mut notes);
+        if inputs.vendor_left_out {
+            notes.add(Rule::TooLarge, Origin { source: Source::Vendor(0), part: 0 }, 0, "");
+        }
     }
     for script in vendor.scripts.iter_mut().filter(|script| script.place == Place::User) {
         script.place = Place::Vendor;
@@ -104,6 +110,7 @@ fn finish(
     let taken = inputs.facts.get("taken").map(String::as_str).unwrap_or_default();
     make_room(&mut entries, taken, &mut notes);
     put_scripts(&mut entries, &scripts, taken, &mut notes);
+    fit(&mut entries, &mut notes);
     Translation { entries, notes, user: user.config, vendor: vendor.config, scripts }
 }
 
@@ -142,7 +149,7 @@ fn is_vendor_off(user: Option<&Node>) -> bool {
     enabled.and_then(Node::truth) == Some(false)
 }
 
-fn handle(parts: Vec<Part>, origins: &mut Vec<Origin>, notes: &mut Notes) -> Handled {
+fn handle(parts: Vec<Part>, origins: &mut Vec<Origin>, budget: &mut Budget, notes: &mut Notes) -> Handled {
     let mut handled = Handled::default();
     for part in parts {
         let mut script = |place, content: &[u8]| {
@@ -153,11 +160,11 @@ fn handle(parts: Vec<Part>, origins: &mut Vec<Origin>, notes: &mut Notes) -> Han
             Kind::Config => {
                 origins.push(part.origin);
                 let document = u16::try_from(origins.len() - 1).unwrap_or_default();
-                config(&part, document, &mut handled.config, notes);
+                config(&part, document, &mut handled.config, budget, notes);
                 continue;
             }
             Kind::Patch => {
-                let outcome = patch(&part, &mut handled.config);
+                let outcome = patch(&part, &mut handled.config, budget);
                 outcome.unwrap_or_else(|fault| notes.add(Rule::Patch, part.origin, fault.line, fault.rule));
                 continue;
             }
@@ -216,14 +223,14 @@ fn unix_lines(text: &[u8]) -> Vec<u8> {
 }
 
 /// Merges a part of cloud-config into what there is.
-fn config(part: &Part, document: u16, whole: &mut Option<Node>, notes: &mut Notes) {
+fn config(part: &Part, document: u16, whole: &mut Option<Node>, budget: &mut Budget, notes: &mut Notes) {
     let origin = part.origin;
     let Ok(text) = std::str::from_utf8(&part.content) else {
         return notes.add(Rule::Yaml, origin, 0, "not UTF-8");
     };
-    let mut node = match yaml::load(text) {
+    let mut node = match yaml::load_within(text, budget) {
         Ok(node) => node,
-        Err(fault) => return notes.add(Rule::Yaml, origin, fault.line, fault.rule),
+        Err(fault) => return notes.add(no_yaml(&fault), origin, fault.line, fault.rule),
     };
     node.stamp(document);
     match &node.value {
@@ -240,13 +247,17 @@ fn config(part: &Part, document: u16, whole: &mut Option<Node>, notes: &mut Note
 }
 
 /// A JSON patch (RFC 6902): `add`, `replace` and `remove`, by members of mappings and places in lists.
-fn patch(part: &Part, whole: &mut Option<Node>) -> Result<(), yaml::Fault> {
+fn patch(part: &Part, whole: &mut Option<Node>, budget: &mut Budget) -> Result<(), yaml::Fault> {
     let bad = |line: u32, rule: &str| yaml::Fault { line, rule: rule.into() };
     let text = String::from_utf8_lossy(&part.content);
     let body = text.trim_start().get("#cloud-config-jsonp".len()..).unwrap_or_default();
-    let list = yaml::load(body)?;
+    let list = yaml::load_within(body, budget)?;
     let mut root = whole.clone().unwrap_or_else(|| list.with(Value::Map(Vec::new())));
-    for step in list.items().ok_or(bad(list.line, "a list was expected"))? {
+    let steps = list.items().ok_or(bad(list.line, "a list was expected"))?;
+    if steps.len() > limits::PATCHES {
+        return Err(bad(list.line, "too many steps"));
+    }
+    for step in steps {
         let word = |key: &str| step.get(key).and_then(Node::as_str);
         let (Some(action), Some(path)) = (word("op"), word("path").and_then(|path| path.strip_prefix('/')))
         else {
@@ -345,6 +356,26 @@ fn make_room(entries: &mut Entries, taken: &str, notes: &mut Notes) {
                 None => notes.add(rule, Origin::default(), 0, "the seed has no room for it"),
             }
         }
+    }
+}
+
+/// apply takes all or nothing: files that would be too much with the others are left out here.
+fn fit(entries: &mut Entries, notes: &mut Notes) {
+    let number_of = |name: &str| name.strip_prefix("files/")?.split('/').next()?.parse::<usize>().ok();
+    let mut sizes = BTreeMap::new();
+    for (name, bytes) in entries.iter() {
+        *sizes.entry(number_of(name)).or_insert(0) += bytes.len();
+    }
+    let (mut left, mut gone) = (limits::ANSWER, Vec::new());
+    for (number, size) in sizes {
+        match left.checked_sub(size) {
+            Some(rest) => left = rest,
+            None => gone.push(number),
+        }
+    }
+    if !gone.is_empty() {
+        notes.add(Rule::TooLarge, Origin::default(), 0, "files");
+        entries.retain(|name, _| !gone.contains(&number_of(name)));
     }
 }
 

@@ -106,7 +106,93 @@ fn large_documents_end_in_time_and_laughs_in_a_note() {
     for n in 1..20 {
         bomb += &format!("a{n}: &a{n} [{}]\n", [format!("*a{}", n - 1).as_str(); 9].join(", "));
     }
-    assert_eq!(translate(&[("user-data", bomb.as_bytes())]), "note 9.0.0.1.8 0\n\nend - 0\n\n");
+    assert_eq!(translate(&[("user-data", bomb.as_bytes())]), "note 31.0.0.1.8 0\n\nend - 0\n\n");
+}
+
+/// As `gzip -n` makes it.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let body = miniz_oxide::deflate::compress_to_vec(bytes, 1);
+    let sum = !bytes.iter().fold(!0_u32, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 })
+    });
+    let head = b"\x1f\x8b\x08\0\0\0\0\0\0\x03";
+    [head, &*body, &sum.to_le_bytes(), &u32::try_from(bytes.len()).unwrap().to_le_bytes()].concat()
+}
+
+fn message(parts: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut text = b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n".to_vec();
+    for (kind, content) in parts {
+        text.extend_from_slice(format!("--B\nContent-Type: {kind}\n\n").as_bytes());
+        text.extend_from_slice(content);
+        text.push(b'\n');
+    }
+    [&*text, b"--B--\n"].concat()
+}
+
+const NAMED: (&str, &[u8]) = ("text/cloud-config", b"#cloud-config\nhostname: named\n");
+
+#[test]
+fn many_bombs_cost_no_more_than_themselves() {
+    let bomb = gzip(&vec![0; 16 << 20]);
+    let mut parts = vec![("application/gzip", &*bomb); 60];
+    parts.push(NAMED);
+    let out = translate(&[("user-data", &message(&parts))]);
+    assert!(out.starts_with("entry hostname 5\nnamed\n") && out.contains("\nnote 0.0.0."), "{out}");
+
+    let mut laughs = String::from("#cloud-config\na0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for n in 1..20 {
+        laughs += &format!("a{n}: &a{n} [{}]\n", [format!("*a{}", n - 1).as_str(); 9].join(", "));
+    }
+    let parts = [("text/cloud-config", laughs.as_bytes()), NAMED];
+    let out = translate(&[("user-data", &message(&parts))]);
+    assert_eq!(out, "entry hostname 5\nnamed\nnote 31.0.0.1.8 0\n\nend - 0\n\n");
+}
+
+#[test]
+fn many_small_things_are_read_in_time() {
+    let begin = std::time::Instant::now();
+    let user_data = [gzip(b"").repeat(400_000), gzip(NAMED.1)].concat();
+    let out = translate(&[("user-data", &user_data)]);
+    assert!(out.starts_with("entry hostname 5\nnamed\n"), "{out}");
+    // Keys of two documents are not compared each with each, nor is a template searched to its end for each variable.
+    let keys: String = (0..100_000).map(|n| format!("k{n}: 1\n")).collect();
+    let keys = format!("#cloud-config\n{keys}merge_how: dict(no_replace)\n");
+    let template = format!("## template: jinja\n#cloud-config\nx: {}\n", "{{v1.instance_id}}".repeat(200_000));
+    let parts = [("text/cloud-config", keys.as_bytes()), ("text/cloud-config", keys.as_bytes()), NAMED];
+    let out = translate(&[("user-data", &message(&parts))]);
+    assert!(out.starts_with("entry hostname 5\nnamed\n") && out.len() < 40_000, "{}", out.len());
+    let parts = [("text/jinja2", template.as_bytes()), NAMED];
+    let out = translate(&[("user-data", &message(&parts)), ("instance-id", b"i")]);
+    assert!(out.starts_with("entry hostname 5\nnamed\n"), "{out}");
+    assert!(begin.elapsed().as_secs() < 40, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn files_that_are_too_much_together_are_left_out_alone() {
+    let file = preroot_cloud_config::parts::base64::encode(&gzip(&vec![b'x'; 12 << 20]));
+    let mut text = String::from("#cloud-config\nhostname: named\nwrite_files:\n");
+    for n in 0..4 {
+        text += &format!("- {{path: /f{n}, encoding: gz+b64, content: {file}}}\n");
+    }
+    let out = translate(&[("user-data", text.as_bytes())]);
+    assert_eq!(out.matches("/path ").count(), 2);
+    assert!(out.contains("entry hostname 5\nnamed\n") && out.contains("\nnote 0."));
+}
+
+#[test]
+fn vendor_data_that_are_too_much_cost_the_user_nothing() {
+    let text = vec![b'#'; 16 << 20];
+    let mut inputs = vec![("user-data", NAMED.1)];
+    let names: Vec<String> = (0..6).map(|n| format!("vendor-data/{n}")).collect();
+    inputs.extend(names.iter().map(|name| (name.as_str(), &*text)));
+    let out = translate(&inputs);
+    assert!(out.starts_with("entry hostname 5\nnamed\n") && out.contains("\nnote 0.0.1.0.0 0\n"), "{out}");
+}
+
+#[test]
+fn wrong_values_without_end_are_not_told_without_end() {
+    let text = format!("#cloud-config\nmounts: [{}]\n", "x, ".repeat(300_000));
+    assert!(translate(&[("user-data", text.as_bytes())]).matches("note ").count() == 1000);
 }
 
 #[test]

@@ -99,6 +99,18 @@ fn one_that_fails_lies_or_ends_early_changes_nothing_and_the_boot_goes_on() {
 }
 
 #[test]
+fn vendor_data_that_break_it_cost_the_users_words_nothing() {
+    let mut world = world(&said(&[("hostname", "vm9")]), 0);
+    world.run.put("seed/vendor-data/0", "canary");
+    world.system.breaks_on = "input vendor-data/0 ";
+    boot(&mut world).unwrap();
+    assert!(has(&world, "once more, without vendor data"));
+    assert_eq!(world.root.text("etc/hostname").unwrap(), "vm9\n");
+    assert_eq!(world.run.text("seed/failure").unwrap(), "not all of the user data can be done\n");
+    assert_eq!(world.run.text("seed/translated").unwrap(), "true\n");
+}
+
+#[test]
 fn notes_are_told_with_their_lines_and_make_the_report_a_warning() {
     let mut world = world(&std::format!("note 15.65.0.1.6 0\n\nnote 9.0.2.3.0 0\n\n{END}"), 0);
     boot(&mut world).unwrap();

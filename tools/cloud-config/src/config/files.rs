@@ -75,11 +75,20 @@ fn decoded(reading: &mut Reading<'_>, content: &Node, encoding: &str) -> Option<
     if !is_gzip {
         return Some(bytes);
     }
-    let inside = gzip::decompress_all(&bytes, limits::DOCUMENT).ok();
-    if inside.is_none() {
-        reading.note(Rule::File, content, "broken gzip, or more than 16 MiB");
+    unzipped(reading, content, &bytes)
+}
+
+/// What is in gzip, with all others no more than there may be.
+pub(super) fn unzipped(reading: &mut Reading<'_>, at: &Node, bytes: &[u8]) -> Option<Vec<u8>> {
+    let most = reading.budget.bytes.min(limits::DOCUMENT);
+    let inside = gzip::decompress_all(bytes, most);
+    reading.budget.spend(inside.as_ref().map_or(most, Vec::len), 0, inside.is_ok());
+    match inside {
+        Ok(inside) => return Some(inside),
+        Err(gzip::Fault::TooMuch) => reading.note(Rule::TooLarge, at, ""),
+        Err(gzip::Fault::Broken) => reading.note(Rule::BadValue, at, "broken gzip"),
     }
-    inside
+    None
 }
 
 /// As os.path.abspath below `/`.

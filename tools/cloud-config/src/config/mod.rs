@@ -10,6 +10,7 @@ mod programs;
 mod storage;
 mod users;
 
+use crate::limits::Budget;
 use crate::note::{Note, Notes, Origin};
 use crate::yaml::{Node, Value};
 use preroot::format::translation::{KEYS, Rule};
@@ -77,6 +78,8 @@ pub struct Reading<'r> {
     key: String,
     /// What is said of the image's default account.
     default_user: Option<Node>,
+    /// For what is unpacked here.
+    budget: Budget,
     /// Files beside those of `write_files`: path, mode, content.
     files: Vec<(String, &'static str, String)>,
 }
@@ -167,6 +170,12 @@ const ROWS: &[(&str, Act)] = &[
     ("version", Act::Nothing),
 ];
 
+fn known(config: &Node) -> Node {
+    let is_known = |key: &Node| key.as_str().is_some_and(|key| ROWS.iter().any(|(name, _)| *name == key));
+    let entries = config.entries().iter().filter(|(key, _)| is_known(key));
+    config.with(Value::Map(entries.cloned().collect()))
+}
+
 impl<'r> Reading<'r> {
     /// Reads a whole configuration, a mapping; what is said of it is put into `notes`.
     pub fn new(origins: &'r [Origin], notes: &'r mut Notes) -> Self {
@@ -177,6 +186,7 @@ impl<'r> Reading<'r> {
             scripts: Vec::new(),
             key: String::new(),
             default_user: None,
+            budget: Budget::default(),
             files: Vec::new(),
         }
     }
@@ -184,8 +194,11 @@ impl<'r> Reading<'r> {
     /// Reads it all.
     pub fn read(&mut self, config: &Node) {
         let mut plain = Vec::new();
+        let all = config;
+        // Whoever looks for a key looks at no more than there are rows.
+        let config = &known(config);
         self.default_user = users::default_of(config);
-        for (key, value) in config.entries() {
+        for (key, value) in all.entries() {
             self.key = key.python_text().unwrap_or_default();
             let known = ROWS.iter().find(|(name, _)| *name == self.key).map(|(_, act)| act);
             match known {
@@ -224,7 +237,7 @@ impl<'r> Reading<'r> {
     pub(crate) fn note(&mut self, rule: Rule, node: &Node, detail: &str) {
         let origin = self.origins.get(usize::from(node.document)).copied().unwrap_or_default();
         let note = Note { rule, origin, line: node.line, key: self.key.clone(), detail: detail.into() };
-        self.notes.0.push(note);
+        self.notes.push(note);
     }
 
     pub(crate) fn set_key(&mut self, key: &str) {

@@ -2,8 +2,7 @@
 
 use super::commands::quoted;
 use super::{Place, Reading};
-use crate::limits;
-use crate::parts::{base64, gzip};
+use crate::parts::base64;
 use crate::yaml::{Node, Value};
 use preroot::format::translation::Rule;
 use std::fmt::Write;
@@ -171,7 +170,7 @@ pub(super) fn read_random_seed(reading: &mut Reading<'_>, value: &Node) {
     let data = match text("encoding").unwrap_or_default().as_str() {
         "" | "raw" => Some(data),
         "base64" | "b64" => base64::lenient(&data),
-        "gzip" | "gz" => gzip::decompress_all(&data, limits::DOCUMENT).ok(),
+        "gzip" | "gz" => super::files::unzipped(reading, value, &data),
         _ => None,
     };
     let Some(data) = data else {

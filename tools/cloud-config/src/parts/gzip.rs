@@ -22,29 +22,61 @@ pub fn is_gzip(bytes: &[u8]) -> bool {
 /// # Errors
 /// [`Fault`].
 pub fn decompress_all(bytes: &[u8], limit: usize) -> Result<Vec<u8>, Fault> {
-    let mut out = Vec::new();
+    let mut out = Output { bytes: Vec::new(), made: 0, limit, state: Box::default() };
     let mut rest = bytes;
     loop {
-        rest = member(rest, limit, &mut out)?;
+        rest = out.member(rest)?;
         // Zeros may fill up a block.
         while let Some(after) = rest.strip_prefix(&[0]) {
             rest = after;
         }
         if rest.is_empty() {
-            return Ok(out);
+            out.bytes.truncate(out.made);
+            return Ok(out.bytes);
         }
     }
 }
 
-fn member<'b>(bytes: &'b [u8], limit: usize, out: &mut Vec<u8>) -> Result<&'b [u8], Fault> {
-    let body = header(bytes).ok_or(Fault::Broken)?;
-    let begin = out.len();
-    let rest = inflate(body, limit, out)?;
-    let (trailer, rest) = rest.split_at_checked(8).ok_or(Fault::Broken)?;
-    let (sum, length) = trailer.split_at(4);
-    let is_whole = crc32(&out[begin..]).to_le_bytes() == sum
-        && u32::try_from((out.len() - begin) & 0xffff_ffff).is_ok_and(|n| n.to_le_bytes() == length);
-    if is_whole { Ok(rest) } else { Err(Fault::Broken) }
+/// What came out so far, with room behind it: members may be many and small.
+struct Output {
+    bytes: Vec<u8>,
+    made: usize,
+    limit: usize,
+    state: Box<DecompressorOxide>,
+}
+
+impl Output {
+    fn member<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Fault> {
+        let body = header(bytes).ok_or(Fault::Broken)?;
+        let begin = self.made;
+        let rest = self.inflate(body)?;
+        let (trailer, rest) = rest.split_at_checked(8).ok_or(Fault::Broken)?;
+        let (sum, length) = trailer.split_at(4);
+        let is_whole = crc32(&self.bytes[begin..self.made]).to_le_bytes() == sum
+            && u32::try_from((self.made - begin) & 0xffff_ffff).is_ok_and(|n| n.to_le_bytes() == length);
+        if is_whole { Ok(rest) } else { Err(Fault::Broken) }
+    }
+
+    fn inflate<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Fault> {
+        self.state.init();
+        let (begin, mut taken) = (self.made, 0);
+        loop {
+            if self.bytes.len() == self.made {
+                // One more than the limit, to see that there is more.
+                self.bytes.resize((self.made * 2).clamp(4096, (self.limit + 1).max(4096)), 0);
+            }
+            let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+            let (out, at) = (&mut self.bytes[begin..], self.made - begin);
+            let (status, consumed, written) = decompress(&mut self.state, &bytes[taken..], out, at, flags);
+            (taken, self.made) = (taken + consumed, self.made + written);
+            match status {
+                _ if self.made > self.limit => return Err(Fault::TooMuch),
+                TINFLStatus::Done => return Ok(&bytes[taken..]),
+                TINFLStatus::HasMoreOutput => {}
+                _ => return Err(Fault::Broken),
+            }
+        }
+    }
 }
 
 fn header(bytes: &[u8]) -> Option<&[u8]> {
@@ -66,33 +98,24 @@ fn header(bytes: &[u8]) -> Option<&[u8]> {
     if flags & 2 != 0 { rest.get(2..) } else { Some(rest) }
 }
 
-fn inflate<'b>(bytes: &'b [u8], limit: usize, out: &mut Vec<u8>) -> Result<&'b [u8], Fault> {
-    let mut state = Box::<DecompressorOxide>::default();
-    let begin = out.len();
-    let mut room = (bytes.len() * 4).clamp(4096, 1 << 20).min(limit + 1);
-    let (mut taken, mut made) = (0, 0);
-    loop {
-        out.resize(begin + room, 0);
-        let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-        let (status, consumed, written) =
-            decompress(&mut state, &bytes[taken..], &mut out[begin..], made, flags);
-        (taken, made) = (taken + consumed, made + written);
-        match status {
-            _ if begin + made > limit => return Err(Fault::TooMuch),
-            TINFLStatus::Done => {
-                out.truncate(begin + made);
-                return Ok(&bytes[taken..]);
-            }
-            TINFLStatus::HasMoreOutput => room *= 2,
-            _ => return Err(Fault::Broken),
+/// Of each byte.
+const SUMS: [u32; 256] = {
+    let mut sums = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut sum, mut bit) = (byte as u32, 0);
+        while bit < 8 {
+            sum = sum >> 1 ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 };
+            bit += 1;
         }
+        sums[byte] = sum;
+        byte += 1;
     }
-}
+    sums
+};
 
 fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0_u32, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 })
-    })
+    !bytes.iter().fold(!0_u32, |sum, byte| sum >> 8 ^ SUMS[((sum ^ u32::from(*byte)) & 0xff) as usize])
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Which parts does a MIME message have (RFC 2045, 2046)? As tolerant as Python's email package, which cloud-init uses.
 
 use super::base64;
+use crate::limits;
 
 /// A message, or a part of one.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +13,8 @@ pub struct Entity {
     pub parts: Vec<Entity>,
     /// Multiparts nested deeper than allowed are left out.
     pub is_cut: bool,
+    /// Of a whole message: parts behind too many are left out.
+    pub has_too_many: bool,
 }
 
 impl Entity {
@@ -59,14 +62,22 @@ impl Entity {
 
 /// Reads a message; every text is one.
 pub fn parse(bytes: &[u8], depth: usize) -> Entity {
+    let mut room = limits::ENTITIES;
+    let mut message = entity(bytes, depth, &mut room);
+    message.has_too_many = room == 0;
+    message
+}
+
+fn entity(bytes: &[u8], depth: usize, room: &mut usize) -> Entity {
     let (headers, body) = split_headers(bytes);
     let mut entity = Entity { headers, ..Entity::default() };
     let boundary = entity.header("content-type").and_then(|value| parameter(value, "boundary"));
     match boundary {
         Some(_) if depth == 0 => entity.is_cut = true,
         Some(boundary) if entity.content_type().starts_with("multipart/") => {
-            entity.parts =
-                split_parts(body, &boundary).into_iter().map(|part| parse(part, depth - 1)).collect();
+            let parts = split_parts(body, &boundary, *room);
+            *room -= parts.len();
+            entity.parts = parts.into_iter().map(|part| self::entity(part, depth - 1, room)).collect();
         }
         _ => entity.body = body.to_vec(),
     }
@@ -103,7 +114,9 @@ fn split_headers(bytes: &[u8]) -> (Vec<(String, String)>, &[u8]) {
         } else {
             match text.split_once(':') {
                 Some((name, value)) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic()) => {
-                    headers.push((name.into(), value.trim().into()));
+                    if headers.len() < limits::HEADERS {
+                        headers.push((name.into(), value.trim().into()));
+                    }
                 }
                 _ => return (headers, rest),
             }
@@ -149,10 +162,10 @@ fn quoted_text(text: &str) -> (String, &str) {
 
 /// What stands between the lines `--BOUNDARY`; the line end before such a line is its own. Without a last line the last
 /// part ends with the text.
-fn split_parts<'b>(body: &'b [u8], boundary: &str) -> Vec<&'b [u8]> {
+fn split_parts<'b>(body: &'b [u8], boundary: &str, most: usize) -> Vec<&'b [u8]> {
     let mut parts = Vec::new();
     let (mut begin, mut at) = (None, 0);
-    while at < body.len() {
+    while at < body.len() && parts.len() < most {
         let (line, _) = next_line(&body[at..]);
         let next = at + line.len();
         let mark = bare(line).strip_prefix(b"--").and_then(|line| line.strip_prefix(boundary.as_bytes()));
@@ -168,7 +181,7 @@ fn split_parts<'b>(body: &'b [u8], boundary: &str) -> Vec<&'b [u8]> {
         }
         at = next;
     }
-    if let Some(begin) = begin {
+    if let Some(begin) = begin.filter(|_| parts.len() < most) {
         parts.push(&body[begin..]);
     }
     parts

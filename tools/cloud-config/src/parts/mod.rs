@@ -6,7 +6,7 @@ pub mod jinja;
 pub mod mime;
 pub mod sniff;
 
-use crate::limits;
+use crate::limits::{self, Budget};
 use crate::note::{Notes, Origin, Source};
 use crate::yaml::{self, Node, Value};
 use jinja::Variables;
@@ -47,14 +47,20 @@ pub struct Unpacker<'u> {
     count: u32,
     variables: &'u Variables,
     notes: &'u mut Notes,
+    budget: &'u mut Budget,
     parts: Vec<Part>,
     has_too_many: bool,
 }
 
 impl<'u> Unpacker<'u> {
     /// For texts of one source: parts are counted through.
-    pub fn new(source: Source, variables: &'u Variables, notes: &'u mut Notes) -> Self {
-        Self { source, count: 0, variables, notes, parts: Vec::new(), has_too_many: false }
+    pub fn new(
+        source: Source,
+        variables: &'u Variables,
+        notes: &'u mut Notes,
+        budget: &'u mut Budget,
+    ) -> Self {
+        Self { source, count: 0, variables, notes, budget, parts: Vec::new(), has_too_many: false }
     }
 
     /// All parts so far; those of other instances (`launch_index`) are left out.
@@ -88,7 +94,12 @@ impl<'u> Unpacker<'u> {
     fn unzipped(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let outcome = match gzip::is_gzip(bytes) {
             _ if bytes.len() > limits::DOCUMENT => Err(gzip::Fault::TooMuch),
-            true => gzip::decompress_all(bytes, limits::DOCUMENT),
+            true => {
+                let most = self.budget.bytes.min(limits::DOCUMENT);
+                let inside = gzip::decompress_all(bytes, most);
+                self.budget.spend(inside.as_ref().map_or(most, Vec::len), 0, inside.is_ok());
+                inside
+            }
             false => Ok(bytes.to_vec()),
         };
         let rule = match outcome {
@@ -126,6 +137,9 @@ impl<'u> Unpacker<'u> {
         let message = mime::parse(bytes, depth);
         if has_cut(&message) {
             self.note(Rule::TooDeep, 0, "");
+        }
+        if message.has_too_many {
+            self.note(Rule::TooManyParts, 0, "");
         }
         let mut leaves = Vec::new();
         message.leaves(&mut leaves);
@@ -180,12 +194,16 @@ impl<'u> Unpacker<'u> {
         let origin = Origin { source: self.source, part: self.count };
         let name = headers.name.filter(|name| !name.is_empty());
         let name = name.map_or_else(|| format!("part-{:03}", self.count), |name| clean_name(&name));
-        let launch_index = headers.launch_index.or_else(|| index_inside(kind, &content));
+        let launch_index = headers.launch_index.or_else(|| index_inside(kind, &content, self.budget));
         self.parts.push(Part { origin, kind, name, content, launch_index, merge_type: headers.merge_type });
     }
 
     fn rendered(&mut self, content: &[u8]) -> Option<String> {
         match jinja::render(&String::from_utf8_lossy(content), self.variables) {
+            Ok(rendered) if rendered.text.len() > limits::DOCUMENT => {
+                self.note(Rule::TooLarge, 0, "");
+                None
+            }
             Ok(rendered) => {
                 rendered.missing.iter().for_each(|line| self.note(Rule::MissingVariable, *line, ""));
                 Some(rendered.text)
@@ -199,9 +217,9 @@ impl<'u> Unpacker<'u> {
 
     /// A list of texts, or of mappings with `content`, `type` and headers.
     fn archive(&mut self, content: &[u8], depth: usize) {
-        let node = match yaml::load(&String::from_utf8_lossy(content)) {
+        let node = match yaml::load_within(&String::from_utf8_lossy(content), self.budget) {
             Ok(node) => node,
-            Err(fault) => return self.note(Rule::Yaml, fault.line, &fault.rule),
+            Err(fault) => return self.note(no_yaml(&fault), fault.line, &fault.rule),
         };
         let Some(items) = node.items() else {
             return self.note(Rule::NoMapping, node.line, "a list was expected");
@@ -243,6 +261,11 @@ impl<'u> Unpacker<'u> {
     }
 }
 
+/// What is to be told of a document that is none.
+pub(crate) fn no_yaml(fault: &yaml::Fault) -> Rule {
+    if fault.is_limit() { Rule::TooMuch } else { Rule::Yaml }
+}
+
 /// True where Python would read it as a message.
 fn is_message(bytes: &[u8]) -> bool {
     let head = bytes.get(..4096).unwrap_or(bytes);
@@ -254,11 +277,11 @@ fn has_cut(entity: &mime::Entity) -> bool {
 }
 
 /// `launch-index` in the body of cloud-config.
-fn index_inside(kind: Kind, content: &[u8]) -> Option<i64> {
+fn index_inside(kind: Kind, content: &[u8], budget: &mut Budget) -> Option<i64> {
     if kind != Kind::Config || !content.windows(12).any(|window| window == b"launch-index") {
         return None;
     }
-    let node = yaml::load(&String::from_utf8_lossy(content)).ok()?;
+    let node = yaml::load_within(&String::from_utf8_lossy(content), budget).ok()?;
     node.get("launch-index")?.python_text()?.trim().parse().ok()
 }
 

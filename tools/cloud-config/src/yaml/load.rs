@@ -2,7 +2,7 @@
 //! last one counts.
 
 use super::{Fault, Node, Value, scalar};
-use crate::limits;
+use crate::limits::{self, Budget};
 use crate::parts::base64;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use std::collections::HashMap;
@@ -14,15 +14,30 @@ const CORE: &str = "tag:yaml.org,2002:";
 /// # Errors
 /// The first rule that is broken, with its line.
 pub fn load(text: &str) -> Result<Node, Fault> {
+    load_within(text, &mut Budget::default())
+}
+
+/// The same, of several documents that share what they may take.
+///
+/// # Errors
+/// The first rule that is broken, with its line.
+pub fn load_within(text: &str, budget: &mut Budget) -> Result<Node, Fault> {
+    let most = (budget.nodes, budget.bytes.min(limits::ALIAS_TEXT));
+    let mut loader = Loader { most, ..Loader::default() };
+    let outcome = read(text, &mut loader);
+    budget.spend(loader.copied.min(most.1), loader.nodes.min(most.0), outcome.is_ok());
+    outcome
+}
+
+fn read(text: &str, loader: &mut Loader) -> Result<Node, Fault> {
     printable(text)?;
-    let mut loader = Loader::default();
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let (event, span) =
             event.map_err(|error| Fault::new(line_of(error.marker().line()), error.info()))?;
         loader.event(event, line_of(span.start.line()))?;
     }
-    let mut root = loader.root.unwrap_or(Node::new(1, Value::Null));
+    let mut root = loader.root.take().unwrap_or(Node::new(1, Value::Null));
     if loader.ends_in_block && !text.ends_with(['\n', '\r']) {
         open_last_line(&mut root, text.lines().last().unwrap_or_default().trim());
     }
@@ -85,6 +100,8 @@ struct Loader {
     anchors: HashMap<usize, (Node, Cost)>,
     nodes: usize,
     copied: usize,
+    /// Of both.
+    most: (usize, usize),
     /// The last scalar so far is a block.
     ends_in_block: bool,
 }
@@ -132,15 +149,15 @@ impl Loader {
                 self.copied = self.copied.saturating_add(cost.text);
                 self.nodes = self.nodes.saturating_add(cost.nodes);
                 if self.frames.len() + cost.depth > limits::YAML_DEPTH {
-                    return Err(Fault::new(line, "nested too deep"));
+                    return Err(Fault::new(line, Fault::DEEP));
                 }
-                if self.nodes > limits::YAML_NODES {
-                    return Err(Fault::new(line, "too many values"));
+                if self.nodes > self.most.0 {
+                    return Err(Fault::new(line, Fault::MANY));
+                }
+                if self.copied > self.most.1 {
+                    return Err(Fault::new(line, Fault::COPIES));
                 }
                 let node = node.clone();
-                if self.copied > limits::ALIAS_TEXT {
-                    return Err(Fault::new(line, "aliases copy too much"));
-                }
                 self.put(node, 0, line)
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -163,7 +180,7 @@ impl Loader {
 
     fn open(&mut self, open: Open, anchor: usize, line: u32) -> Result<(), Fault> {
         if self.frames.len() >= limits::YAML_DEPTH {
-            return Err(Fault::new(line, "nested too deep"));
+            return Err(Fault::new(line, Fault::DEEP));
         }
         self.frames.push(Frame { open, line, anchor });
         Ok(())
@@ -180,14 +197,17 @@ impl Loader {
 
     fn put(&mut self, node: Node, anchor: usize, line: u32) -> Result<(), Fault> {
         self.nodes += 1;
-        if self.nodes > limits::YAML_NODES {
-            return Err(Fault::new(line, "too many values"));
+        if self.nodes > self.most.0 {
+            return Err(Fault::new(line, Fault::MANY));
         }
         if anchor != 0 {
             // Copied now, it counts like a copy.
             let cost = cost(&node);
             self.copied = self.copied.saturating_add(cost.text);
             self.nodes = self.nodes.saturating_add(cost.nodes);
+            if self.copied > self.most.1 {
+                return Err(Fault::new(line, Fault::COPIES));
+            }
             self.anchors.insert(anchor, (node.clone(), cost));
         }
         let mut node = node;
@@ -305,7 +325,7 @@ fn once_each(entries: Vec<(Node, Node)>) -> Result<Vec<(Node, Node)>, Fault> {
 }
 
 /// What Python takes for the same key: `1`, `1.0` and `true` are.
-fn identity(key: &Node) -> Option<(bool, String)> {
+pub(crate) fn identity(key: &Node) -> Option<(bool, String)> {
     let number = |number: String| Some((false, number));
     match &key.value {
         Value::Bool(truth) => number(i32::from(*truth).to_string()),

@@ -6,7 +6,8 @@
 mod load;
 mod scalar;
 
-pub use load::load;
+pub(crate) use load::identity;
+pub use load::{load, load_within};
 
 /// A value and where it begins.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +53,15 @@ pub struct Fault {
 }
 
 impl Fault {
+    pub(crate) const DEEP: &str = "nested too deep";
+    pub(crate) const MANY: &str = "too many values";
+    pub(crate) const COPIES: &str = "aliases copy too much";
+
+    /// YAML it is, but more of it than is taken.
+    pub fn is_limit(&self) -> bool {
+        [Self::DEEP, Self::MANY, Self::COPIES].contains(&&*self.rule)
+    }
+
     pub(crate) fn new(line: u32, rule: impl Into<String>) -> Self {
         Self { line, rule: rule.into() }
     }

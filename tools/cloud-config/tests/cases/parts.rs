@@ -31,7 +31,8 @@ fn launch_indices() {
         let user_data = data(case.input["file"].as_str().unwrap());
         let count = |index: &Value| {
             let (variables, mut notes) = (Variables::new(), Notes::default());
-            let mut unpacker = Unpacker::new(Source::User, &variables, &mut notes);
+            let mut budget = preroot_cloud_config::limits::Budget::default();
+            let mut unpacker = Unpacker::new(Source::User, &variables, &mut notes, &mut budget);
             unpacker.push(&user_data);
             let index = index.as_i64().or_else(|| index.as_str().and_then(|text| text.parse().ok()));
             unpacker.finish(index).len()
@@ -110,6 +111,7 @@ fn whole_user_data() {
             let of = |key: &str| translate(&Inputs { vendor_data: texts(key), ..Inputs::default() }).vendor;
             assert_eq!(tree(&of("vd").unwrap()), json!({"a": "vendor", "b": "vendor"}));
             let inputs = Inputs {
+            vendor_left_out: false,
                 user_data: bytes(&case.input["user_data"]),
                 vendor_data: texts("vd"),
                 ..Inputs::default()
@@ -118,6 +120,7 @@ fn whole_user_data() {
             return Answer::Differs("vendor data is one source, not two");
         }
         let inputs = Inputs {
+            vendor_left_out: false,
             user_data: bytes(&case.input["user_data"]),
             vendor_data: texts("vd"),
             facts: facts.collect(),
