@@ -157,7 +157,8 @@ fn many_small_things_are_read_in_time() {
     // Keys of two documents are not compared each with each, nor is a template searched to its end for each variable.
     let keys: String = (0..100_000).map(|n| format!("k{n}: 1\n")).collect();
     let keys = format!("#cloud-config\n{keys}merge_how: dict(no_replace)\n");
-    let template = format!("## template: jinja\n#cloud-config\nx: {}\n", "{{v1.instance_id}}".repeat(200_000));
+    let template =
+        format!("## template: jinja\n#cloud-config\nx: {}\n", "{{v1.instance_id}}".repeat(200_000));
     let parts = [("text/cloud-config", keys.as_bytes()), ("text/cloud-config", keys.as_bytes()), NAMED];
     let out = translate(&[("user-data", &message(&parts))]);
     assert!(out.starts_with("entry hostname 5\nnamed\n") && out.len() < 40_000, "{}", out.len());
