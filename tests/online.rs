@@ -570,36 +570,39 @@ fn tell_ready(session: &mut Session<'_>) -> preroot::error::Result<()> {
     Err(preroot::error::Error::NEED_NETWORK)
 }
 
-/// `PREROOT_EXCHANGES` times a lease, an answer and Ready, over whatever the link is made to be (`bench/exchanges.sh`).
+/// `PREROOT_EXCHANGES` times a lease, an answer and Ready, over whatever the link is made to be (`bench/exchanges.sh`). Each is
+/// a line: how it ended, and milliseconds to the lease, to the answer, to the Ready that was taken, and in all.
 #[test]
 #[ignore = "runs on the VM's side of a namespace"]
 fn inside_many_exchanges() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let run = std::env::var("PREROOT_TEST_RUN").unwrap();
-    let count: usize = std::env::var("PREROOT_EXCHANGES").unwrap().parse().unwrap();
+    let end = Instant::now() + Duration::from_secs(number("PREROOT_SECONDS").unwrap_or(u64::from(u32::MAX)));
     let mut linux = Linux::open("/", &run, false).unwrap();
     let mut buffers = Box::new(Buffers::new());
-    let (mut leases, mut answers, mut times) = (0, 0, Vec::new());
-    for _ in 0..count {
-        let begin = Instant::now();
-        let mut work = |session: &mut Session<'_>, _: &mut Rest<'_>| {
-            leases += 1;
-            ask_now(session, &mut |_| Ok(()))?;
-            answers += 1;
-            tell_ready(session)
-        };
-        if with_lease(&mut linux.kernel(), &mut buffers, None, &mut work).is_ok() {
-            times.push(begin.elapsed().as_micros());
+    for _ in 0..number("PREROOT_EXCHANGES").unwrap() {
+        if Instant::now() >= end {
+            break;
         }
+        let begin = Instant::now();
+        let (mut steps, mut reached) = ([0.0; 3], 0);
+        let mut work = |session: &mut Session<'_>, _: &mut Rest<'_>| {
+            let mut step = || {
+                steps[reached] = begin.elapsed().as_secs_f64() * 1000.0;
+                reached += 1;
+            };
+            step();
+            ask_now(session, &mut |_| Ok(()))?;
+            step();
+            tell_ready(session)?;
+            step();
+            Ok(())
+        };
+        let outcome = with_lease(&mut linux.kernel(), &mut buffers, None, &mut work);
+        let word = ["no-lease", "no-answer", "no-ready", "ready"][reached];
+        let all = begin.elapsed().as_secs_f64() * 1000.0;
+        println!("exchange {word} {:.1} {:.1} {:.1} {all:.1} {outcome:?}", steps[0], steps[1], steps[2]);
     }
-    times.sort_unstable();
-    let ms = |p: usize| times.get(times.len() * p / 100).map_or(0.0, |us| *us as f64 / 1000.0);
-    println!(
-        "{count} exchanges: {leases} leases, {answers} answers, {} times Ready accepted; P50 {:.1} P90 {:.1} P99 {:.1} ms",
-        times.len(),
-        ms(50),
-        ms(90),
-        ms(99)
-    );
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
 }
