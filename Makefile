@@ -47,6 +47,7 @@ vm-test: build
 test-full: test
 	$(CARGO) test --locked --lib -- --ignored --nocapture
 	PREROOT_LAYOUTS=10000 $(CARGO) test --locked --test growpart -- --nocapture
+	PREROOT_HAND_OVERS=1000 python3 tests/cloud/kvp_test.py
 	tests/media.sh 700
 	tests/vm/udf.sh 350
 	tests/vm/scenarios.sh full

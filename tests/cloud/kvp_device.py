@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 """/dev/vmbus/hv_kvp as a file of FUSE, and the host behind it, after Linux drivers/hv/hv_kvp.c and hv_utils_transport.c.
 
-One process at a time has it open (EBUSY); every read and write is one message of 7432 bytes; a daemon registers, hears the
-driver's version, and then one question at a time; what is under way when it closes fails for the host (HV_E_FAIL), what
-waits in the channel stays there. The FUSE protocol is spoken directly (include/uapi/linux/fuse.h): no library, and no CUSE,
+One process at a time has it open (EBUSY, hvt_op_open); every read and write is one message of 7432 bytes; a daemon registers,
+hears the driver's version (kvp_handle_handshake), is ready once it has read that (kvp_register_done), and then hears one
+question at a time. What is under way when it closes fails for the host: HV_E_FAIL (hvt_op_release, hvt_reset, kvp_on_reset).
+What the host asks while nobody is registered stays in the channel, before the first daemon and after a release alike:
+hv_kvp_onchannelcallback returns before it reads below HVUTIL_READY, since a3ade8cc474d ("HV: properly delay KVP packets when
+negotiation is in progress", 2017; so does Debian's 6.1, by its code). `old`: the kernels before that, which answered HV_E_FAIL
+once a first daemon had been there. The FUSE protocol is spoken directly (include/uapi/linux/fuse.h): no library, and no CUSE,
 which few kernels have."""
 
 import collections
@@ -12,6 +16,7 @@ import os
 import struct
 import subprocess
 import threading
+import time
 
 MESSAGE, KEY, VALUE = 7432, 512, 2048
 REGISTER1, FAIL, CONT = 100, 0x80004005, 0x80070103
@@ -48,6 +53,8 @@ class Device:
     """The device below a mount point, served by threads of this process."""
 
     def __init__(self, mount_point):
+        self.old = False
+        self.closed_at = self.ready_at = 0
         self.changed = threading.Condition()
         self.state, self.out, self.opened = "closed", None, 0
         self.waiting = collections.deque()  # [message, answer or None]: the channel
@@ -66,6 +73,8 @@ class Device:
         """Status and answer of one question; None where nobody answers in time: then it stays in the channel."""
         entry = [message, None]
         with self.changed:
+            if self.old and self.opened and self.state in ("closed", "open", "registered"):
+                return FAIL, struct.pack("<I", FAIL)
             self.waiting.append(entry)
             self.poll_channel()
             self.changed.wait_for(lambda: entry[1] is not None, timeout)
@@ -104,7 +113,7 @@ class Device:
         message, self.out = self.out, None
         self.reply(unique, message)
         if self.state == "registered":
-            self.state = "ready"
+            self.state, self.ready_at = "ready", time.monotonic()
             self.changed.notify_all()
             self.poll_channel()
 
@@ -125,7 +134,7 @@ class Device:
         if self.asked:
             self.asked[1] = struct.pack("<I", FAIL)
             self.asked = None
-        self.state, self.out, self.poll_handle = "closed", None, None
+        self.state, self.out, self.poll_handle, self.closed_at = "closed", None, None, time.monotonic()
         self.changed.notify_all()
 
     # --- FUSE ---

@@ -31,7 +31,8 @@ const OPEN: &str = "kvp.open";
 const SLICES: u8 = 8;
 /// Below /run/preroot: what an earlier boot left in the root's pool is gone.
 const FORGOTTEN: &str = "kvp.forgotten";
-const STOP_POLL_MS: u64 = 10;
+/// The host waits meanwhile.
+const STOP_POLL_MS: u64 = 2;
 
 /// Where records go.
 pub(super) struct To<'t> {

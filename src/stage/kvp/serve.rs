@@ -164,7 +164,7 @@ impl Server<'_> {
     fn answer_host(&mut self, device: &mut dyn Messages, message: &mut [u8; MESSAGE]) -> Result<()> {
         kvp::register(message);
         device.send(message)?;
-        let (mut is_registered, mut burst) = (false, 0);
+        let (mut is_registered, mut is_ending, mut burst) = (false, false, 0);
         loop {
             if burst == BURST {
                 burst = 0;
@@ -173,7 +173,9 @@ impl Server<'_> {
                 }
             }
             match device.receive(message)? {
-                None if is_over(self.clock, self.run, self.is_early) => return Ok(()),
+                // What is under way when the device closes fails for the host: nothing comes between the last look and that.
+                None if is_ending => return Ok(()),
+                None if is_over(self.clock, self.run, self.is_early) => is_ending = true,
                 None => device.wait(self.clock.now_us().saturating_add(limits::STOP_LOOK_MS * 1000))?,
                 Some(MESSAGE) => {
                     burst += 1;

@@ -37,6 +37,10 @@ type Answer = (u32, String, String);
 pub struct FakeKvp {
     /// Somebody else has it open.
     pub is_busy: bool,
+    /// A kernel from before a3ade8cc474d ("HV: properly delay KVP packets when negotiation is in progress", 2017): once a
+    /// daemon was there, what is asked while none is fails. Since then hv_kvp_onchannelcallback does not even read the
+    /// channel below HVUTIL_READY, before the first daemon and between two of them alike.
+    pub is_old: bool,
     /// Questions that wait in the channel: a driver without a daemon leaves them there.
     pub questions: VecDeque<Question>,
     /// What the host heard, in order.
@@ -130,6 +134,14 @@ impl FakeKvp {
             self.round = None;
         }
         (self.state, self.out) = (State::Init, None);
+    }
+
+    /// What the host asks now, whoever has the device.
+    pub fn ask(&mut self, question: Question) {
+        match self.is_old && self.opened > 0 && self.state == State::Init {
+            true => self.answers.push((FAIL, String::new(), String::new())),
+            false => self.questions.push_back(question),
+        }
     }
 
     fn wants_round(&self) -> bool {

@@ -7,7 +7,7 @@ use crate::error::{Errno, Result};
 use crate::sys::linux::Ended;
 use crate::sys::{DeviceNumber, Owner};
 use std::borrow::ToOwned;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::string::String;
@@ -37,6 +37,7 @@ pub struct Tree {
     live: BTreeMap<String, usize>,
     durable: BTreeMap<String, usize>,
     changes: u64,
+    reads: Cell<u64>,
     fail_at: Option<(u64, Errno)>,
     cut_at: Option<u64>,
     is_off: bool,
@@ -281,6 +282,12 @@ impl FakeDir {
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.tree.borrow().changes
+    }
+
+    /// Looks into files so far, at some place of theirs.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.tree.borrow().reads.get()
     }
 
     /// From the n-th change (counted from 1, from now) on nothing works any more; 0 is now.

@@ -19,6 +19,7 @@ impl Dir for FakeDir {
     fn read_at(&mut self, path: &str, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let full = self.resolve(path, true)?;
         let tree = self.tree.borrow();
+        tree.reads.set(tree.reads.get() + 1);
         match tree.kind(&full) {
             Some(Kind::File { content, .. }) => {
                 let from = content.get(offset as usize..).unwrap_or_default();
