@@ -165,8 +165,8 @@ pub const MODULE_PARAMETERS: usize = 1024;
 pub const HOSTNAME: usize = 64;
 /// User name: useradd's limit is 32; Azure's adminUsername 64, of which useradd would refuse half.
 pub const USER_NAME: usize = 32;
-/// Users a seed has besides the administrator.
-pub const USERS: usize = 16;
+/// Users a seed has besides the administrator; each password of another account takes one, too.
+pub const USERS: usize = 64;
 /// All that is said of one, keys and rules of sudo included.
 pub const PERSON: usize = 16 * 1024;
 /// Files of `write_files`; Tencent's vendor data has a dozen, the largest seen elsewhere some 60.

@@ -343,6 +343,7 @@ rules! {
     Deferred note "defer: written with the others, after the accounts were made";
     Base64 note "base64 around it was taken off";
     TooMuch fault "nested too deep, or more values or copies than are taken: the part is left out";
+    SameName fault "two scripts of one name: the last one counts";
 }
 
 #[cfg(test)]

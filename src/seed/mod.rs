@@ -78,6 +78,10 @@ pub const LOCALE: &str = "locale";
 pub const RESOLV_CONF: &str = "resolv-conf";
 /// Inside a seed: who asked, where somebody else than the platform did; what the image switches off does not count then.
 pub const ASKED_BY: &str = "asked-by";
+/// Inside a seed: vendor data that became entries in the initrd, as cloud-config for the translator.
+pub const VENDOR_MAPPING: &str = "vendor-data/mapping";
+/// Inside a seed: the medium's host name, where vendor data have another.
+pub const MEDIUM_HOST_NAME: &str = "medium-hostname";
 /// Inside a seed: lines `GROUP MEMBER,MEMBER`.
 pub const GROUPS: &str = "groups";
 /// Inside a seed: user data were translated into its entries; `failed` where they could not be.
@@ -97,7 +101,10 @@ pub const VENDOR_DATA: &[&str; crate::limits::VENDOR_PARTS] =
     &vendor_data!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
 
 /// Users besides the administrator, one file each.
-pub const USERS: &[&str; crate::limits::USERS] = &users!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+pub const USERS: &[&str; crate::limits::USERS] = &users!(
+    0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
+    32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63
+);
 
 macro_rules! links {
     ($($n:literal)*) => { [$(concat!("network/", $n)),*] };
@@ -154,6 +161,8 @@ pub(crate) const KEPT: &[&str] = &[
     LOCALE,
     RESOLV_CONF,
     ASKED_BY,
+    VENDOR_MAPPING,
+    MEDIUM_HOST_NAME,
     NETWORK_ALL,
     GROUPS,
     TRANSLATED,
@@ -177,6 +186,35 @@ const TRANSLATIONS: &[&str] = &[
     RESOLV_CONF,
     GROUPS,
 ];
+
+/// Drops what vendor data became in the initrd, in the seed being written: somebody reads them again, or they are not
+/// wanted. Files that the medium brought along are counted from the end, and stay. False where there was nothing.
+///
+/// # Errors
+/// `Os`.
+#[inline(never)]
+pub fn forget_vendor_data(run: &mut dyn Dir) -> Result<bool> {
+    let word = crate::facts::Provenance::VendorData.word().as_bytes();
+    let mut asked_by = [0; 64];
+    if spooled(run, ASKED_BY).is_none() {
+        return Ok(false);
+    }
+    let n = read_spooled(run, ASKED_BY, 0, &mut asked_by)?;
+    if asked_by.get(..n) != Some(word) {
+        return Ok(false);
+    }
+    // The first two are facts.
+    let others = TRANSLATIONS.get(2..).unwrap_or_default();
+    others.iter().chain(USERS).try_for_each(|name| forget_spooled(run, name))?;
+    each_file(run, STAGING, &mut |run, file| {
+        let n = file.strip_prefix("files/").and_then(|n| crate::format::text::number(n.as_bytes()));
+        if n.is_some_and(|n| n as usize >= limits::FILES.saturating_sub(limits::INJECTED_FILES)) {
+            return Ok(());
+        }
+        FILE_PARTS.iter().try_for_each(|part| forget_spooled(run, &path(file, part)?))
+    })?;
+    Ok(true)
+}
 
 /// True for an entry that the translator of user data may put.
 #[must_use]
@@ -395,7 +433,8 @@ pub fn remove_secrets(dir: &mut dyn Dir, base: &str) -> Result<()> {
     each_name(dir, base, &mut |dir, name| {
         let is_secret = ["user/password-hash", CUSTOM_DATA, USER_DATA, NETWORK_CONFIG].contains(&name)
             || USERS.contains(&name)
-            || VENDOR_DATA.contains(&name);
+            || VENDOR_DATA.contains(&name)
+            || name == VENDOR_MAPPING;
         if !is_secret && !name.ends_with("/content") {
             return Ok(());
         }

@@ -113,13 +113,13 @@ fn seed_is_whole_or_absent_at_every_power_cut() {
     begin(&mut run).unwrap();
     super::spool(&mut run, super::CUSTOM_DATA, &[b'x'; 5000]).unwrap();
     publish(&mut run, &facts, &context).unwrap();
-    run.put("seed/users/0", "name a\n").put("seed/users/15", "name b\n").put("seed/ntp", "server a\n");
+    run.put("seed/users/0", "name a\n").put("seed/users/63", "name b\n").put("seed/ntp", "server a\n");
     run.put("seed/files/0/path", "/a")
         .put("seed/files/0/content", "x".repeat(3000))
         .put("seed/files/255/path", "/b");
     let mut uncut = FakeDir::default();
     persist(&mut run, &mut uncut, &id).unwrap();
-    assert_eq!(uncut.text(&std::format!("{pending}/users/15")).unwrap(), "name b\n");
+    assert_eq!(uncut.text(&std::format!("{pending}/users/63")).unwrap(), "name b\n");
     let (whole, changes) = (uncut.dump(), uncut.changes());
     let mut cuts = 0;
     for n in 1..=changes {
@@ -154,7 +154,7 @@ fn a_second_publish_keeps_every_entry_of_others_or_fails_and_changes_nothing() {
     let (facts, context) = sample();
     let entries = [
         ("users/0", "name a\n"),
-        ("users/15", "name b\n"),
+        ("users/63", "name b\n"),
         ("files/0/path", "/a"),
         ("files/0/content", "x"),
         ("files/200/path", "/b"),

@@ -127,8 +127,18 @@ fn read_vendor_data(
         return Err(unsupported!("vendor data", "a second mapping"));
     }
     let mut router = Router::new(shape);
+    if is_mapping {
+        // JSON is YAML: the translator merges it with what the user says.
+        entries.forget(seed::VENDOR_MAPPING)?;
+        entries.put(seed::VENDOR_MAPPING, b"#cloud-config\n")?;
+    }
     let mut parts = Vendor { entries, mapping: &mut reader.mapping, first: reader.learned.vendor_texts };
-    let read = stream(tree, path, limit, window, &mut |bytes| router.push(bytes, &mut parts));
+    let read = stream(tree, path, limit, window, &mut |bytes| {
+        if is_mapping {
+            parts.entries.put(seed::VENDOR_MAPPING, bytes)?;
+        }
+        router.push(bytes, &mut parts)
+    });
     let texts = u32::try_from(read.and_then(|_| router.finish(&mut parts))?).unwrap_or(u32::MAX);
     reader.learned.vendor_texts = reader.learned.vendor_texts.saturating_add(texts);
     if is_mapping {

@@ -279,8 +279,8 @@ fn what_the_image_has_switched_off_is_not_done_for_vendor_data() {
 fn the_default_account_is_the_images() {
     const KEY: &str = "ssh-ed25519 AAAAC3Nz ops@cloud";
     let entries = [
-        ("users/14", &*std::format!("default true\nssh_authorized_keys {KEY}\n")),
-        ("users/15", "name root\nmust_exist true\nhashed_passwd $6$a$b\n"),
+        ("users/62", &*std::format!("default true\nssh_authorized_keys {KEY}\n")),
+        ("users/63", "name root\nmust_exist true\nhashed_passwd $6$a$b\n"),
         BY,
     ];
     let mut image = asked(&entries);
@@ -329,7 +329,7 @@ fn the_default_account_is_the_images() {
             "the console's key replaces"
         );
     }
-    let mut image = asked(&[("users/15", "name nobodyelse\nmust_exist true\nhashed_passwd $6$a$b\n")]);
+    let mut image = asked(&[("users/63", "name nobodyelse\nmust_exist true\nhashed_passwd $6$a$b\n")]);
     *image.facts = crate::facts::Facts::default();
     image.converge("users").unwrap();
     assert!(image.converge("password").is_err() && !image.text("etc/passwd").contains("nobodyelse"));

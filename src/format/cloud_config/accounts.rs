@@ -34,7 +34,7 @@ pub(super) struct Accounts {
     /// Of the default account, its password.
     password: Option<Slot>,
     /// For each file: it is a line of chpasswd.
-    chpasswd: u32,
+    chpasswd: u64,
     /// root gets the default account's keys.
     shares_with_root: bool,
     keeps_password: bool,
@@ -353,7 +353,7 @@ impl Accounts {
                 entries.put(&file, b"default true\n")?;
             }
             Whom::Named(name) => {
-                self.chpasswd |= 1u32.wrapping_shl(u32::try_from(slot).unwrap_or_default());
+                self.chpasswd |= 1u64.wrapping_shl(u32::try_from(slot).unwrap_or_default());
                 put_line(&file, &["name ", name.as_str(), "\nmust_exist true\n"], entries)?;
             }
         }

@@ -72,8 +72,8 @@ fn a_mapping_of_tencents_becomes_entries() {
             ("files/0/content", "[os]\nname=os\n"),
             ("files/0/mode", "0644"),
             // serde_json sorts keys: chpasswd comes first.
-            ("users/15", &format!("name root\nmust_exist true\nhashed_passwd {HASH}\n")),
-            ("users/14", &format!("default true\nssh_authorized_keys {KEY}\n")),
+            ("users/63", &format!("name root\nmust_exist true\nhashed_passwd {HASH}\n")),
+            ("users/62", &format!("default true\nssh_authorized_keys {KEY}\n")),
         ])
     );
     assert_eq!(learned.left().collect::<Vec<_>>(), ["runcmd"]);

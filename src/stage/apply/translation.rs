@@ -3,9 +3,9 @@
 
 use super::Story;
 use crate::apply::SeedPlace;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Level, Value};
-use crate::facts::{Facts, Provenance};
+use crate::facts::{Fact, Facts, Hostname, Provenance};
 use crate::format::text::{PathText, digits, join};
 use crate::format::translation::{Note, Reader, Sink};
 use crate::limits;
@@ -16,6 +16,7 @@ use crate::sys::{Dir, FileType, Log, Talk};
 /// The first that the image has.
 const PROGRAMS: &[&str] = &["usr/libexec/preroot/cloud-config", "usr/bin/preroot-cloud-config"];
 const WHAT: &str = "cloud-config";
+const FOREIGN: Error = unsupported!(WHAT, "an entry that no translator may put");
 /// For the seed, beside what is good in it.
 const FAILED: &str = "user data were not translated";
 const PARTLY: &str = "not all of the user data can be done";
@@ -73,20 +74,20 @@ impl Story<'_, '_> {
         if is_azures { seed::CUSTOM_DATA } else { seed::USER_DATA }
     }
 
-    /// True where somebody has something to say, and nobody has translated it yet.
+    fn has(&mut self, place: SeedPlace<'_>, name: &str) -> bool {
+        let (dir, base) = self.seed_dir(place);
+        join(&[base, "/", name]).is_ok_and(|path| dir.stat(&path).is_ok())
+    }
+
+    /// True where somebody has something to say, and nobody has translated it yet. A mapping alone became entries already.
     fn has_user_data(&mut self, place: SeedPlace<'_>) -> bool {
         let user_data = self.user_data();
-        let (dir, base) = self.seed_dir(place);
-        let mut has = |name: &str| join(&[base, "/", name]).is_ok_and(|path| dir.stat(&path).is_ok());
-        let (is_done, has_user_data) = (has(seed::TRANSLATED), has(user_data));
-        !is_done && (has_user_data || self.has_vendor_data(place))
+        !self.has(place, seed::TRANSLATED)
+            && (self.has(place, user_data) || seed::VENDOR_DATA.iter().any(|name| self.has(place, name)))
     }
 
     fn has_vendor_data(&mut self, place: SeedPlace<'_>) -> bool {
-        let (dir, base) = self.seed_dir(place);
-        seed::VENDOR_DATA
-            .iter()
-            .any(|name| join(&[base, "/", name]).is_ok_and(|path| dir.stat(&path).is_ok()))
+        seed::VENDOR_DATA.iter().chain(&[seed::VENDOR_MAPPING]).any(|name| self.has(place, name))
     }
 
     fn begin_anew(&mut self, place: SeedPlace<'_>) -> Result<()> {
@@ -124,7 +125,7 @@ impl Story<'_, '_> {
         let argv = [&*program, "translate"];
         let outcome =
             kernel.system.run_talking(self.root_path, &argv, limits::TRANSLATOR_MS, self.bytes, &mut talk);
-        let Ears { said, reader, faults, notes, .. } = talk.ears;
+        let Ears { said, vendor_said, replaces_vendor, reader, faults, notes, .. } = talk.ears;
         match outcome? {
             0 if reader.is_whole() => {}
             0 => return Err(malformed!(WHAT, "the translator ended early", 0)),
@@ -133,6 +134,10 @@ impl Story<'_, '_> {
                 return Err(malformed!(WHAT, "the translator failed, with this exit status", code));
             }
         }
+        if replaces_vendor {
+            self.forget_vendor_facts();
+        }
+        vendor_said.merge(self.facts, Provenance::VendorData);
         said.merge(self.facts, Provenance::UserData);
         let is_whole = faults == 0 && has_vendor_data;
         self.publish(place, "true\n", if is_whole { "" } else { PARTLY })?;
@@ -140,6 +145,22 @@ impl Story<'_, '_> {
         let values = [took, Value::Number(notes.into())];
         self.say(Level::Info, "user data translated in {}, {} notes", &values);
         Ok(())
+    }
+}
+
+impl Story<'_, '_> {
+    /// What vendor data became in the initrd does not count any more; the medium's own host name is there again.
+    #[inline(never)]
+    fn forget_vendor_facts(&mut self) {
+        let Facts { hostname, password_login, .. } = &mut *self.facts;
+        password_login.take_if(|fact| fact.from == Provenance::VendorData);
+        if hostname.take_if(|fact| fact.from == Provenance::VendorData).is_none() {
+            return;
+        }
+        let mut text = [0; limits::HOSTNAME];
+        let n = seed::read_spooled(self.kernel.run, seed::MEDIUM_HOST_NAME, 0, &mut text).unwrap_or_default();
+        let name = core::str::from_utf8(text.get(..n).unwrap_or_default()).unwrap_or_default();
+        *hostname = Hostname::parse(name).ok().map(|value| Fact { value, from: Provenance::ConfigDrive });
     }
 }
 
@@ -157,6 +178,10 @@ struct Ears<'c> {
     log: &'c mut dyn Log,
     reader: Reader,
     said: Said,
+    /// The same of what only vendor data say: other sources know it better.
+    vendor_said: Said,
+    /// What vendor data became in the initrd was forgotten.
+    replaces_vendor: bool,
     /// The entry that is being put.
     last: PathText,
     bytes: usize,
@@ -166,15 +191,36 @@ struct Ears<'c> {
 
 impl<'c> Ears<'c> {
     fn new(run: &'c mut dyn Dir, log: &'c mut dyn Log) -> Self {
-        let (reader, said) = (Reader::default(), Said::default());
-        Self { run, log, reader, said, last: PathText::new(), bytes: 0, notes: 0, faults: 0 }
+        let (reader, said, vendor_said) = (Reader::default(), Said::default(), Said::default());
+        let last = PathText::new();
+        Self {
+            run,
+            log,
+            reader,
+            said,
+            vendor_said,
+            replaces_vendor: false,
+            last,
+            bytes: 0,
+            notes: 0,
+            faults: 0,
+        }
     }
 }
 
 impl Sink for Ears<'_> {
     fn entry(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        if !seed::is_translation(name) {
-            return Err(unsupported!(WHAT, "an entry that no translator may put"));
+        if name == "vendor" && self.last.is_empty() {
+            // It comes before all others, or would take them along.
+            self.replaces_vendor |= seed::forget_vendor_data(self.run)?;
+            return Ok(());
+        }
+        let (entry, said) = match name.strip_prefix("vendor/") {
+            Some(fact) => (fact, &mut self.vendor_said),
+            None => (name, &mut self.said),
+        };
+        if !seed::is_translation(entry) {
+            return Err(FOREIGN);
         }
         self.bytes = self.bytes.saturating_add(bytes.len());
         if self.bytes > limits::TRANSLATION {
@@ -183,11 +229,13 @@ impl Sink for Ears<'_> {
         // User data take the place of what vendor data said.
         if self.last != name {
             self.last = join(&[name])?;
-            if !self.said.forget(name) {
-                seed::forget_spooled(self.run, name)?;
+            match said.forget(entry) {
+                true => {}
+                false if entry == name => seed::forget_spooled(self.run, name)?,
+                false => return Err(FOREIGN),
             }
         }
-        if self.said.take(name, bytes) { Ok(()) } else { seed::spool(self.run, name, bytes) }
+        if said.take(entry, bytes) { Ok(()) } else { seed::spool(self.run, name, bytes) }
     }
 
     fn note(&mut self, note: Note) {
@@ -243,9 +291,9 @@ struct Conversation<'c> {
     at: Phrase,
 }
 
-/// Entries of vendor data follow user data; then come facts, and what the seed has already.
+/// Vendor data follow user data, the mapping first; then come facts, and what the seed has already.
 const VENDOR: usize = 1;
-const FACTS: usize = VENDOR + limits::VENDOR_PARTS;
+const FACTS: usize = VENDOR + 1 + limits::VENDOR_PARTS;
 const USERS: usize = FACTS + 2;
 const FILES: usize = USERS + limits::USERS;
 const END: usize = FILES + limits::FILES;
@@ -273,7 +321,8 @@ impl Conversation<'_> {
             }
             END.. => Item::End,
             _ if n < FACTS && !self.has_vendor_data => Item::None,
-            _ if n < FACTS => match seed::VENDOR_DATA.get(n.saturating_sub(VENDOR)) {
+            VENDOR => entry(seed::VENDOR_MAPPING, seed::VENDOR_MAPPING),
+            _ if n < FACTS => match seed::VENDOR_DATA.get(n.saturating_sub(VENDOR + 1)) {
                 Some(name) => entry(name, name),
                 None => Item::None,
             },

@@ -247,6 +247,11 @@ fn read(kernel: &mut Kernel<'_>, scratch: &mut Scratch, candidate: &Candidate) -
         }
     }
     let learned = conclude(kernel, medium, instance, facts)?;
+    let is_vendors = facts.hostname.as_ref().is_some_and(|name| name.from == Provenance::VendorData);
+    if let Some(name) = instance.meta.hostname.as_ref().filter(|_| is_vendors) {
+        // For a user who switches vendor data off.
+        seed::spool(kernel.run, seed::MEDIUM_HOST_NAME, name.as_str().as_bytes())?;
+    }
     let took_ms = kernel.clock.now_us().saturating_sub(begin_us) / 1000;
     let values =
         [Value::Name(device.as_str()), Value::Text(medium.name()), Value::Text(kind), Value::Millis(took_ms)];
@@ -456,11 +461,10 @@ mod tests {
             let is_said = |line: &&str| line.contains(what) && line.contains("not acted upon");
             assert!(world.log.lines.iter().map(|line| &**line).any(|line| is_said(&line)), "{what}");
         }
-        for entry in seed::KEPT
-            .iter()
-            .chain(&[seed::FILES])
-            .filter(|entry| ![seed::ASKED_BY, seed::TRANSLATED].contains(entry))
-        {
+        for entry in seed::KEPT.iter().chain(&[seed::FILES]).filter(|entry| {
+            let quiet = [seed::ASKED_BY, seed::TRANSLATED, seed::VENDOR_MAPPING, seed::MEDIUM_HOST_NAME];
+            !quiet.contains(entry)
+        }) {
             let (_, module) = ACTED_UPON.iter().find(|(name, _)| name == entry).expect(entry);
             let is_module = crate::apply::MODULES.iter().any(|known| known.name == *module);
             assert!(is_module || module.is_empty(), "{entry}");

@@ -6,7 +6,7 @@ use std::io::Write;
 
 fn main() {
     let act = std::env::args().nth(1).unwrap_or_default();
-    sandbox::enter().unwrap();
+    sandbox::enter(0).unwrap();
     println!("inside");
     let got = match act.as_str() {
         "nothing" => return,
@@ -20,6 +20,12 @@ fn main() {
         "kill" => {
             rustix::process::kill_process(rustix::process::Pid::INIT, rustix::process::Signal::TERM).is_ok()
         }
+        "fork" => fork(),
+        "signal" => tgkill(1),
+        "signal-myself" => tgkill(std::process::id()),
+        "loop" => loop {
+            std::hint::spin_loop();
+        },
         "memory" => Vec::<u8>::new().try_reserve_exact(1 << 30).is_ok(),
         "sleep" => {
             std::thread::sleep(std::time::Duration::from_millis(1));
@@ -28,4 +34,16 @@ fn main() {
         _ => false,
     };
     let _ = writeln!(std::io::stdout(), "{}", if got { "achieved" } else { "refused" });
+}
+
+#[expect(unsafe_code, reason = "fork(2) as somebody would who took this process over")]
+fn fork() -> bool {
+    // SAFETY: neither process does more than end.
+    unsafe { libc::fork() >= 0 }
+}
+
+#[expect(unsafe_code, reason = "tgkill(2) as somebody would who took this process over")]
+fn tgkill(whom: u32) -> bool {
+    // SAFETY: signal 0 does nothing to anybody.
+    unsafe { libc::syscall(libc::SYS_tgkill, whom, whom, 0) == 0 }
 }

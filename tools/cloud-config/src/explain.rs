@@ -10,13 +10,13 @@ pub fn explain(translation: &Translation) -> String {
         let text = String::from_utf8_lossy(bytes);
         let first = text.lines().next().unwrap_or_default();
         let line = match name.as_str() {
-            "hostname" => format!("host name: {first}"),
+            "hostname" | "vendor/hostname" => format!("host name: {first}"),
             "fqdn" => format!("full name: {first}"),
             "preserve-hostname" => format!("the image's host name stays: {first}"),
             "hosts/manage" => format!("/etc/hosts is managed: {first}"),
             "timezone" => format!("time zone: {first}"),
             "locale" => format!("locale: {first}"),
-            "user/password-login" => format!("sshd takes passwords: {first}"),
+            "user/password-login" | "vendor/user/password-login" => format!("sshd takes passwords: {first}"),
             "ntp"
             | "resolv-conf"
             | "storage/disks"

@@ -28,6 +28,8 @@ pub const YAML_DEPTH: usize = 100;
 pub const YAML_NODES: usize = 1_000_000;
 /// Text copied by aliases in one document.
 pub const ALIAS_TEXT: usize = DOCUMENT;
+/// A file that a person has words written into: a line for each note and each fault.
+pub const TOLD: u64 = DOCUMENT as u64;
 /// Address space: a document of 16 MiB, its tree and its entries.
 pub const MEMORY: u64 = 768 * 1024 * 1024;
 /// Seconds of CPU.

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn piped() -> io::Result<ExitCode> {
-    sandbox::enter()?;
+    sandbox::enter(0)?;
     let inputs = protocol::read(&mut io::stdin().lock())?;
     protocol::write(&translate(&inputs), &mut io::BufWriter::new(io::stdout().lock()))?;
     Ok(ExitCode::SUCCESS)
@@ -51,7 +51,7 @@ fn look(files: &[&str], explains: bool) -> io::Result<ExitCode> {
         })
         .collect();
     let opened = opened?;
-    sandbox::enter()?;
+    sandbox::enter(limits::TOLD)?;
     let mut code = ExitCode::SUCCESS;
     for (name, file) in opened {
         let mut user_data = Vec::new();

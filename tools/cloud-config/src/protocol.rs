@@ -97,6 +97,9 @@ fn take(inputs: &mut Inputs, name: &str, bytes: Vec<u8>) {
 /// # Errors
 /// Of `to`.
 pub fn write(translation: &Translation, to: &mut dyn Write) -> io::Result<()> {
+    if translation.replaces_vendor {
+        to.write_all(b"entry vendor 0\n\n")?;
+    }
     put_entries(&translation.entries, to)?;
     put_notes(&translation.notes, to)?;
     to.write_all(b"end - 0\n\n")?;

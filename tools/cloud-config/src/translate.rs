@@ -1,9 +1,9 @@
 //! What is to be done about user data? The story: parts, handled in their order; configurations merged; entries.
 
-use crate::config::{Entries, Place, Reading, Script};
+use crate::config::{Entries, Place, Reading, Script, commands};
 use crate::limits::{self, Budget};
 use crate::merge::{self, How};
-use crate::note::{Notes, Origin, Source};
+use crate::note::{Note, Notes, Origin, Source};
 use crate::parts::jinja::Variables;
 use crate::parts::sniff::Kind;
 use crate::parts::{Part, Unpacker, no_yaml};
@@ -12,6 +12,8 @@ use preroot::format::translation::Rule;
 use std::collections::BTreeMap;
 
 /// Scripts in the seed are files for this directory.
+/// Letters of a part's name that count.
+const NAME: usize = 100;
 const SCRIPTS: &str = "/var/lib/preroot/scripts";
 
 /// What came in.
@@ -36,6 +38,8 @@ pub struct Translation {
     pub notes: Notes,
     /// Merged user data, for tests and people.
     pub user: Option<Node>,
+    /// What the initrd read of vendor data does not count any more.
+    pub replaces_vendor: bool,
     /// Merged vendor data.
     pub vendor: Option<Node>,
     /// What is to run, as it stands in the entries, too.
@@ -64,21 +68,28 @@ pub fn translate(inputs: &Inputs) -> Translation {
     };
     let user = unpack(Source::User, &[&inputs.user_data], Budget::default(), &mut notes);
     let mut vendor = Handled::default();
+    // What was read of them in the initrd is read here again, or is not wanted.
+    let mut replaces_vendor = true;
     if is_vendor_off(user.config.as_ref()) {
-        if !inputs.vendor_data.is_empty() {
-            notes.add(Rule::VendorOff, Origin::default(), 0, "");
-        }
+        notes.add(Rule::VendorOff, Origin::default(), 0, "");
     } else {
         let texts: Vec<&[u8]> = inputs.vendor_data.iter().map(Vec::as_slice).collect();
         vendor = unpack(Source::Vendor(0), &texts, Budget::vendor(), &mut notes);
         if inputs.vendor_left_out {
             notes.add(Rule::TooLarge, Origin { source: Source::Vendor(0), part: 0 }, 0, "");
         }
+        let is_lost = |note: &Note| note.origin.source != Source::User && note.rule.is_fault();
+        replaces_vendor = !inputs.vendor_data.is_empty() && !notes.0.iter().any(is_lost);
     }
-    for script in vendor.scripts.iter_mut().filter(|script| script.place == Place::User) {
-        script.place = Place::Vendor;
+    for script in &mut vendor.scripts {
+        match script.place {
+            Place::User => script.place = Place::Vendor,
+            // Parts of both are counted from 1.
+            _ => script.name = file_name(&format!("vendor-{}", script.name), 0),
+        }
     }
-    finish(inputs, user, vendor, &origins, notes)
+    vendor.scripts = prefixed(vendor.scripts, user.config.as_ref());
+    Translation { replaces_vendor, ..finish(inputs, user, vendor, &origins, notes) }
 }
 
 fn finish(
@@ -102,16 +113,32 @@ fn finish(
             script.content = with_instance(&script.content, id);
         }
     }
+    // What is made here has names of its own; `runcmd` is one of cloud-init's, too.
+    for script in scripts.iter_mut().filter(|script| script.name != "runcmd") {
+        if reading.scripts.iter().any(|ours| (ours.place, &ours.name) == (script.place, &script.name)) {
+            script.name += "-part";
+        }
+    }
     scripts.append(&mut reading.scripts);
-    // Of two with one name the last is there.
-    let whole: BTreeMap<_, _> =
-        scripts.into_iter().map(|script| ((script.place, script.name.clone()), script)).collect();
-    let scripts: Vec<Script> = whole.into_values().collect();
+    let scripts = once_each(scripts, &mut notes);
     let taken = inputs.facts.get("taken").map(String::as_str).unwrap_or_default();
     make_room(&mut entries, taken, &mut notes);
     put_scripts(&mut entries, &scripts, taken, &mut notes);
     fit(&mut entries, &mut notes);
-    Translation { entries, notes, user: user.config, vendor: vendor.config, scripts }
+    rank(&mut entries, user.config.as_ref());
+    Translation { entries, notes, user: user.config, vendor: vendor.config, scripts, replaces_vendor: false }
+}
+
+/// Of two with one name the last is there, as in cloud-init, where it is not said.
+fn once_each(scripts: Vec<Script>, notes: &mut Notes) -> Vec<Script> {
+    let mut whole = BTreeMap::new();
+    for script in scripts {
+        let name = script.name.clone();
+        if whole.insert((script.place, name.clone()), script).is_some() {
+            notes.add(Rule::SameName, Origin::default(), 0, name);
+        }
+    }
+    whole.into_values().collect()
 }
 
 /// `bootcmd` has the id in its environment.
@@ -144,9 +171,37 @@ fn variables(inputs: &Inputs) -> Variables {
     variables
 }
 
+/// stages.py `_consume_vendordata`: what is no mapping is off, and so is what is not said to be on.
 fn is_vendor_off(user: Option<&Node>) -> bool {
-    let enabled = user.and_then(|config| config.get("vendor_data")).and_then(|node| node.get("enabled"));
-    enabled.and_then(Node::truth) == Some(false)
+    match user.and_then(|config| config.get("vendor_data")) {
+        None => false,
+        Some(node @ Node { value: Value::Map(_), .. }) => {
+            node.get("enabled").is_some_and(|enabled| enabled.truth() != Some(true))
+        }
+        Some(_) => true,
+    }
+}
+
+/// `vendor_data.prefix`: words before each of the vendor's scripts, which then lies beside, hidden.
+fn prefixed(scripts: Vec<Script>, user: Option<&Node>) -> Vec<Script> {
+    let prefix = user.and_then(|config| config.get("vendor_data")?.get("prefix"));
+    let words: Vec<String> =
+        prefix.map(Node::each).unwrap_or_default().iter().filter_map(Node::python_text).collect();
+    if words.is_empty() {
+        return scripts;
+    }
+    let quoted: String = words.iter().map(|word| commands::quoted(word) + " ").collect();
+    let mut all = Vec::new();
+    for script in scripts {
+        if script.place == Place::Vendor {
+            let hidden = Script { name: format!(".{}", script.name), ..script.clone() };
+            let content = format!("#!/bin/sh\nexec {quoted}{SCRIPTS}/vendor/{}\n", hidden.name).into_bytes();
+            all.extend([Script { content, ..script }, hidden]);
+        } else {
+            all.push(script);
+        }
+    }
+    all
 }
 
 fn handle(parts: Vec<Part>, origins: &mut Vec<Origin>, budget: &mut Budget, notes: &mut Notes) -> Handled {
@@ -154,7 +209,7 @@ fn handle(parts: Vec<Part>, origins: &mut Vec<Origin>, budget: &mut Budget, note
     for part in parts {
         let mut script = |place, content: &[u8]| {
             let content = unix_lines(content.trim_ascii_start());
-            handled.scripts.push(Script { place, name: part.name.clone(), content });
+            handled.scripts.push(Script { place, name: file_name(&part.name, part.origin.part), content });
         };
         let refused = match part.kind {
             Kind::Config => {
@@ -233,6 +288,10 @@ fn config(part: &Part, document: u16, whole: &mut Option<Node>, budget: &mut Bud
         Err(fault) => return notes.add(no_yaml(&fault), origin, fault.line, fault.rule),
     };
     node.stamp(document);
+    if let (Source::Vendor(_), Some(inner)) = (origin.source, node.get("cloud-init")) {
+        // preroot takes a mapping of vendor_data.json under this key.
+        node = inner.clone();
+    }
     match &node.value {
         Value::Null => return notes.add(Rule::Empty, origin, 0, ""),
         Value::Map(entries) if entries.is_empty() => return notes.add(Rule::Empty, origin, 0, ""),
@@ -359,6 +418,16 @@ fn make_room(entries: &mut Entries, taken: &str, notes: &mut Notes) {
     }
 }
 
+/// Facts that other sources may say, too, have another rank where they are the vendor's.
+fn rank(entries: &mut Entries, user: Option<&Node>) {
+    for (entry, keys) in [("hostname", &["hostname", "fqdn"][..]), ("user/password-login", &["ssh_pwauth"])] {
+        let is_users = keys.iter().any(|key| user.is_some_and(|config| config.get(key).is_some()));
+        if !is_users && let Some(bytes) = entries.remove(entry) {
+            entries.insert(format!("vendor/{entry}"), bytes);
+        }
+    }
+}
+
 /// apply takes all or nothing: files that would be too much with the others are left out here.
 fn fit(entries: &mut Entries, notes: &mut Notes) {
     let number_of = |name: &str| name.strip_prefix("files/")?.split('/').next()?.parse::<usize>().ok();
@@ -399,6 +468,16 @@ fn put_scripts(entries: &mut Entries, scripts: &[Script], taken: &str, notes: &m
         put("path", format!("{SCRIPTS}/{}/{}", script.place.directory(), script.name).as_bytes());
         put("mode", b"0700");
         put("content", &script.content);
+    }
+}
+
+/// A script with a hidden name would not be run, one without a name or with too long a one has no file.
+fn file_name(name: &str, part: u32) -> String {
+    match name {
+        "" => format!("part-{part:03}"),
+        name if name.starts_with('.') => file_name(&format!("_{name}"), part),
+        // Cleaned, they are letters of ASCII.
+        name => name.get(..NAME).map_or_else(|| name.to_owned(), |head| format!("{head}-{part:03}")),
     }
 }
 

@@ -60,7 +60,7 @@ fn numbers_that_are_taken_are_left_alone() {
     let out = translate(&[
         ("user-data", user_data),
         ("taken", b"users/0"),
-        ("taken", b"users/15"),
+        ("taken", b"users/63"),
         ("taken", b"files/0\nfiles/1\n"),
     ]);
     for entry in ["users/1 ", "users/2 ", "files/2/path ", "files/3/path "] {
@@ -197,6 +197,55 @@ fn wrong_values_without_end_are_not_told_without_end() {
 }
 
 #[test]
+fn vendor_data_are_merged_below_user_data_or_switched_off() {
+    let mapping = b"#cloud-config\n{\"cloud-init\": {\"password\": \"provider\", \"hostname\": \"vm\", \"ssh_pwauth\": true}, \"x\": 1}";
+    let of = |user_data: &[u8]| {
+        translate(&[
+            ("user-data", user_data),
+            ("vendor-data/mapping", mapping),
+            ("taken", b"users/63\nfiles/255"),
+        ])
+    };
+    let out = of(b"#cloud-config\npassword: mine\n");
+    assert!(out.starts_with("entry vendor 0\n\nentry users/"), "{out}");
+    assert!(
+        out.contains("\nentry vendor/hostname 2\nvm\nentry vendor/user/password-login 4\ntrue\n"),
+        "{out}"
+    );
+    assert_eq!(out.matches("hashed_passwd").count(), 1);
+    let out = of(b"#cloud-config\nhostname: h\nssh_pwauth: false\n");
+    assert!(
+        out.contains("\nentry hostname 1\nh\n") && out.contains("\nentry user/password-login 5\nfalse\n")
+    );
+    for off in ["{enabled: false}", "{enabled: 'False'}", "{enabled: 'no'}", "{enabled: []}", "false", "[x]"]
+    {
+        let out = of(format!("#cloud-config\nvendor_data: {off}\n").as_bytes());
+        assert_eq!(out, "entry vendor 0\n\nnote 28.0.0.0.0 0\n\nend - 0\n\n", "{off}");
+    }
+    for on in ["{}", "{enabled: true}", "{enabled: 'On'}", "{prefix: [nice]}"] {
+        let out = of(format!("#cloud-config\nvendor_data: {on}\n").as_bytes());
+        assert!(out.contains("hashed_passwd"), "{on}");
+    }
+    // What cannot be read again stays what it was.
+    let out = translate(&[("user-data", NAMED.1), ("vendor-data/mapping", b"#cloud-config\n{")]);
+    assert!(out.starts_with("entry hostname"), "{out}");
+}
+
+#[test]
+fn words_go_into_files_as_they_go_into_pipes() {
+    let path = std::env::temp_dir().join(format!("preroot-told-{}", std::process::id()));
+    let input = std::env::temp_dir().join(format!("preroot-told-{}.yaml", std::process::id()));
+    std::fs::write(&input, "#cloud-config\nsnap: {}\n").unwrap();
+    let mut command = Command::new(program());
+    command.arg("check").arg(&input).stdout(std::fs::File::create(&path).unwrap()).stderr(Stdio::null());
+    assert_eq!(command.status().unwrap().code(), Some(1));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("line 2: snap: a module"), "{text}");
+    std::fs::remove_file(path).unwrap();
+    std::fs::remove_file(input).unwrap();
+}
+
+#[test]
 fn people_get_words_and_lines() {
     let output = run(
         program(),
@@ -226,7 +275,9 @@ fn a_translator_that_was_taken_over_achieves_nothing() {
     let mut hostile = program();
     hostile.pop();
     hostile.push("examples/hostile");
-    for act in ["open", "write", "list", "connect", "socket", "run", "thread", "kill", "sleep"] {
+    for act in
+        ["open", "write", "list", "connect", "socket", "run", "thread", "kill", "sleep", "fork", "signal"]
+    {
         let output = run(hostile.clone(), &[act], b"");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.starts_with("inside\n") && !text.contains("achieved"), "{act}: {output:?}");
@@ -234,5 +285,10 @@ fn a_translator_that_was_taken_over_achieves_nothing() {
     }
     let output = run(hostile.clone(), &["memory"], b"");
     assert_eq!(output.stdout, b"inside\nrefused\n", "{output:?}");
-    assert!(run(hostile, &["nothing"], b"").status.success());
+    let output = run(hostile.clone(), &["signal-myself"], b"");
+    assert_eq!(output.stdout, b"inside\nachieved\n", "{output:?}");
+    assert!(run(hostile.clone(), &["nothing"], b"").status.success());
+    if std::env::var_os("SLOW").is_some() {
+        assert_eq!(run(hostile, &["loop"], b"").status.signal(), Some(libc::SIGKILL));
+    }
 }

@@ -4,6 +4,7 @@ use crate::seed;
 use crate::stage::apply::tests::{boot, ready_world};
 use crate::sys::Owner;
 use crate::sys::fake::World;
+use std::borrow::ToOwned;
 use std::string::String;
 use std::vec::Vec;
 
@@ -111,6 +112,36 @@ fn vendor_data_that_break_it_cost_the_users_words_nothing() {
 }
 
 #[test]
+fn vendor_data_of_the_initrd_are_forgotten_where_somebody_merged_them() {
+    for replaces in [true, false] {
+        let entries = said(&[("vendor/hostname", "vendors"), ("users/0", "name bob\nlock_passwd true\n")]);
+        let mut world = world(&(if replaces { "entry vendor 0\n\n" } else { "" }.to_owned() + &entries), 0);
+        world.run.put("seed/asked-by", "vendor-data").put("seed/vendor-data/mapping", "#cloud-config\n{}");
+        world.run.put("seed/users/63", "name mallory\nlock_passwd true\n").put("seed/timezone", "UTC\n");
+        for (n, name) in [("0", "vendors"), ("255", "mediums")] {
+            world.run.put(&std::format!("seed/files/{n}/path"), &std::format!("/etc/{name}"));
+            world.run.put(&std::format!("seed/files/{n}/content"), "x");
+        }
+        boot(&mut world).unwrap();
+        let heard = String::from_utf8(world.system.heard.clone()).unwrap();
+        assert!(heard.contains("input vendor-data/mapping 16\n#cloud-config\n{}\n"), "{heard}");
+        let people = world.root.text("etc/passwd").unwrap();
+        assert!(people.contains("\nbob:x:") && people.contains("\nmallory:x:") != replaces);
+        assert_eq!(world.root.text("etc/vendors").is_none(), replaces);
+        assert!(world.root.text("etc/mediums").is_some());
+        // IMDS knows the name better.
+        assert_eq!(world.root.text("etc/hostname").unwrap(), "vm1\n");
+    }
+    // What comes later would take the others along; nothing but two facts has another rank.
+    for says in ["entry users/0 0\n\nentry vendor 0\n\n", "entry vendor/users/0 0\n\n", "entry vendorx 0\n\n"]
+    {
+        let mut world = world(&(says.to_owned() + END), 0);
+        boot(&mut world).unwrap();
+        assert!(has(&world, "user data were not translated"), "{says}");
+    }
+}
+
+#[test]
 fn notes_are_told_with_their_lines_and_make_the_report_a_warning() {
     let mut world = world(&std::format!("note 15.65.0.1.6 0\n\nnote 9.0.2.3.0 0\n\n{END}"), 0);
     boot(&mut world).unwrap();
@@ -186,8 +217,8 @@ fn scripts_of_another_vm_are_not_this_ones() {
 #[test]
 fn the_default_account_is_the_platforms_administrator() {
     let says = said(&[
-        ("users/14", "default true\nhashed_passwd $6$a$b\nexpire true\n"),
-        ("users/15", "default true\nssh_authorized_keys ssh-ed25519 AAAAC3NzB more\n"),
+        ("users/62", "default true\nhashed_passwd $6$a$b\nexpire true\n"),
+        ("users/63", "default true\nssh_authorized_keys ssh-ed25519 AAAAC3NzB more\n"),
     ]);
     let mut plain = world(END, 0);
     boot(&mut plain).unwrap();

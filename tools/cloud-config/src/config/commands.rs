@@ -42,6 +42,6 @@ pub fn shellify(list: &Node) -> Result<String, &Node> {
 }
 
 /// One word of the shell, whatever is in it.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }

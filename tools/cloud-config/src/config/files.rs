@@ -2,6 +2,7 @@
 
 use super::Reading;
 use crate::limits;
+use crate::note::Origin;
 use crate::parts::{base64, gzip};
 use crate::yaml::{Node, Value};
 use preroot::format::translation::Rule;
@@ -134,7 +135,11 @@ pub(super) fn put_others(reading: &mut Reading<'_>) {
         .keys()
         .filter_map(|name| name.strip_prefix("files/")?.split('/').next()?.parse().ok());
     let first = numbers.max().map_or(0, |last: usize| last + 1);
-    for (number, (path, mode, content)) in (first..).zip(std::mem::take(&mut reading.files)) {
+    let files = std::mem::take(&mut reading.files);
+    if first + files.len() > preroot::limits::FILES {
+        reading.notes.add(Rule::File, Origin::default(), 0, "no room for ssh_keys");
+    }
+    for (number, (path, mode, content)) in (first..preroot::limits::FILES).zip(files) {
         for (part, text) in [("path", path.as_str()), ("mode", mode), ("content", content.as_str())] {
             reading.entries.insert(format!("files/{number}/{part}"), text.as_bytes().to_vec());
         }

@@ -10,14 +10,15 @@ use std::fmt::Write;
 /// Before the user's own scripts, which may need what is installed.
 const PACKAGES: &str = "00-packages";
 /// Each package manager by itself: one that fails on one name has still installed the others.
-const MANAGERS: &str = r#"if command -v apt-get >/dev/null; then
+const MANAGERS: &str = r#"version==
+if command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
     manager="apt-get -q -y -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300"
     update="$manager update" upgrade="$manager dist-upgrade" install="$manager install"
 elif command -v dnf >/dev/null; then
-    update="dnf -y makecache" upgrade="dnf -y upgrade" install="dnf -y install"
+    update="dnf -y makecache" upgrade="dnf -y upgrade" install="dnf -y install" version=-
 elif command -v yum >/dev/null; then
-    update="yum -y makecache" upgrade="yum -y update" install="yum -y install"
+    update="yum -y makecache" upgrade="yum -y update" install="yum -y install" version=-
 elif command -v zypper >/dev/null; then
     zypper="zypper --non-interactive"
     update="$zypper refresh" upgrade="$zypper update" install="$zypper install --auto-agree-with-licenses"
@@ -53,11 +54,10 @@ pub(super) fn read_packages(reading: &mut Reading<'_>, config: &Node) {
         script += "$upgrade || code=$?\n";
     }
     if !names.is_empty() {
-        let words = names.iter().map(|name| quoted(name)).collect::<Vec<_>>();
-        let _ = writeln!(script, "if ! $install {}; then", words.join(" "));
+        let _ = writeln!(script, "if ! $install {}; then", names.join(" "));
         script += "    # One by one: a name that nobody knows shall cost the others nothing.\n";
-        for word in words {
-            let _ = writeln!(script, "    $install {word} || code=$?");
+        for name in names {
+            let _ = writeln!(script, "    $install {name} || code=$?");
         }
         script += "fi\n";
     }
@@ -65,7 +65,7 @@ pub(super) fn read_packages(reading: &mut Reading<'_>, config: &Node) {
     reading.script(Place::First, PACKAGES, script);
 }
 
-/// A name, or a name and its version; for one package manager only: not here.
+/// A name, or a name and its version, as words of the shell; for one package manager only: not here.
 fn package(reading: &mut Reading<'_>, item: &Node, names: &mut Vec<String>) {
     let words: Option<Vec<String>> = match &item.value {
         Value::List(words) => words.iter().map(Node::python_text).collect(),
@@ -77,8 +77,8 @@ fn package(reading: &mut Reading<'_>, item: &Node, names: &mut Vec<String>) {
         !word.is_empty() && !word.starts_with('-') && !word.contains(|c: char| c.is_control() || c == ' ')
     };
     match words.filter(|words| words.iter().all(is_name)).as_deref() {
-        Some([name]) => names.push(name.clone()),
-        Some([name, version]) => names.push(format!("{name}={version}")),
+        Some([name]) => names.push(quoted(name)),
+        Some([name, version]) => names.push(format!("{}\"$version\"{}", quoted(name), quoted(version))),
         _ => reading.note(Rule::UnsupportedValue, item, "a name, or a name and a version"),
     }
 }

@@ -17,21 +17,24 @@ pub struct Fault {
 /// A rendered text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rendered {
-    /// Without the first line, which names the language.
+    /// Without a first line that names the language.
     pub text: String,
     /// Lines with a variable that nobody knows.
     pub missing: Vec<u32>,
 }
 
-/// Renders everything behind the first line.
+/// Renders everything behind the line that names the language, where there is one.
 ///
 /// # Errors
 /// The first thing that is more than a look-up.
 pub fn render(text: &str, variables: &Variables) -> Result<Rendered, Fault> {
     let text = text.trim_start();
-    let (_, body) = text.split_once('\n').unwrap_or((text, ""));
+    let (first, behind) = text.split_once('\n').unwrap_or((text, ""));
+    // The type alone may say what it is.
+    let is_marked = first.to_ascii_lowercase().starts_with("## template:");
+    let (body, mut line) = if is_marked { (behind, 2) } else { (text, 1) };
     let (mut out, mut missing) = (String::with_capacity(body.len()), Vec::new());
-    let (mut rest, mut line) = (body, 2);
+    let mut rest = body;
     while let Some(at) = opening(rest) {
         line += newlines(&rest[..at]);
         out.push_str(&rest[..at]);
@@ -39,20 +42,48 @@ pub fn render(text: &str, variables: &Variables) -> Result<Rendered, Fault> {
         let close = match open {
             "{{" => "}}",
             "{#" => "#}",
-            _ => return Err(Fault { line, rule: "a statement of Jinja" }),
+            _ => match raw(inside) {
+                // What is between is text, whatever it looks like.
+                Some((text, after)) => {
+                    out.push_str(text);
+                    line += newlines(&rest[at..rest.len() - after.len()]);
+                    rest = after;
+                    continue;
+                }
+                None => return Err(Fault { line, rule: "a statement of Jinja" }),
+            },
         };
         let Some((inner, after)) = inside.split_once(close) else {
             return Err(Fault { line, rule: "Jinja that does not end" });
         };
+        // A dash eats the blanks on its side.
+        if inner.starts_with('-') {
+            out.truncate(out.trim_end().len());
+        }
         if open == "{{" {
             out.push_str(&look_up(inner, variables, line, &mut missing)?);
         }
         line += newlines(inner);
         rest = after;
+        if inner.ends_with('-') {
+            rest = after.trim_start();
+            line += newlines(&after[..after.len() - rest.len()]);
+        }
     }
     out.push_str(rest);
     // Jinja drops one line end at the end; cloud-init keeps it (`keep_trailing_newline`).
     Ok(Rendered { text: out, missing })
+}
+
+/// `{% raw %}`, behind its opening: the text to `{% endraw %}`, and what follows that.
+fn raw(inside: &str) -> Option<(&str, &str)> {
+    let (word, body) = inside.split_once("%}")?;
+    let end = body.match_indices("{%").find_map(|(at, _)| {
+        let (word, after) = body[at + 2..].split_once("%}")?;
+        (word.trim() == "endraw").then_some((at, after))
+    });
+    let (at, after) = end.filter(|_| word.trim() == "raw")?;
+    Some((&body[..at], after))
 }
 
 /// One search for all three: whoever looks for each by itself reads the whole text for one that is not there, again and
@@ -97,6 +128,12 @@ mod tests {
         assert_eq!(rendered.text, "x\nCI_MISSING_JINJA_VAR/nope\nCI_MISSING_JINJA_VAR/x");
         assert_eq!(rendered.missing, [3, 4]);
         assert_eq!(of("x\n{% if a %}").unwrap_err().line, 3);
+        assert_eq!(of("a \n {{- v1.local_hostname -}} \n b").unwrap().text, "ah1b");
+        assert_eq!(of("{% raw %}{{ x }}{% if %}{% endraw %} b").unwrap().text, "{{ x }}{% if %} b");
+        assert_eq!(
+            render("#cloud-config\na: {{ local_hostname }}", &variables).unwrap().text,
+            "#cloud-config\na: h1"
+        );
         assert!(of("{{ a | b }}").is_err() && of("{{ a[0] }}").is_err() && of("{{ a").is_err());
     }
 }

@@ -188,7 +188,8 @@ fn host_keys_certificates_and_a_call_home() {
     assert_eq!(files["/etc/ssh/ssh_host_rsa_key.pub"]["mode"], "0o644");
     assert!(!files.contains_key("/etc/ssh/ssh_host_ecdsa_key") && files.contains_key("/a"));
     let script = |name: &str| {
-        files[&format!("/var/lib/preroot/scripts/user/{name}")]["content"]["$utf8"]
+        let place = if name.starts_with("00-") { "first" } else { "user" };
+        files[&format!("/var/lib/preroot/scripts/{place}/{name}")]["content"]["$utf8"]
             .as_str()
             .unwrap()
             .to_owned()
@@ -214,7 +215,7 @@ fn scripts_of_ours_are_shell() {
         &made.scripts.iter().find(|script| script.name == "00-packages").unwrap().content,
     )
     .unwrap();
-    assert!(packages.contains("$install 'a' 'b=1' 'it'\\''s'; then"), "{packages}");
+    assert!(packages.contains("$install 'a' 'b'\"$version\"'1' 'it'\\''s'; then"), "{packages}");
     let message = made.scripts.iter().find(|script| script.name == "zz-final-message").unwrap();
     let output = std::process::Command::new("sh")
         .arg("-c")
@@ -426,4 +427,19 @@ fn random_seed() {
         }
         Answer::Is(case.expected.clone())
     });
+}
+
+#[test]
+fn what_the_seed_has_no_room_for_is_said() {
+    let files: Vec<Value> = (0..255).map(|n| json!({"path": format!("/f{n}")})).collect();
+    let made = config(&json!({"write_files": files, "ssh_keys": {"rsa_private": "x", "rsa_public": "y"}}));
+    assert!(made.entries.keys().all(|name| !name.starts_with("files/256")) && made.notes.has_fault());
+    let people: Vec<Value> = (0..40).map(|n| json!({"name": format!("u{n}")})).collect();
+    let lines: Vec<Value> = (0..20).map(|n| json!(format!("u{n}:x{n}"))).collect();
+    let made = config(&json!({"users": people, "chpasswd": {"list": lines}}));
+    assert!(people_count(&made) == 60 && !made.notes.has_fault());
+}
+
+fn people_count(made: &Translation) -> usize {
+    made.entries.keys().filter(|name| name.starts_with("users/")).count()
 }

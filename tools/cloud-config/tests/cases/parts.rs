@@ -200,3 +200,55 @@ fn what_is_nested_too_deep_costs_that_and_not_the_keys_behind_it() {
         assert!(translate(&inputs).entries.contains_key("hostname"), "{depth}");
     }
 }
+
+#[test]
+fn no_script_is_lost_for_its_name() {
+    let part = |kind: &str, name: &str, text: &str| {
+        format!(
+            "--B\nContent-Type: text/{kind}\nContent-Disposition: attachment; filename=\"{name}\"\n\n{text}\n"
+        )
+    };
+    let message = |parts: &[String]| {
+        let head = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n";
+        (head.to_owned() + &parts.concat() + "--B--\n").into_bytes()
+    };
+    let inputs = Inputs {
+        user_data: message(&[
+            part("x-shellscript", ".setup.sh", "#!one"),
+            part("x-shellscript", &"n".repeat(140), "#!two"),
+            part("x-shellscript", "zz-final-message", "#!three"),
+            part("x-shellscript", "\u{2014}", "#!four"),
+            part("x-shellscript", "same.sh", "#!five"),
+            part("x-shellscript", "same.sh", "#!six"),
+            part("cloud-boothook", "hook", "#!seven"),
+            part("cloud-config", "c", "#cloud-config\nfinal_message: x\nvendor_data: {prefix: [nice, it's]}"),
+        ]),
+        vendor_data: vec![message(&[
+            part("cloud-boothook", "hook", "#!eight"),
+            part("x-shellscript", "v.sh", "#!nine"),
+        ])],
+        ..Inputs::default()
+    };
+    let made = translate(&inputs);
+    let of = |place: Place, name: &str| {
+        let script = made.scripts.iter().find(|script| script.place == place && script.name == name);
+        script.map(|script| String::from_utf8(script.content.clone()).unwrap()).unwrap_or_default()
+    };
+    for (place, name, text) in [
+        (Place::User, "_.setup.sh", "#!one"),
+        (Place::User, &(("n".repeat(100)) + "-002"), "#!two"),
+        (Place::User, "zz-final-message-part", "#!three"),
+        (Place::User, "part-004", "#!four"),
+        (Place::User, "same.sh", "#!six"),
+        (Place::Boot, "hook", "#!seven"),
+        (Place::Boot, "vendor-hook", "#!eight"),
+        (Place::Vendor, ".v.sh", "#!nine"),
+    ] {
+        assert_eq!(of(place, name), text, "{name}");
+    }
+    let vendor = of(Place::Vendor, "v.sh");
+    assert_eq!(vendor, "#!/bin/sh\nexec 'nice' 'it'\\''s' /var/lib/preroot/scripts/vendor/.v.sh\n");
+    assert!(of(Place::User, "zz-final-message").starts_with("#!/bin/sh\n"));
+    let same = made.notes.0.iter().filter(|note| note.rule == Rule::SameName);
+    assert_eq!(same.map(|note| note.detail.as_str()).collect::<Vec<_>>(), ["same.sh"]);
+}
