@@ -13,7 +13,7 @@ use crate::facts::{Facts, UserName};
 use crate::format::login_defs::LoginDefsRepr;
 use crate::format::passwd::{self, SubIds, find, free_id, free_range, free_system_id};
 use crate::format::person::Person;
-use crate::format::text::{Out, lines};
+use crate::format::text::{Out, PathText, lines};
 use crate::seed;
 use crate::sys::{Dir, FileType};
 
@@ -22,6 +22,7 @@ use crate::sys::{Dir, FileType};
 /// groups (audio, plugdev ...) of cloud-init's default user are left out: nobody sits at a VM.
 const GROUPS: &[&str] = &["adm", "sudo", "wheel", "systemd-journal"];
 
+const USERADD: &str = "etc/default/useradd";
 /// The primary group of who has none of its own: useradd's GROUP where /etc/default/useradd does not say another.
 const DEFAULT_GROUP: &str = "users";
 const DEFAULT_GID: u32 = 100;
@@ -291,14 +292,26 @@ fn add_sub_ids(editor: &mut Editor<'_, '_>, file: &'static Object, ids: SubIds) 
     add_line(editor, Target::existing(file), &[name, first.as_bytes(), count.as_bytes()])
 }
 
+/// Whom nobody gave a shell: the administrator has bash; others what useradd, which cloud-init calls for them, gives here.
+fn default_shell(editor: &mut Editor<'_, '_>) -> Result<PathText> {
+    if !editor.person.is_administrator {
+        let text = read(editor.dir, USERADD, object!(USERADD), editor.buffers.old)?;
+        let shell = lines(text).filter_map(|line| line.strip_prefix(b"SHELL=")).last();
+        let shell = shell.and_then(|shell| core::str::from_utf8(shell.trim_ascii()).ok()).unwrap_or_default();
+        if shell.starts_with('/') && !shell.contains(|c: char| c == ':' || c.is_ascii_control()) {
+            return join(&[shell]);
+        }
+    }
+    join(&[if exists(editor.dir, "bin/bash")? { "/bin/bash" } else { "/bin/sh" }])
+}
+
 fn add_user(editor: &mut Editor<'_, '_>, account: &Account) -> Result<()> {
     let (uid, gid) = (Digits::of(Some(account.uid))?, Digits::of(Some(account.gid))?);
     let home = join(&["/", &account.home])?;
     let person = editor.person;
     let shell = match person.shell {
-        "" if exists(editor.dir, "bin/bash")? => "/bin/bash",
-        "" => "/bin/sh",
-        shell => shell,
+        "" => default_shell(editor)?,
+        shell => join(&[shell])?,
     };
     let (name, gecos) = (person.name.as_str().as_bytes(), person.gecos.as_bytes());
     let fields = [name, b"x", uid.as_bytes(), gid.as_bytes(), gecos, home.as_bytes(), shell.as_bytes()];

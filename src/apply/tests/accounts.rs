@@ -240,6 +240,26 @@ fn other_users_converge_after_a_cut_at_every_change() {
 }
 
 #[test]
+fn other_users_have_the_shell_that_useradd_gives_here() {
+    for (file, shell) in [
+        ("# SHELL=/bin/no\nSHELL=/bin/sh\n", "/bin/sh"),
+        ("SHELL=/usr/bin/zsh\n", "/usr/bin/zsh"),
+        ("SHELL=\n", "/bin/bash"),
+        ("SHELL=/a:0:0\n", "/bin/bash"),
+        ("", "/bin/bash"),
+    ] {
+        let mut image = Image::debian();
+        image.root.put("etc/default/useradd", file);
+        image.run.put("seed/users/0", "name web\n").put("seed/users/1", "name own\nshell /bin/false\n");
+        image.all();
+        let passwd = image.text("etc/passwd");
+        assert!(passwd.contains(":/home/ops:/bin/bash\n"), "{passwd}");
+        assert!(passwd.contains(&std::format!(":/home/web:{shell}\n")), "{passwd}");
+        assert!(passwd.contains(":/home/own:/bin/false\n"), "{passwd}");
+    }
+}
+
+#[test]
 fn one_users_mistake_stops_no_other() {
     let mut image = Image::debian();
     image.run.put("seed/users/0", "name nobody\n").put("seed/users/1", "name second\n");
