@@ -7,6 +7,7 @@ pub mod commands;
 mod files;
 mod mapping;
 mod programs;
+mod repositories;
 mod storage;
 mod users;
 
@@ -134,6 +135,10 @@ const ROWS: &[(&str, Act)] = &[
     ("device_aliases", Act::Quiet),
     ("runcmd", Act::Commands),
     ("bootcmd", Act::Commands),
+    ("apt", Act::Packages),
+    ("yum_repos", Act::Packages),
+    ("yum_repo_dir", Act::Packages),
+    ("zypper", Act::Packages),
     ("packages", Act::Packages),
     ("package_update", Act::Packages),
     ("package_upgrade", Act::Packages),
@@ -230,7 +235,8 @@ impl<'r> Reading<'r> {
         files::put_others(self);
         self.set_key("user");
         users::put_default(self);
-        programs::read_packages(self, config);
+        repositories::read(self, config);
+        programs::read_packages(self, config, &repositories::missing(all));
     }
 
     /// Notes something about a value.

@@ -31,8 +31,8 @@ fi
 code=0
 "#;
 
-/// `packages`, `package_update`, `package_upgrade`.
-pub(super) fn read_packages(reading: &mut Reading<'_>, config: &Node) {
+/// `packages`, `package_update`, `package_upgrade`; `missing` is said before.
+pub(super) fn read_packages(reading: &mut Reading<'_>, config: &Node, missing: &str) {
     let is = |key: &str| config.get(key).and_then(Node::truth) == Some(true);
     let mut names = Vec::new();
     if let Some(list) = config.get("packages") {
@@ -46,7 +46,7 @@ pub(super) fn read_packages(reading: &mut Reading<'_>, config: &Node) {
     if names.is_empty() && !is("package_update") && !is("package_upgrade") {
         return;
     }
-    let mut script = format!("#!/bin/sh\n{MANAGERS}");
+    let mut script = format!("#!/bin/sh\n{missing}{MANAGERS}");
     if is("package_update") || is("package_upgrade") || !names.is_empty() {
         script += "$update || code=$?\n";
     }

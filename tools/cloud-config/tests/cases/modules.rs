@@ -443,3 +443,93 @@ fn what_the_seed_has_no_room_for_is_said() {
 fn people_count(made: &Translation) -> usize {
     made.entries.keys().filter(|name| name.starts_with("users/")).count()
 }
+
+/// Runs a script below a directory: paths of /etc in it are that directory's, programs are those given, and the root of
+/// `PATH` is otherwise the machine's.
+fn run_below(script: &str, programs: &[(&str, &str)]) -> (std::path::PathBuf, std::process::Output) {
+    use std::os::unix::fs::PermissionsExt;
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let top = std::env::temp_dir().join(format!("preroot-script-{}-{count}", std::process::id()));
+    std::fs::create_dir_all(top.join("bin")).unwrap();
+    std::fs::create_dir_all(top.join("etc")).unwrap();
+    std::fs::write(top.join("etc/os-release"), "ID=debian\nVERSION_CODENAME=trixie\n").unwrap();
+    for (name, text) in programs {
+        let path = top.join("bin").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let text = script.replace("/etc/", &format!("{}/etc/", top.display()));
+    let path = format!("{}:/usr/bin:/bin", top.join("bin").display());
+    let run = || std::process::Command::new("sh").args(["-c", &text]).env("PATH", &path).output().unwrap();
+    run();
+    // Once more, as after a cut: nothing is there twice.
+    let output = run();
+    (top, output)
+}
+
+fn script_of(made: &Translation, name: &str) -> String {
+    let script = made.scripts.iter().find(|script| script.name == name);
+    String::from_utf8(script.unwrap_or_else(|| panic!("{name}")).content.clone()).unwrap()
+}
+
+#[test]
+fn repositories() {
+    let made = config(&json!({"apt": {
+        "preserve_sources_list": true, "conf": "APT { x \"1\"; };\n", "proxy": "http://p:1", "https_proxy": "http://q:2",
+        "debconf_selections": {"set1": "a b c true"}, "sources_list": "x",
+        "sources": {
+            "docker.list": {"source": "deb [signed-by=$KEY_FILE] https://d/linux/debian $RELEASE stable", "key": "-----BEGIN\nx"},
+            "two": {"source": "deb ${MIRROR} $RELEASE-backports main $RELEASED it's", "keyid": "ABCD", "keyserver": "k.example"},
+            "three": {"source": "ppa:a/b"}, "bad/../../x": {"source": "deb x y"}, "../": {"source": "x"}}},
+        "packages": ["docker-ce"], "apk_repos": {"x": 1}}));
+    let origins = script_of(&made, "00-origins");
+    is_shell(&origins);
+    let (top, output) = run_below(
+        &origins,
+        &[
+            ("apt-get", ""),
+            ("dpkg", "echo amd64"),
+            ("debconf-set-selections", "cat >$0.got"),
+            ("gpg", "case $* in *export*) echo key ABCD ;; esac"),
+            ("add-apt-repository", "echo \"$*\" >$0.got"),
+        ],
+    );
+    assert!(output.status.success(), "{output:?}");
+    let text = |path: &str| std::fs::read_to_string(top.join(path)).unwrap_or_default();
+    let key = top.join("etc/apt/cloud-init.gpg.d/docker.asc");
+    assert_eq!(
+        text("etc/apt/sources.list.d/docker.list"),
+        format!("deb [signed-by={}] https://d/linux/debian trixie stable\n", key.display())
+    );
+    assert_eq!(std::fs::read_to_string(key).unwrap(), "-----BEGIN\nx");
+    assert_eq!(
+        text("etc/apt/sources.list.d/two.list"),
+        "deb http://deb.debian.org/debian trixie-backports main $RELEASED it's\n"
+    );
+    assert_eq!(text("etc/apt/trusted.gpg.d/two.asc"), "key ABCD\n");
+    assert_eq!(text("etc/apt/apt.conf.d/94cloud-init-config"), "APT { x \"1\"; };\n");
+    let proxies = "Acquire::https::Proxy \"http://q:2\";\nAcquire::http::Proxy \"http://p:1\";\n";
+    assert_eq!(text("etc/apt/apt.conf.d/90cloud-init-aptproxy"), proxies);
+    assert_eq!(text("bin/debconf-set-selections.got"), "a b c true\n");
+    assert_eq!(text("bin/add-apt-repository.got"), "-y --no-update ppa:a/b\n");
+    assert_eq!(made.notes.0.iter().filter(|note| note.key == "apt").count(), 3, "{:?}", made.notes);
+    assert!(script_of(&made, "00-packages").contains("echo 'apk_repos: not set up; "));
+    std::fs::remove_dir_all(top).unwrap();
+
+    let made = config(&json!({"yum_repos": {
+        "epel-testing": {"name": "Extra", "baseurl": "http://e/$basearch", "enabled": false, "gpgcheck": true, "gpgkey": ["a", "b"]},
+        "none": {"name": "x"}}, "zypper": {"repos": [{"id": "z", "baseurl": "http://z", "enabled": 1}], "config": {}}}));
+    let origins = script_of(&made, "00-origins");
+    is_shell(&origins);
+    let (top, output) = run_below(&origins, &[("dnf", ""), ("zypper", "")]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        std::fs::read_to_string(top.join("etc/yum.repos.d/epel_testing.repo")).unwrap(),
+        "[epel_testing]\nbaseurl = http://e/$basearch\nenabled = 0\ngpgcheck = 1\ngpgkey = a\n    b\nname = Extra\n"
+    );
+    let zypp = std::fs::read_to_string(top.join("etc/zypp/repos.d/z.repo")).unwrap();
+    assert_eq!(zypp, "[z]\nbaseurl = http://z\nenabled = 1\n");
+    assert_eq!(made.notes.0.len(), 2, "{:?}", made.notes);
+    std::fs::remove_dir_all(top).unwrap();
+}
