@@ -118,6 +118,26 @@ x"')"
 # an empty one, where anyone may make one: its size is limited to nothing
 check 'a translator that writes files' "$gone" "$(hostile 'echo x >/tmp/hostile; echo x >>/etc/passwd; exit 1')"
 check 'a translator that kills itself' "$gone" "$(hostile 'kill -9 $$')"
+# The same sandbox as the translator's, and somebody who took it over from the inside.
+captured=$(find "$PWD"/tools/cloud-config/target/*/*/examples -maxdepth 1 -name hostile 2>/dev/null | head -n 1)
+# shellcheck disable=SC2016
+taken_over() {
+    rm -f /tmp/preroot-hostile
+    in_vm "$captured" "$1
+" 'tail -n 1 $said; cut -d: -f1 $root/etc/passwd | grep prerootops; cat $root/etc/hostname /mnt/run/seed/failure
+        ls $root/tmp/preroot-hostile /tmp/preroot-hostile 2>/dev/null; grep -c achieved $said $root/var/log/* 2>/dev/null | grep -v ":0"'
+}
+if [ -n "$captured" ]; then
+    for act in open write list connect socket run thread fork kill signal memory sleep; do
+        check "a translator taken over: $act" "$gone" "$(taken_over "$act")"
+    done
+    if [ -n "${SLOW:-}" ]; then
+        check 'a translator taken over: loop' "$gone" "$(taken_over loop)"
+        check 'a translator taken over: deaf' "$gone" "$(taken_over deaf)"
+    fi
+else
+    echo 'no translator to be taken over: (cd tools/cloud-config && cargo build --examples)'
+fi
 if [ -n "${SLOW:-}" ]; then
     check 'a translator that hangs' "$gone" "$(hostile 'sleep 1000')"
     check 'a translator that takes the processor' "$gone" "$(hostile 'while :; do :; done')"

@@ -1,12 +1,19 @@
 //! What can a translator do that was taken over? Enters the sandbox and then does what its argument says; the test
-//! tests/program.rs runs it.
+//! tests/program.rs runs it, and tests/cloud-config-apply.sh has apply run it: then the first line of user data says what.
 
 use preroot_cloud_config::sandbox;
-use std::io::Write;
+use std::io::{Read, Write};
 
 fn main() {
-    let act = std::env::args().nth(1).unwrap_or_default();
+    let mut act = std::env::args().nth(1).unwrap_or_default();
     sandbox::enter(0).unwrap();
+    if act == "translate" {
+        let mut head = String::new();
+        act.clear();
+        std::io::stdin().read_line(&mut head).unwrap();
+        std::io::stdin().read_line(&mut act).unwrap();
+        act.truncate(act.trim_end().len());
+    }
     println!("inside");
     let got = match act.as_str() {
         "nothing" => return,
@@ -25,6 +32,10 @@ fn main() {
         "signal-myself" => tgkill(std::process::id()),
         "loop" => loop {
             std::hint::spin_loop();
+        },
+        "deaf" => loop {
+            // A pipe that nobody empties, or fills, is waited for.
+            let _ = std::io::stdin().read(&mut [0; 4096]);
         },
         "memory" => Vec::<u8>::new().try_reserve_exact(1 << 30).is_ok(),
         "sleep" => {
