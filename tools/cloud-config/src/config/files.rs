@@ -107,6 +107,7 @@ pub(super) fn absolute(path: &str) -> String {
 
 /// `ssh_keys`: this VM's host keys, made elsewhere; each takes the place of one that apply made.
 pub(super) fn read_host_keys(reading: &mut Reading<'_>, value: &Node) {
+    let mut certificates = String::new();
     for (key, text) in value.entries() {
         let name = key.python_text().unwrap_or_default();
         let content = text.python_text().unwrap_or_default();
@@ -114,6 +115,10 @@ pub(super) fn read_host_keys(reading: &mut Reading<'_>, value: &Node) {
         let file = match name.rsplit_once('_') {
             Some((kind @ ("rsa" | "ecdsa" | "ed25519"), "private")) => Some((kind, "", "0600")),
             Some((kind @ ("rsa" | "ecdsa" | "ed25519"), "public")) => Some((kind, ".pub", "0644")),
+            Some((kind @ ("rsa" | "ecdsa" | "ed25519"), "certificate")) => {
+                certificates += &format!("HostCertificate /etc/ssh/ssh_host_{kind}_key-cert.pub\n");
+                Some((kind, "-cert.pub", "0644"))
+            }
             _ => None,
         };
         let Some((kind, end, mode)) = file else {
@@ -125,6 +130,11 @@ pub(super) fn read_host_keys(reading: &mut Reading<'_>, value: &Node) {
             continue;
         }
         reading.files.push((format!("/etc/ssh/ssh_host_{kind}_key{end}"), mode, content));
+    }
+    if !certificates.is_empty() {
+        // Where sshd_config includes that directory, as it does wherever it has one.
+        let path = "/etc/ssh/sshd_config.d/60-preroot-host-certificates.conf".to_owned();
+        reading.files.push((path, "0600", certificates));
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Reading<'r> {
     key: String,
     /// What is said of the image's default account.
     default_user: Option<Node>,
+    /// Lines of the shell for accounts, once they are there.
+    for_accounts: String,
     /// For what is unpacked here.
     budget: Budget,
     /// Files beside those of `write_files`: path, mode, content.
@@ -152,6 +154,8 @@ const ROWS: &[(&str, Act)] = &[
     ("ca-certs", Act::Certificates),
     ("ssh_keys", Act::HostKeys),
     ("phone_home", Act::Ending),
+    // Root has no keys then, with options or without.
+    ("disable_root_opts", Act::Nothing),
     ("ssh", Act::Nothing),
     ("ssh_publish_hostkeys", Act::Nothing),
     ("growpart", Act::Early),
@@ -191,6 +195,7 @@ impl<'r> Reading<'r> {
             scripts: Vec::new(),
             key: String::new(),
             default_user: None,
+            for_accounts: String::new(),
             budget: Budget::default(),
             files: Vec::new(),
         }
@@ -235,6 +240,7 @@ impl<'r> Reading<'r> {
         files::put_others(self);
         self.set_key("user");
         users::put_default(self);
+        users::put_rest(self);
         repositories::read(self, config);
         programs::read_packages(self, config, &repositories::missing(all));
     }

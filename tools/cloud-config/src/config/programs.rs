@@ -39,10 +39,6 @@ pub(super) fn read_packages(reading: &mut Reading<'_>, config: &Node, missing: &
         reading.set_key("packages");
         list.each().iter().for_each(|item| package(reading, item, &mut names));
     }
-    if let Some(reboot) = config.get("package_reboot_if_required").filter(|node| node.truth() == Some(true)) {
-        reading.set_key("package_reboot_if_required");
-        reading.note(Rule::UnsupportedValue, reboot, "");
-    }
     if names.is_empty() && !is("package_update") && !is("package_upgrade") {
         return;
     }
@@ -60,6 +56,11 @@ pub(super) fn read_packages(reading: &mut Reading<'_>, config: &Node, missing: &
             let _ = writeln!(script, "    $install {name} || code=$?");
         }
         script += "fi\n";
+    }
+    if is("package_reboot_if_required") {
+        // This script is begun again in the next boot, and the others come behind it.
+        script += "for mark in /run/reboot-required /var/run/reboot-required /run/reboot-needed; do\n\
+                   \x20   [ ! -e \"$mark\" ] || { echo 'packages want a reboot'; reboot && sleep 600; }\ndone\n";
     }
     script += "exit $code\n";
     reading.script(Place::First, PACKAGES, script);
@@ -201,9 +202,6 @@ pub(super) fn read_random_seed(reading: &mut Reading<'_>, value: &Node) {
 /// `ca_certs`: certificates to be trusted, where the image keeps such, and its program that makes them count.
 pub(super) fn read_certificates(reading: &mut Reading<'_>, value: &Node) {
     let of = |key: &str| value.get(key).or_else(|| value.get(&key.replace('_', "-")));
-    if let Some(node) = of("remove_defaults").filter(|node| node.truth() == Some(true)) {
-        reading.note(Rule::UnsupportedValue, node, "remove_defaults");
-    }
     let mut script = String::from(
         "#!/bin/sh\n\
          if command -v update-ca-certificates >/dev/null; then\n\
@@ -215,9 +213,15 @@ pub(super) fn read_certificates(reading: &mut Reading<'_>, value: &Node) {
          \x20   exit 1\n\
          fi\nmkdir -p \"$directory\"\n",
     );
+    let mut count = 0;
+    if of("remove_defaults").and_then(Node::truth) == Some(true) {
+        // Debian's list names what is not to be trusted; elsewhere they are files.
+        script += "if [ -f /etc/ca-certificates.conf ]; then sed -i 's/^[^#!]/!&/' /etc/ca-certificates.conf\n\
+                   else rm -rf /usr/share/pki/ca-trust-source/*; fi\n";
+        count += 1;
+    }
     let trusted = of("trusted").map(Node::each).unwrap_or_default();
     let texts = trusted.iter().filter_map(Node::as_str).filter(|text| !text.trim().is_empty());
-    let mut count = 0;
     for text in texts {
         count += 1;
         let text = base64::encode(text.as_bytes());
@@ -249,12 +253,14 @@ fn phone_home(reading: &mut Reading<'_>, value: &Node) {
     // Of a URL only this variable counts, in three spellings.
     let url = url.replace("${INSTANCE_ID}", "$INSTANCE_ID").replace("{{ v1.instance_id }}", "$INSTANCE_ID");
     let url = url.split("$INSTANCE_ID").map(quoted).collect::<Vec<_>>().join("\"$id\"");
-    let _ = writeln!(script, "url={url}\nset --");
+    let _ = writeln!(script, "url={url}\ndata=");
+    // Each byte by its number: no program is needed that knows which ones need that.
+    script += "add() {\n    value=$(printf %s \"$2\" | od -An -v -tx1 | tr -d '\\n' | sed 's/ /%/g')\n    data=\"$data${data:+&}$1=$value\"\n}\n";
     for word in &asked {
         let data = match word.as_str() {
             "pub_key_rsa" | "pub_key_ecdsa" | "pub_key_ed25519" => {
                 let file = format!("/etc/ssh/ssh_host_{}_key.pub", &word["pub_key_".len()..]);
-                let _ = writeln!(script, "[ ! -f {file} ] || set -- \"$@\" --data-urlencode {word}@{file}");
+                let _ = writeln!(script, "add {word} \"$(cat {file} 2>/dev/null || echo N/A)\"");
                 continue;
             }
             "instance_id" => "$id",
@@ -265,11 +271,21 @@ fn phone_home(reading: &mut Reading<'_>, value: &Node) {
                 continue;
             }
         };
-        let _ = writeln!(script, "set -- \"$@\" --data-urlencode {word}=\"{data}\"");
+        let _ = writeln!(script, "add {word} \"{data}\"");
     }
     let _ = writeln!(
         script,
-        "exec curl -fsS --retry {tries} --retry-connrefused --max-time 60 -o /dev/null \"$@\" \"$url\""
+        "try=0\nwhile [ \"$try\" -lt {tries} ]; do\n\
+         \x20   [ \"$try\" -eq 0 ] || sleep 3\n\
+         \x20   try=$((try + 1))\n\
+         \x20   if command -v curl >/dev/null; then\n\
+         \x20       curl -fsS --max-time 60 -o /dev/null --data \"$data\" \"$url\" && exit\n\
+         \x20   elif command -v wget >/dev/null; then\n\
+         \x20       wget -q -T 60 -O /dev/null --post-data \"$data\" \"$url\" && exit\n\
+         \x20   else\n\
+         \x20       echo 'phone_home: neither curl nor wget' >&2\n\
+         \x20       exit 1\n\
+         \x20   fi\ndone\nexit 1"
     );
     reading.script(Place::User, "zy-phone-home", script);
 }

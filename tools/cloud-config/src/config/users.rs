@@ -1,12 +1,13 @@
 //! Who is in `users`, in all its spellings (distros/ug_util.py), as preroot's reader takes it?
 
-use super::Reading;
+use super::commands::quoted;
+use super::{Place, Reading};
 use crate::yaml::{Node, Value};
 use preroot::format::person::Person;
 use preroot::format::translation::Rule;
 
 /// Keys of a user that ask for what preroot does not have.
-const UNSUPPORTED: &[&str] = &["ssh_import_id", "ssh_redirect_user", "selinux_user", "snapuser"];
+const UNSUPPORTED: &[&str] = &["ssh_redirect_user", "snapuser"];
 
 /// `user`, a name or a mapping: it takes the place of the image's default account.
 pub(super) fn default_of(config: &Node) -> Option<Node> {
@@ -79,6 +80,14 @@ fn person(reading: &mut Reading<'_>, user: &Node, name: Option<&Node>) -> Node {
                 reading.note(Rule::UnsupportedValue, key, word);
                 continue;
             }
+            word @ ("ssh_import_id" | "selinux_user") => {
+                let whose = name.or_else(|| user.get("name")).and_then(Node::python_text);
+                match whose.filter(|whose| preroot::facts::UserName::parse(whose).is_ok()) {
+                    Some(whose) => later(reading, word, &whose, value),
+                    None => reading.note(Rule::UnsupportedValue, key, word),
+                }
+                continue;
+            }
             // Of useradd: lastlog is sparse.
             "no_log_init" => continue,
             "name" if name.is_some() => continue,
@@ -89,6 +98,28 @@ fn person(reading: &mut Reading<'_>, user: &Node, name: Option<&Node>) -> Node {
         keys.push((key.text(word), value));
     }
     user.with(Value::Map(keys))
+}
+
+/// What programs of the image do for an account: keys from elsewhere need the network.
+fn later(reading: &mut Reading<'_>, word: &str, whose: &str, value: &Node) {
+    let words: Vec<String> =
+        value.each().iter().filter_map(Node::python_text).map(|word| quoted(&word)).collect();
+    let whose = quoted(whose);
+    reading.for_accounts += &match (word, words.as_slice()) {
+        (_, []) => return,
+        ("selinux_user", [user, ..]) => {
+            format!("semanage login -m -s {user} {whose} || semanage login -a -s {user} {whose} || code=1\n")
+        }
+        (_, ids) => format!("sudo -Hu {whose} ssh-import-id {} || code=1\n", ids.join(" ")),
+    };
+}
+
+/// The script of [`later`].
+pub(super) fn put_rest(reading: &mut Reading<'_>) {
+    let lines = std::mem::take(&mut reading.for_accounts);
+    if !lines.is_empty() {
+        reading.script(Place::First, "00-accounts", format!("#!/bin/sh\ncode=0\n{lines}exit \"$code\"\n"));
+    }
 }
 
 /// What `user` and an entry named `default` say of the image's default account: lines for each of its files, or a file of

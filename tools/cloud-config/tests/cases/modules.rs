@@ -533,3 +533,34 @@ fn repositories() {
     assert_eq!(made.notes.0.len(), 2, "{:?}", made.notes);
     std::fs::remove_dir_all(top).unwrap();
 }
+
+#[test]
+fn what_a_program_of_the_image_does_later() {
+    let made = config(&json!({
+        "users": [{"name": "a", "ssh_import_id": ["gh:x", "lp:it's"], "selinux_user": "staff_u"}],
+        "ssh_keys": {"rsa_private": "x", "rsa_public": "y", "rsa_certificate": "z"},
+        "ca_certs": {"remove_defaults": true}, "package_upgrade": true, "package_reboot_if_required": true,
+        "disable_root_opts": "x", "phone_home": {"url": "http://h/", "post": ["hostname", "pub_key_rsa"], "tries": 1}}));
+    let files = files(&made);
+    assert_eq!(files["/etc/ssh/ssh_host_rsa_key-cert.pub"]["content"]["$utf8"], "z\n");
+    let line = &files["/etc/ssh/sshd_config.d/60-preroot-host-certificates.conf"]["content"]["$utf8"];
+    assert_eq!(line, "HostCertificate /etc/ssh/ssh_host_rsa_key-cert.pub\n");
+    for name in ["00-accounts", "00-ca-certs", "00-packages", "zy-phone-home"] {
+        is_shell(&script_of(&made, name));
+    }
+    let got = [("sudo", "echo \"$*\" >$0.got"), ("semanage", "echo \"$*\" >$0.got")];
+    let (top, output) = run_below(&script_of(&made, "00-accounts"), &got);
+    assert!(output.status.success(), "{output:?}");
+    let text = |path: &str| std::fs::read_to_string(top.join(path)).unwrap_or_default();
+    assert_eq!(text("bin/sudo.got"), "-Hu a ssh-import-id gh:x lp:it's\n");
+    assert_eq!(text("bin/semanage.got"), "login -m -s staff_u a\n");
+    let programs =
+        [("curl", "for last; do :; done; echo \"$*\" >$0.got"), ("hostname", "echo h1"), ("head", "echo i")];
+    let (other, output) = run_below(&script_of(&made, "zy-phone-home"), &programs);
+    assert!(output.status.success(), "{output:?}");
+    let told = std::fs::read_to_string(other.join("bin/curl.got")).unwrap();
+    assert!(told.contains("--data hostname=%68%31&pub_key_rsa=%4e%2f%41 http://h/"), "{told}");
+    assert!(!made.notes.has_fault(), "{:?}", made.notes);
+    std::fs::remove_dir_all(top).unwrap();
+    std::fs::remove_dir_all(other).unwrap();
+}
