@@ -441,6 +441,58 @@ fn a_flood_does_not_hold_us_up() {
     assert!(told.contains("IMDS sent a document that names osProfile"), "{told}");
 }
 
+/// smoltcp#961, CVE-2022-2929 and its kind: a flood costs neither the exchange nor memory.
+#[test]
+fn a_million_hostile_frames_cost_no_exchange_and_no_memory() {
+    let Some(mut cloud) = Cloud::up("million", "azure") else { return };
+    cloud.start_platform();
+    cloud.vm(&["ip", "link", "set", "eth0", "up"]); // else it cannot flood
+    let exchanges = |count: &str, frames: &str| {
+        let me = std::env::current_exe().unwrap();
+        let words = [me.to_str().unwrap(), "--ignored", "--exact", "inside_many_exchanges", "--nocapture"];
+        let mut run = cloud.script("vm", &words);
+        run.env("PREROOT_TEST_RUN", &cloud.state)
+            .env("PREROOT_EXCHANGES", count)
+            .env("PREROOT_FRAMES", frames);
+        let output = run.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}");
+        let done = text.lines().filter(|line| line.contains("exchange ")).count();
+        let ready = text.lines().filter(|line| line.contains("exchange ready ")).count();
+        let most = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse::<u64>().ok());
+        assert!(done > 0 && ready == done, "{text}");
+        (done, most.unwrap())
+    };
+    let (_, quiet_kib) = exchanges("20", "18446744073709551615");
+    let received = || {
+        let counter = cloud.vm(&["cat", "/sys/class/net/eth0/statistics/rx_packets"]);
+        String::from_utf8(counter.stdout).unwrap().trim().parse::<u64>().unwrap()
+    };
+    let before = received();
+    // One for each of two cores.
+    let name = format!("{}-cloud", cloud.name);
+    let flood = || {
+        let mut rogue = Command::new("ip");
+        rogue.args(["netns", "exec", &name, "python3"]).arg(format!("{ROOT}/tests/cloud/rogue.py"));
+        rogue.args(["flood", "cloud0"]).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let mut rogues = [flood(), flood()];
+    let begin = Instant::now();
+    let (done, flooded_kib) = exchanges("1000000", &(before + 1_000_000).to_string());
+    let seconds = begin.elapsed().as_secs();
+    for rogue in &mut rogues {
+        rogue.kill().unwrap();
+        rogue.wait().unwrap();
+    }
+    let frames = received() - before;
+    println!(
+        "{frames} frames in {seconds} s: {done} exchanges, all of them accepted; most memory {flooded_kib} KiB, {quiet_kib} without"
+    );
+    assert!(frames >= 1_000_000 && flooded_kib <= quiet_kib + 256);
+}
+
 #[test]
 fn an_interface_that_appears_later_is_found() {
     let Some(mut cloud) = Cloud::up("late", "azure") else { return };
@@ -571,7 +623,8 @@ fn tell_ready(session: &mut Session<'_>) -> preroot::error::Result<()> {
 }
 
 /// `PREROOT_EXCHANGES` times a lease, an answer and Ready, over whatever the link is made to be (`bench/exchanges.sh`). Each is
-/// a line: how it ended, and milliseconds to the lease, to the answer, to the Ready that was taken, and in all.
+/// a line: how it ended, and milliseconds to the lease, to the answer, to the Ready that was taken, and in all. No more after
+/// `PREROOT_SECONDS`, or once the interface has seen `PREROOT_FRAMES`.
 #[test]
 #[ignore = "runs on the VM's side of a namespace"]
 fn inside_many_exchanges() {
@@ -580,8 +633,10 @@ fn inside_many_exchanges() {
     let end = Instant::now() + Duration::from_secs(number("PREROOT_SECONDS").unwrap_or(u64::from(u32::MAX)));
     let mut linux = Linux::open("/", &run, false).unwrap();
     let mut buffers = Box::new(Buffers::new());
+    let received = || std::fs::read_to_string("/sys/class/net/eth0/statistics/rx_packets").unwrap();
+    let frames = number("PREROOT_FRAMES").unwrap_or(u64::MAX);
     for _ in 0..number("PREROOT_EXCHANGES").unwrap() {
-        if Instant::now() >= end {
+        if Instant::now() >= end || received().trim().parse::<u64>().unwrap() >= frames {
             break;
         }
         let begin = Instant::now();

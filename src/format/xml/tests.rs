@@ -175,6 +175,27 @@ fn no_document_takes_more_than_its_share() {
     assert!(whole(format!("<x a='{}'/>", "v".repeat(100_000)).as_bytes()).1.is_ok(), "values are not kept");
 }
 
+/// RUSTSEC-2026-0194, RUSTSEC-2026-0195 (quick-xml): time that grows with the square of the attributes, memory with the
+/// namespaces. Here one element has few of them, and a document as many as it likes, each at the same price.
+#[test]
+fn eighty_thousand_attributes_or_namespaces_end_at_once() {
+    let attributes = (0..80_000).map(|n| format!(" a{n}='1'")).collect::<String>();
+    let namespaces = (0..80_000).map(|n| format!(" xmlns:n{n}='urn:{n}'")).collect::<String>();
+    for document in [format!("<x{attributes}/>"), format!("<x{namespaces}/>")] {
+        let (mut tokenizer, mut recorder, mut taken) = (Tokenizer::new(KNOWN), Recorder::default(), 0);
+        let refused = document.as_bytes().chunks(512).any(|piece| {
+            taken += piece.len();
+            tokenizer.push(piece, &mut recorder).is_err()
+        });
+        assert!(refused && taken <= 4096, "{taken}");
+    }
+    let elements = (0..80_000).map(|n| format!("<n:y xmlns:n='urn:{n}' a{n}='1'/>")).collect::<String>();
+    let begin = std::time::Instant::now();
+    assert_eq!(whole(format!("<x>{elements}</x>").as_bytes()).1, Ok(()));
+    let each = begin.elapsed() / 80_000;
+    assert!(each < std::time::Duration::from_micros(100), "{each:?}");
+}
+
 /// Documents that look like XML, most of them broken somewhere.
 fn document() -> impl Strategy<Value = Vec<u8>> {
     let pieces = vec![

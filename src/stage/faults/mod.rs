@@ -5,6 +5,7 @@
 //! in it; here is what the three ways (serial console, KVP, wireserver) must have carried in the end, and what must have
 //! become of the machine.
 
+mod advisories;
 mod cloud;
 mod rows;
 mod sim;

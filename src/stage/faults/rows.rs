@@ -27,7 +27,7 @@ pub(super) struct Row {
 
 type Plant = fn(&mut Sim);
 
-fn fixture(kind: &str, name: &str, file: &str) -> Vec<u8> {
+pub(super) fn fixture(kind: &str, name: &str, file: &str) -> Vec<u8> {
     std::fs::read(format!("{}/tests/fixtures/{kind}/{name}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
@@ -38,7 +38,7 @@ fn reason(kind: &str, name: &str) -> String {
     reason.split(" (").next().unwrap().into()
 }
 
-fn http(status: &str, body: &str) -> &'static str {
+pub(super) fn http(status: &str, body: &str) -> &'static str {
     Box::leak(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_boxed_str())
 }
 
