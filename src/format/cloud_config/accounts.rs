@@ -249,6 +249,11 @@ impl Accounts {
     ) -> Result<()> {
         match act {
             Act::Password => self.set_password(&Whom::Default, value, Kind::Hash, learned, entries),
+            // A hash takes its time: not for nothing.
+            Act::PlainPassword if !self.has_room() => {
+                learned.refuse(FULL.above(limits::USERS));
+                Ok(())
+            }
             Act::PlainPassword => {
                 let hash = hash(value, learned, entries);
                 hash.map_or(Ok(()), |hash| self.user_line("hashed_passwd", hash.as_str(), learned, entries))
@@ -334,6 +339,10 @@ impl Accounts {
         entries: &mut dyn Entries,
     ) -> Result<()> {
         let hash = match password {
+            _ if self.users.saturating_add(self.others).saturating_add(1) >= limits::USERS => {
+                learned.refuse(FULL.above(limits::USERS));
+                return Ok(());
+            }
             "R" | "RANDOM" if kind != Kind::Text => {
                 learned.refuse(RANDOM.at(0));
                 return Ok(());

@@ -165,6 +165,14 @@ fn many_small_things_are_read_in_time() {
     let parts = [("text/jinja2", template.as_bytes()), NAMED];
     let out = translate(&[("user-data", &message(&parts)), ("instance-id", b"i")]);
     assert!(out.starts_with("entry hostname 5\nnamed\n"), "{out}");
+    // Nor is a password hashed that has no place, nor a group looked for among all others.
+    let groups: String = (0..100_000).map(|n| format!("- g{n}\n")).collect();
+    let text = format!(
+        "#cloud-config\nhostname: named\nchpasswd: {{list: [{}]}}\ngroups:\n{groups}",
+        "'a:b', ".repeat(100_000)
+    );
+    let out = translate(&[("user-data", text.as_bytes())]);
+    assert!(out.contains("entry hostname 5\nnamed\n"));
     assert!(begin.elapsed().as_secs() < 40, "{:?}", begin.elapsed());
 }
 

@@ -5,6 +5,7 @@ use super::{Place, Reading};
 use crate::yaml::{Node, Value};
 use preroot::format::person::Person;
 use preroot::format::translation::Rule;
+use std::collections::HashMap;
 
 /// Keys of a user that ask for what preroot does not have.
 const UNSUPPORTED: &[&str] = &["ssh_redirect_user", "snapuser"];
@@ -197,12 +198,14 @@ fn names(value: &Node) -> Node {
 /// `groups`: names, or mappings of a name and its members, in all their spellings; members of one group come together.
 pub(super) fn read_groups(reading: &mut Reading<'_>, value: &Node) {
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    let mut places = HashMap::new();
     let mut add = |name: &str, members: &[String]| {
         let name = name.trim();
         if name.is_empty() {
             return;
         }
-        match groups.iter_mut().find(|(group, _)| group == name) {
+        let place = *places.entry(name.to_owned()).or_insert(groups.len());
+        match groups.get_mut(place) {
             Some((_, known)) => known.extend_from_slice(members),
             None => groups.push((name.to_owned(), members.to_vec())),
         }
