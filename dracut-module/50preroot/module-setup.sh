@@ -64,6 +64,7 @@ install() {
         # shell initrds only: bounds each stage from outside
         inst_multiple -o timeout
         inst_hook pre-trigger 50 "$moddir/preroot-fetch.sh"
+        inst_hook initqueue/settled zz "$moddir/preroot-grow.sh" # behind whoever else makes the root's device
         inst_hook pre-mount 50 "$moddir/preroot-grow.sh"
         inst_hook pre-pivot 50 "$moddir/preroot-persist.sh"
     fi

@@ -62,7 +62,7 @@ if [ "$INITRD" = dracut ]; then
     for unit in preroot-modules preroot-fetch preroot-kvp preroot-grow preroot-persist; do holds "unit $unit" wanted "$unit"; done
     unpack --omit '"systemd systemd-initrd dracut-systemd"'
     holds 'without systemd: the program' executable usr/bin/preroot
-    for hook in pre-trigger/50-preroot-fetch.sh pre-mount/50-preroot-grow.sh pre-pivot/50-preroot-persist.sh; do
+    for hook in pre-trigger/50-preroot-fetch.sh initqueue/settled/zz-preroot-grow.sh pre-mount/50-preroot-grow.sh pre-pivot/50-preroot-persist.sh; do
         holds "without systemd: $hook" hooked "$hook"
     done
 else

@@ -62,7 +62,7 @@ real_torn_table() {
     disk=$LAB/disk.img keep_disk=yes
     cp --sparse=always "$image/disk.img" "$disk"
     printf '\377' | dd of="$disk" bs=1 seek=528 conv=notrunc status=none # the header's checksum
-    boot "real-torn-table-$tool"
+    boot "real-torn-table-$tool-$init"
     console_says 'primary partition table restored'
     person_is_complete
     root_grown 8000000000
