@@ -119,7 +119,7 @@ fn vendor_data_of_the_initrd_are_forgotten_where_somebody_merged_them() {
         world.run.put("seed/asked-by", "vendor-data").put("seed/vendor-data/mapping", "#cloud-config\n{}");
         world.run.put("seed/users/63", "name mallory\nlock_passwd true\n").put("seed/timezone", "UTC\n");
         for (n, name) in [("0", "vendors"), ("255", "mediums")] {
-            world.run.put(&std::format!("seed/files/{n}/path"), &std::format!("/etc/{name}"));
+            world.run.put(&std::format!("seed/files/{n}/path"), std::format!("/etc/{name}"));
             world.run.put(&std::format!("seed/files/{n}/content"), "x");
         }
         boot(&mut world).unwrap();
