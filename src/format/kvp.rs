@@ -178,10 +178,10 @@ fn with_nul(field: &[u8]) -> &[u8] {
     field.get(..=length).unwrap_or(field)
 }
 
-/// The text before the first NUL; "" where that is none.
+/// The text before the first NUL; "" where that is none, or where no NUL ends it.
 fn text(field: &[u8]) -> &str {
-    let text = field.split(|byte| *byte == 0).next().unwrap_or_default();
-    core::str::from_utf8(text).unwrap_or_default()
+    let end = field.iter().position(|byte| *byte == 0).unwrap_or_default();
+    field.get(..end).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default()
 }
 
 /// The field at `at`, of which the number at `size` says how much counts. Nothing is no key and no value: even an
@@ -235,6 +235,8 @@ mod tests {
         assert_eq!(Request::parse(&next, true), Request::Enumerate { pool: 1, index: 7 });
         let version = message(100, 0, &[(0, b"3.1\0")]);
         assert_eq!(Request::parse(&version, false), Request::Registered("3.1"));
+        let endless = message(100, 0, &[(0, &[b'3'; KEY])]);
+        assert_eq!(Request::parse(&endless, false), Request::Registered(""), "no NUL in its field");
         for operation in [4, 5, 6, 99, 100, 255] {
             assert_eq!(Request::parse(&message(operation, 0, &[]), true), Request::Other);
         }
