@@ -493,6 +493,63 @@ fn a_million_hostile_frames_cost_no_exchange_and_no_memory() {
     assert!(frames >= 1_000_000 && flooded_kib <= quiet_kib + 256);
 }
 
+/// Nobody waits longer than he may, and a VM is Ready to its platform once it was told so: from the initrd to the late report,
+/// three of ten frames lost each way.
+#[test]
+fn the_shipped_binary_gets_there_over_a_link_that_loses_frames() {
+    let Some(mut cloud) = Cloud::up("lossy", "azure") else { return };
+    cloud.start_platform();
+    let lose = r#"for hook in ingress egress; do echo "add chain netdev loss $hook { type filter hook $hook device \"cloud0\" priority 0; }
+        add rule netdev loss $hook numgen random mod 10 < 3 drop"; done | { echo "add table netdev loss"; cat; } | nft -f -"#;
+    if !cloud.script("cloud", &["sh", "-c", lose]).status().unwrap().success() {
+        return eprintln!("skipped: no nftables, or a kernel without its netdev hooks");
+    }
+    let boots: usize = std::env::var("PREROOT_BOOTS").map_or(3, |text| text.parse().unwrap());
+    // The system's network is there by the late report; preroot asks no third time once it was heard.
+    let story = r#"
+        state="$2/var/lib/preroot"
+        now() { cut -d' ' -f1 /proc/uptime; }
+        for n in $(seq BOOTS); do
+            rm -rf "$2"/run/* "$state"; mkdir -p "$state"
+            a=$(now); $preroot fetch --online 2>/dev/null || :; b=$(now); way=initrd
+            [ "$(cat "$2/run/preroot/seed/verdict")" != wait ] || { way=pool; timeout 330 $preroot pool 2>/dev/null; }
+            cat "$2/run/preroot/seed/user/name"; echo 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf > "$state/provisioned"
+            c=$(now); $preroot report --early 2>/dev/null || :; d=$(now); told=early
+            [ -e "$state/reported" ] || { told=late; ip addr add 10.0.0.50/24 dev eth0; ip link set eth0 up
+                ip route add default via 10.0.0.1; timeout 300 $preroot report 2>/dev/null; ip addr flush dev eth0; ip link set eth0 down; }
+            heard=$(grep -c '"state": "Ready"' LOG); again=0; $preroot report 2>/dev/null || again=$?
+            echo "boot $way $told $again $(($(grep -c '"state": "Ready"' LOG) - heard)) $a $b $c $d $(ls "$state")" | tr '\n' ' '; echo
+        done"#;
+    let log = cloud.state.join("platform.jsonl");
+    let text =
+        cloud.binary(&story.replace("BOOTS", &boots.to_string()).replace("LOG", log.to_str().unwrap()));
+    let lines: Vec<Vec<&str>> = text
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("boot ")?.split_ascii_whitespace().collect()))
+        .collect();
+    assert_eq!((lines.len(), text.matches("azureuser\n").count()), (boots, boots), "{text}");
+    let (mut fetches, mut tells) = (0.0_f64, 0.0_f64);
+    for line in &lines {
+        assert!(line[2..4] == ["76", "0"] && line.contains(&"reported"), "{text}");
+        let [a, b, c, d] = [4, 5, 6, 7].map(|at| line[at].parse::<f64>().unwrap());
+        (fetches, tells) = (fetches.max(b - a), tells.max(d - c));
+    }
+    let count = |word| lines.iter().filter(|line| line[..2].contains(&word)).count();
+    let heard = cloud.text("platform.jsonl").matches("\"state\": \"Ready\"").count();
+    println!(
+        "{boots} boots, 30 % lost each way: IMDS in the initrd {}, later {}; Ready taken by the early report {}, by the late one {}, heard {heard} times; fetch at most {fetches:.1} s, the early report {tells:.1} s",
+        count("initrd"),
+        count("pool"),
+        count("early"),
+        count("late")
+    );
+    let limit_s = |ms: u64| ms as f64 / 1000.0 + 1.0;
+    assert!(
+        fetches < limit_s(preroot::limits::ONLINE_MS) && tells < limit_s(preroot::limits::REPORT_EARLY_MS),
+        "{text}"
+    );
+}
+
 #[test]
 fn an_interface_that_appears_later_is_found() {
     let Some(mut cloud) = Cloud::up("late", "azure") else { return };
