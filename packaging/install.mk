@@ -34,3 +34,7 @@ install-cloud-config: cloud-config
 # `cloud-init status --wait` and its like for programs that call it, on images without cloud-init.
 install-cloud-init:
 	install -D -m 755 packaging/cloud-init/cloud-init $(DESTDIR)$(PREFIX)/bin/cloud-init
+	install -D -m 755 packaging/cloud-init/cloud-init-per $(DESTDIR)$(PREFIX)/bin/cloud-init-per
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PRESETDIR)
+	install -m 644 packaging/cloud-init/*.service packaging/cloud-init/*.target $(DESTDIR)$(UNITDIR)/
+	install -m 644 packaging/cloud-init/*.preset $(DESTDIR)$(PRESETDIR)/

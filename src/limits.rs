@@ -108,8 +108,11 @@ pub const PROGRAM_MS: u64 = 120_000;
 /// those shall not lose them to it. Without discarding, mkfs of a terabyte takes seconds.
 pub const DATA_DISKS_MS: u64 = 90_000;
 /// What preroot-apply.service gives all of apply: its failure shall be told, not cut off.
-const APPLY_UNIT_MS: u64 = 300_000;
-const _: () = assert!(DATA_DISKS_MS + PASSWORD_LOCK_MS + PROGRAM_MS + 2 * CHECK_MS < APPLY_UNIT_MS);
+const APPLY_UNIT_MS: u64 = 480_000;
+const _: () = assert!(
+    3 * TRANSLATOR_MS + BOOT_SCRIPTS_MS + DATA_DISKS_MS + PASSWORD_LOCK_MS + PROGRAM_MS + 2 * CHECK_MS
+        < APPLY_UNIT_MS
+);
 const _: () = assert!(TEMPORARY_DISK_MS < DATA_DISKS_MS);
 /// For one of the image's or the administrator's scripts: installing packages takes minutes, and nothing waits for
 /// it. What hangs longer than this is stopped.
@@ -135,13 +138,15 @@ pub const KVP_READ_MS: u64 = 1_000;
 /// For the host's data exchange to be opened by hv_utils, once that was loaded.
 pub const KVP_OPEN_MS: u64 = 5_000;
 
-/// For the translator of user data: 16 MiB of YAML take it seconds on a slow machine.
+/// For the translator of user data: 16 MiB of YAML take it seconds on a slow machine. Once more, it has twice as long.
 pub const TRANSLATOR_MS: u64 = 30_000;
-/// For one script of `bootcmd` or a boothook: the network waits for it.
-pub const BOOT_SCRIPT_MS: u64 = 60_000;
+/// For `bootcmd` and all boothooks together: the network waits for them.
+pub const BOOT_SCRIPTS_MS: u64 = 120_000;
 
 // Capacities.
 
+/// Its user and group: between systemd's dynamic users (to 65519) and `nobody`, where distributions give nothing away.
+pub const TRANSLATOR_ID: u32 = 65_523;
 /// Address space of the translator: a document of 16 MiB, its tree and its entries.
 pub const TRANSLATOR_MEMORY: u64 = 1024 * 1024 * 1024;
 /// All that it may say, which is in memory until the VM is provisioned.

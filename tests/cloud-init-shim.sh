@@ -50,5 +50,29 @@ says reported 0 2 ''
 mkdir -p "$work/var/lib/preroot" && touch "$work/var/lib/preroot/provisioned"
 says reported 0 0 '' clean --logs
 if [ -e "$work/var/lib/preroot/provisioned" ]; then failed=$((failed + 1)); else passed=$((passed + 1)); fi
+# cloud-init-per: once for this disk, once for an instance, always; the code is the command's.
+# per INSTANCE WANTED ARGUMENTS...
+per() {
+    local id=$1 wanted=$2 got
+    shift 2
+    got=$(STATE=$work/state INSTANCE_ID=$id packaging/cloud-init/cloud-init-per "$@" 2>/dev/null)
+    got+=$?
+    if [ "$got" = "$wanted" ]; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        printf 'FAILED  cloud-init-per %s (%s): %s, not %s\n' "$*" "$id" "$got" "$wanted"
+    fi
+}
+per i-1 hi0 once a echo -n hi
+per i-2 0 once a echo -n hi
+per i-1 hi0 instance b echo -n hi
+per i-1 0 instance b echo -n hi
+per i-2 hi0 instance b echo -n hi
+per i-1 hi0 always c echo -n hi
+per i-1 hi0 always c echo -n hi
+per i-1 3 once d sh -c 'exit 3'
+per i-1 0 once d sh -c 'exit 3'
+per i-1 1 once ../../d true
+per i-1 1 never d true
+
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -25,7 +25,11 @@ ln -s usr/bin "$tree/bin"
 ln -s usr/lib "$tree/lib"
 cp -r /usr/lib/systemd/system/. "$units"
 cp "$TOP"/packaging/systemd/*.service "$TOP"/packaging/systemd/*.path "$units"
-install -m 755 /dev/null "$tree/usr/bin/preroot"
+# The stages by cloud-init's names, for images that have no cloud-init.
+rm -f "$units"/cloud-*
+cp "$TOP"/packaging/cloud-init/*.service "$TOP"/packaging/cloud-init/*.target "$units"
+ln -s /usr/lib/systemd/system/cloud-init.target "$enabled/multi-user.target.wants/"
+for program in preroot cloud-init; do install -m 755 /dev/null "$tree/usr/bin/$program"; done
 # GuestProxyAgent's unit, as it orders itself.
 printf '%s\n' '[Unit]' After=local-fs.target Before=network-pre.target Wants=network-pre.target '[Service]' Type=simple \
     ExecStart=/usr/bin/preroot '[Install]' WantedBy=multi-user.target >"$units/azure-proxy-agent.service"
@@ -47,6 +51,7 @@ verdict "multi-user.target waits for scripts" \
 verdict "the report comes after the agent that signs requests" grep -q '^After=azure-proxy-agent.service$' "$units/preroot-report.service"
 verdict "no ordering circle" [ "${said#*ordering cycle}" = "$said" ]
 verdict "no complaint about a unit of ours" [ "${said#*preroot}" = "$said" ]
+verdict "no complaint about a stage" [ "${said#*cloud-}" = "$said" ]
 [ "$failed" = 0 ] || echo "$said"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

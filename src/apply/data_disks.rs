@@ -16,7 +16,8 @@ use crate::facts::{Facts, InstanceId};
 use crate::format::ReadAt;
 use crate::format::disk_setup::{Disk, FileSystem, Place, Seen};
 use crate::format::fstab::{
-    DEFAULTS, DEFAULTS_WITHOUT_SYSTEMD, Field, Wanted, has_swap, merge, mount_points, unescape,
+    DEFAULTS, DEFAULTS_WITHOUT_SYSTEMD, Field, Wanted, has_mount_point, has_swap, merge, mount_points,
+    to_mount, unescape,
 };
 use crate::format::root_arg::DeviceName;
 use crate::format::superblock::Contents;
@@ -27,7 +28,9 @@ use crate::seed;
 use crate::sys::{Dir, Owner};
 
 const WHAT: &str = "data disk";
-/// Bytes of each file of the seed.
+/// Below /run/preroot: file systems of other machines wait in fstab for the network.
+pub const REMOTE: &str = "remote-mounts";
+/// Bytes of each file of the seed, but for the mounts.
 const ENTRIES: usize = 2048;
 /// Something is there, and nobody knows what.
 const UNKNOWN: &[u8] = b"unknown";
@@ -39,7 +42,8 @@ const SFDISK: &str =
 
 pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
     for name in [seed::DISKS, seed::FILE_SYSTEMS, seed::MOUNTS, seed::SWAP] {
-        if !root.seed_file(name, &mut [0; ENTRIES])?.is_empty() {
+        // `apply` says why it cannot be read.
+        if root.seed_file(name, &mut [0; 1]) != Ok(&[]) {
             return Ok(State::Missing);
         }
     }
@@ -247,12 +251,18 @@ fn signature(device: &mut dyn ReadAt, scratch: &mut [u8]) -> Result<&'static [u8
     Ok(if is_blank(device, scratch)? { b"" } else { UNKNOWN })
 }
 
-/// fstab, mount points and swap; then all of it is mounted.
-#[inline(never)]
+/// fstab, mount points and swap; then all of it is mounted that needs no network.
 fn mount(root: &mut Root<'_>) -> Result<()> {
-    const FAILED: &Rule = malformed!(WHAT, "mount -a failed");
-    let (mut mounts, mut defaults, mut swap) = ([0; ENTRIES], [0; 256], [0; 256]);
-    let mounts = root.seed_file(seed::MOUNTS, &mut mounts)?;
+    let buf = core::mem::take(&mut root.buffers.person);
+    let outcome = mount_all(root, buf);
+    root.buffers.person = buf;
+    outcome
+}
+
+#[inline(never)]
+fn mount_all(root: &mut Root<'_>, mounts: &mut [u8]) -> Result<()> {
+    let (mut defaults, mut swap) = ([0; 256], [0; 256]);
+    let mounts = root.seed_file(seed::MOUNTS, mounts)?;
     let given = root.seed_file(seed::MOUNT_DEFAULTS, &mut defaults)?;
     let mut swap = words(root.seed_file(seed::SWAP, &mut swap)?);
     let (swap_file, size, most) =
@@ -294,7 +304,34 @@ fn mount(root: &mut Root<'_>) -> Result<()> {
         swap::File { path, bytes, is_encrypted: false, is_copied_on_write: true }.make(root)?;
     }
     let swapped = if has_swap(&wanted) { swap::call(root, SWAPON, &["-a"]) } else { Ok(()) };
-    root.call_program(&["/usr/bin/mount", "/bin/mount"], &["-a"], object!(WHAT), FAILED).and(swapped)
+    mount_each(root, &wanted).and(swapped)
+}
+
+/// One by one: one that fails keeps no other from its place. Those of the network wait for it, and for files of
+/// `write_files` with their passwords.
+#[inline(never)]
+fn mount_each(root: &mut Root<'_>, wanted: &Wanted<'_>) -> Result<()> {
+    const FAILED: &Rule = malformed!(WHAT, "mount failed");
+    let mut outcome = Ok(());
+    for (point, is_remote) in to_mount(wanted) {
+        if is_remote {
+            // Whoever mounts it in later boots does so by fstab.
+            let _ = root.run.create_unsynced(REMOTE, Owner::root(0o600), b"");
+            continue;
+        }
+        let mounted = has_point(root.host, "proc/mounts", root.buffers.old, &point)?;
+        if mounted || !has_point(root.dir, "etc/fstab", root.buffers.old, &point)? {
+            continue;
+        }
+        let words = [core::str::from_utf8(&point).unwrap_or_default()];
+        let programs = &["/usr/bin/mount", "/bin/mount"];
+        outcome = outcome.and(root.call_program(programs, &words, object!(WHAT), FAILED));
+    }
+    outcome
+}
+
+fn has_point(dir: &mut dyn Dir, path: &str, buf: &mut [u8], point: &[u8]) -> Result<bool> {
+    Ok(has_mount_point(super::read(dir, path, object!("etc/fstab"), buf)?, point))
 }
 
 /// The size of a swap file in bytes.

@@ -9,6 +9,7 @@ use crate::facts::{Facts, Hostname};
 use crate::format::hosts::{Managing, add_own_name, emit_whole, family, resolves};
 use crate::format::text::{Out, lines};
 use crate::seed;
+use crate::sys::Dir;
 
 const FILE: &str = "etc/hosts";
 
@@ -27,8 +28,17 @@ fn managing(root: &mut Root<'_>) -> Result<Managing> {
 /// The letter of the image's family of distributions.
 fn family_of(root: &mut Root<'_>) -> Result<char> {
     let text = read(root.dir, "etc/os-release", object!("etc/os-release"), root.buffers.old)?;
+    Ok(family(id_in(text)))
+}
+
+/// The image's distribution, as os-release(5) has it; empty where that cannot be read.
+pub(crate) fn distribution<'b>(root: &mut dyn Dir, buf: &'b mut [u8]) -> &'b str {
+    id_in(read(root, "etc/os-release", object!("etc/os-release"), buf).unwrap_or_default())
+}
+
+fn id_in(text: &[u8]) -> &str {
     let id = lines(text).find_map(|line| line.strip_prefix(b"ID=")).unwrap_or_default();
-    Ok(family(core::str::from_utf8(id).unwrap_or_default().trim_ascii().trim_matches(['"', '\''])))
+    core::str::from_utf8(id).unwrap_or_default().trim_ascii().trim_matches(['"', '\''])
 }
 
 /// How the file is to be.

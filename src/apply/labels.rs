@@ -6,6 +6,7 @@
 use super::{Root, State, account, exists, join, person, write_files};
 use crate::error::Result;
 use crate::facts::Facts;
+use crate::format::person::Person;
 
 const ENFORCE: &str = "sys/fs/selinux/enforce";
 const RESTORECON: &[&str] = &["/usr/sbin/restorecon", "/sbin/restorecon"];
@@ -54,19 +55,35 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     }
     restore(root, &argv)?;
     write_files::each(root, &mut |root, file| {
-        let path = write_files::path_of(root, file)?;
-        restore(root, &[restorecon, "-F", "-i", &join(&["/", &path])?])
+        let labelled = write_files::path_of(root, file).and_then(|path| of_file(root, &path));
+        root.degrade(labelled);
+        Ok(())
     })?;
     person::each(facts, root, &mut |person, root| {
-        if person.is_platforms && facts.user.is_some() {
-            return Ok(());
+        if !person.is_platforms || facts.user.is_none() {
+            let labelled = of_home(person, root, restorecon);
+            root.degrade(labelled);
         }
-        let account = account::lookup(root.dir, &mut root.buffers, &person.name, person.allows_system)?;
-        match account.filter(|account| !account.home.is_empty()) {
-            Some(account) => restore(root, &[restorecon, "-R", "-F", "-i", &join(&["/", &account.home])?]),
-            None => Ok(()),
-        }
+        Ok(())
     })
+}
+
+fn of_home(person: &Person<'_>, root: &mut Root<'_>, restorecon: &'static str) -> Result<()> {
+    let account = account::lookup(root.dir, &mut root.buffers, &person.name, person.allows_system)?;
+    match account.filter(|account| !account.home.is_empty()) {
+        Some(account) => restore(root, &[restorecon, "-R", "-F", "-i", &join(&["/", &account.home])?]),
+        None => Ok(()),
+    }
+}
+
+/// The label of one file, where there is SELinux.
+pub(super) fn of_file(root: &mut Root<'_>, path: &str) -> Result<()> {
+    match root.program(RESTORECON) {
+        Some(restorecon) if exists(root.dir, ENFORCE)? => {
+            restore(root, &[restorecon, "-F", "-i", &join(&["/", path])?])
+        }
+        _ => Ok(()),
+    }
 }
 
 fn restore(root: &mut Root<'_>, argv: &[&str]) -> Result<()> {

@@ -20,13 +20,15 @@ macro_rules! object {
 pub(crate) use object;
 
 pub mod account;
+pub mod boot_scripts;
 mod custom_data;
-mod data_disks;
+pub mod data_disks;
+pub mod deferred;
 pub mod deprovision;
 mod doas;
 mod home;
 mod hostname;
-mod hosts;
+pub(crate) mod hosts;
 mod labels;
 mod locale;
 pub mod machine_id;
@@ -141,6 +143,8 @@ pub struct Root<'a> {
     pub config: &'a Config,
     /// The image's cloud.cfg has switched off what this module does for others than the platform.
     pub is_switched_off: bool,
+    /// What user data ask for and cannot have: the first of it. The boot goes on.
+    pub partly: Option<Error>,
     /// Which VM this is.
     pub id: &'a InstanceId,
     /// Seconds since the epoch.
@@ -150,6 +154,11 @@ pub struct Root<'a> {
 }
 
 impl Root<'_> {
+    /// What others than the platform asked for, and what became of it: that it failed is a fault, and no failure.
+    fn degrade(&mut self, outcome: Result<()>) {
+        self.partly = self.partly.or(outcome.err());
+    }
+
     /// True when the system provisioned is the one that runs.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -263,6 +272,8 @@ macro_rules! module {
 
 /// All modules, in order: the what is mounted before what lives on it, the account before what lives in its home; labels last, over all files made.
 pub const MODULES: &[Module] = &[
+    module!(old_scripts),
+    module!(boot_scripts),
     module!(hostname),
     module!(hosts),
     module!(timezone),
@@ -281,7 +292,6 @@ pub const MODULES: &[Module] = &[
     module!(network),
     module!(resolv_conf),
     module!(scsi_timeout),
-    module!(old_scripts),
     module!(write_files),
     module!(custom_data),
     module!(waagent),
@@ -314,6 +324,13 @@ impl Module {
     pub fn switch(&self, config: &Config) -> (bool, bool) {
         let switch = SWITCHES.iter().find(|(name, ..)| *name == self.name);
         switch.map_or((false, false), |(_, theirs, is_all)| (config.cloud_lacks(theirs), *is_all))
+    }
+
+    /// True when only others than the platform ask for any of it: user data, or the medium in their place.
+    #[must_use]
+    pub fn is_others(&self) -> bool {
+        ["data_disks", "boot_scripts"].contains(&self.name)
+            || SWITCHES.iter().any(|(name, _, is_all)| *name == self.name && *is_all)
     }
 
     /// As [`Module::check`], but for what the image has switched off.

@@ -1,7 +1,7 @@
 //! Whose are the scripts of user data? Those that a captured image brings were another VM's, and are not run here: what
 //! this VM's user data say comes behind.
 
-use super::{Root, State, ignore_missing, join, named, next_name};
+use super::{Root, State, deferred, exists, ignore_missing, join, named, next_name};
 use crate::error::Result;
 use crate::facts::Facts;
 
@@ -17,7 +17,8 @@ pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
     if !root.was_another_vms()? {
         return Ok(State::Satisfied);
     }
-    let has_any = DIRECTORIES.iter().any(|directory| next_name(root.dir, directory, "").is_some());
+    let has_any = DIRECTORIES.iter().any(|directory| next_name(root.dir, directory, "").is_some())
+        || exists(root.dir, deferred::PLACE)?;
     Ok(if has_any { State::Missing } else { State::Satisfied })
 }
 
@@ -30,5 +31,5 @@ pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
             last = name;
         }
     }
-    Ok(())
+    if exists(root.dir, deferred::PLACE)? { deferred::forget_all(root) } else { Ok(()) }
 }

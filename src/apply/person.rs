@@ -25,7 +25,8 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>, part: Part<State>) -> Re
     Ok(if looked.is_err() { State::Missing } else { all })
 }
 
-/// Applies to those for whom it is missing. One failure stops no other person's turn; the first is returned.
+/// Applies to those for whom it is missing. One failure stops no other person's turn; the administrator's is returned,
+/// another's is a fault.
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>, look: Part<State>, act: Part<()>) -> Result<()> {
     let mut first = Ok(());
     each(facts, root, &mut |person, root| {
@@ -34,14 +35,17 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>, look: Part<State>, act: 
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
-        first = first.and(outcome);
+        match person.is_platforms {
+            true => first = outcome,
+            false => root.degrade(outcome),
+        }
         Ok(())
     })
     .and(first)
 }
 
 /// Calls `work` for the administrator, then for `users/0` and so on. The first failure is
-/// returned once all had their turn.
+/// returned once all had their turn; one of the others who cannot be read is a fault.
 #[inline(never)]
 pub(super) fn each(
     facts: &Facts,
@@ -63,12 +67,15 @@ pub(super) fn each(
     for n in 0..others {
         let text = core::mem::take(&mut root.buffers.person);
         let outcome = match read(facts, root, n, text) {
-            Ok(None) => None,
-            Ok(Some(person)) => Some(work(&person, root)),
-            Err(error) => Some(Err(error)),
+            Ok(None) => Ok(()),
+            Ok(Some(person)) => work(&person, root),
+            Err(error) => {
+                root.degrade(Err(error));
+                Ok(())
+            }
         };
         root.buffers.person = text;
-        first = first.and(outcome.unwrap_or(Ok(())));
+        first = first.and(outcome);
     }
     first
 }

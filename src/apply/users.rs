@@ -37,8 +37,9 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
 }
 
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
-    let made = groups(root, true);
-    person::apply(facts, root, look, act).and(made.map(|_| ()))
+    let made = groups(root, true).map(|_| ());
+    root.degrade(made);
+    person::apply(facts, root, look, act)
 }
 
 /// Groups that the seed names beside those of its users, before these are made: as in cloud-init, of their members only

@@ -1,13 +1,13 @@
 //! Files the seed asks for, as cloud-config's `write_files` means them, whole or as they were.
 //!
-//! After the accounts, so that owners exist; `defer` has no meaning then. A file that does not fit into a buffer is
-//! written piece by piece beside its place. Links on the way lead where they do inside the root as long as every
+//! After the accounts, so that owners exist. What is to come later, or has an owner that packages will bring, is kept for
+//! the last stage ([`deferred`]). A file that does not fit into a buffer is written piece by piece beside its place. Links on the way lead where they do inside the root as long as every
 //! directory is root's; below one that is not, no link is followed. A link in the file's own place is refused. Every file
 //! has its turn; the number in the first failure counts them from 1.
 
 use super::account::{GROUP, PASSWD};
 use super::replace::{self, Ownership, Target};
-use super::{PathText, Root, SeedPlace, State, below, exists, join, named, read, split};
+use super::{PathText, Root, SeedPlace, State, below, deferred, exists, join, named, read, split};
 use crate::error::{Errno, Error, Result, Rule};
 use crate::facts::Facts;
 use crate::format::base64::{Decoder, base64_rules};
@@ -23,10 +23,19 @@ const NOBODY: &Rule = malformed!(WHAT, "this image has no such owner of a file")
 const LARGE: &Rule = unsupported!(rule WHAT, "too large for a directory that is not root's");
 
 pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
+    check_those(root, |_| true)
+}
+
+/// Whether those are there that `is_one` takes.
+pub(super) fn check_those(root: &mut Root<'_>, is_one: fn(&File<'_>) -> bool) -> Result<State> {
     let mut state = State::Satisfied;
     each(root, &mut |root, file| {
         // apply says what is wrong with it.
-        let is_there = File::load(root, file).and_then(|file| file.is_there(root));
+        let is_there = File::load(root, file).and_then(|file| match file.is_late() {
+            _ if !is_one(&file) => Ok(true),
+            true => deferred::is_kept(root, file.name),
+            false => file.is_there(root),
+        });
         if is_there != Ok(true) {
             state = State::Missing;
         }
@@ -36,11 +45,17 @@ pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
 }
 
 pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
+    apply_those(root, |_| true)
+}
+
+/// Writes those that `is_one` takes.
+pub(super) fn apply_those(root: &mut Root<'_>, is_one: fn(&File<'_>) -> bool) -> Result<()> {
     let mut first = Ok(());
     each(root, &mut |root, name| {
-        let written = File::load(root, name).and_then(|file| match file.is_there(root)? {
-            true => Ok(()),
-            false => file.write(root),
+        let written = File::load(root, name).and_then(|file| match file.is_late() {
+            _ if !is_one(&file) => Ok(()),
+            true => deferred::keep(root, file.name, &file.path),
+            false => file.settle(root),
         });
         first = first.and(written);
         Ok(())
@@ -92,47 +107,86 @@ pub(super) fn path_of(root: &mut Root<'_>, name: &str) -> Result<PathText> {
 }
 
 /// A file to be.
-struct File<'n> {
+pub(super) struct File<'n> {
     /// In the seed.
     name: &'n str,
-    path: PathText,
-    owner: Owner,
+    /// In failures.
+    number: u64,
+    pub(super) path: PathText,
+    /// Nobody's while this image has no such owner.
+    owner: Option<Owner>,
     is_appended: bool,
     is_base64: bool,
+    is_deferred: bool,
 }
 
 impl<'n> File<'n> {
     #[inline(never)]
-    fn load(root: &mut Root<'_>, name: &'n str) -> Result<Self> {
-        let n = number(split(name).1.as_bytes()).map_or(0, |n| u64::from(n) + 1);
-        let told = |error: Error| if error.errno().is_none() { NOWHERE.at(n) } else { error };
+    pub(super) fn load(root: &mut Root<'_>, name: &'n str) -> Result<Self> {
+        let number = number(split(name).1.as_bytes()).map_or(0, |n| u64::from(n) + 1);
+        let told = |error: Error| if error.errno().is_none() { NOWHERE.at(number) } else { error };
         let path = path_of(root, name).map_err(told)?;
         let mut buf = [0; 128];
         let part = |part: &str| join(&[name, "/", part]);
         let is_appended = !root.seed_file(&part("append")?, &mut buf)?.is_empty();
         let is_base64 = !root.seed_file(&part("encoding")?, &mut buf)?.is_empty();
+        let is_deferred = !root.seed_file(&part("defer")?, &mut buf)?.is_empty();
         let mode = core::str::from_utf8(root.seed_file(&part("mode")?, &mut buf)?).unwrap_or_default();
         let mode = u32::from_str_radix(mode.trim_ascii(), 8).unwrap_or(0o644) & 0o7777;
         let owner = core::str::from_utf8(root.seed_file(&part("owner")?, &mut buf)?).unwrap_or_default();
-        let owner = owner_of(root, owner.trim_ascii(), mode)?.ok_or(NOBODY.at(n))?;
-        Ok(Self { name, path, owner, is_appended, is_base64 })
+        let owner = owner_of(root, owner.trim_ascii(), mode)?;
+        Ok(Self { name, number, path, owner, is_appended, is_base64, is_deferred })
     }
 
-    /// True when what is there is what shall be; of a file that is added to, its end.
+    /// To be written in the last stage.
+    fn is_late(&self) -> bool {
+        self.is_deferred || self.owner.is_none()
+    }
+
+    fn owner(&self) -> Result<Owner> {
+        self.owner.ok_or(NOBODY.at(self.number))
+    }
+
+    /// Writes it, if it is not there.
+    pub(super) fn settle(&self, root: &mut Root<'_>) -> Result<()> {
+        if self.is_there(root)? { Ok(()) } else { self.write(root) }
+    }
+
+    /// Of a file that is added to: how long it was before, as a note says, which is on the disk before the file changes.
+    fn note(&self, root: &Root<'_>) -> Result<PathText> {
+        let place =
+            if deferred::is_at_work(root) { join(&[deferred::FILES])? } else { seed::marks(root.id)? };
+        join(&[&place, "/appended-", split(self.name).1])
+    }
+
+    fn noted(&self, root: &mut Root<'_>) -> Result<Option<u64>> {
+        let mut text = [0; 20];
+        let note = self.note(root)?;
+        let text = read(root.dir, &note, object!("note of write_files"), &mut text)?;
+        Ok(core::str::from_utf8(text).ok().and_then(|text| text.parse().ok()))
+    }
+
+    fn take_note(&self, root: &mut Root<'_>) -> Result<()> {
+        let size = root.dir.stat(&self.path).map_or(0, |stat| stat.size);
+        seed::make_marks(root.dir, root.id).map_err(named(object!("note of write_files")))?;
+        let note = self.note(root)?;
+        let target = Target::root(&note, object!("note of write_files"), 0o600);
+        replace::write(root.dir, target, digits(size, &mut [0; 20]).as_bytes(), &mut |_, _| Ok(()))
+    }
+
+    /// True when what is there is what shall be; of a file that is added to, what it was added to.
     #[inline(never)]
     fn is_there(&self, root: &mut Root<'_>) -> Result<bool> {
+        let owner = self.owner()?;
         let stat = match root.dir.stat(&self.path) {
             Err(error) if error.is_not_found() => return Ok(false),
             outcome => outcome.map_err(named(object!(WHAT)))?,
         };
-        let has_owner = (stat.mode, stat.uid, stat.gid) == (self.owner.mode, self.owner.uid, self.owner.gid);
-        if stat.file_type != FileType::File || !has_owner {
-            return Ok(false);
-        }
-        let length = self.length(root)?;
-        let Some(mut at) = stat.size.checked_sub(length).filter(|rest| self.is_appended || *rest == 0) else {
-            return Ok(false);
-        };
+        let has_owner = (stat.mode, stat.uid, stat.gid) == (owner.mode, owner.uid, owner.gid);
+        let is_it = stat.file_type == FileType::File
+            && (self.is_appended || (has_owner && stat.size == self.length(root)?));
+        let start = if self.is_appended { self.noted(root)? } else { Some(0) };
+        let Some(mut at) = start.filter(|_| is_it) else { return Ok(false) };
         let mut content = Content::of(self);
         while let Some(n) = content.next(root)? {
             let mut rest = root.buffers.new.get(..n).unwrap_or_default();
@@ -161,20 +215,21 @@ impl<'n> File<'n> {
 
     #[inline(never)]
     fn write(&self, root: &mut Root<'_>) -> Result<()> {
-        match make_parents(root.dir, split(&self.path).0, self.owner)? {
-            None => self.write_in_pieces(root),
-            Some(end) => self.write_guarded(root, end),
+        let owner = self.owner()?;
+        let end = make_parents(root.dir, split(&self.path).0, owner)?;
+        if self.is_appended {
+            self.take_note(root)?;
+        }
+        match end {
+            None => self.write_in_pieces(root, owner),
+            Some(end) => self.write_guarded(root, end, owner),
         }
     }
 
-    fn write_in_pieces(&self, root: &mut Root<'_>) -> Result<()> {
-        let mut temporary = replace::Temporary::begin(root.dir, self.target(&self.path))?;
+    fn write_in_pieces(&self, root: &mut Root<'_>, owner: Owner) -> Result<()> {
+        let mut temporary = replace::Temporary::begin(root.dir, target(&self.path, owner))?;
         let written = self.pump(root, &mut temporary);
         temporary.end(root.dir, written, &mut |_, _| Ok(()))
-    }
-
-    fn target<'p>(&self, path: &'p str) -> Target<'p> {
-        Target { path, object: object!(WHAT), ownership: Ownership::Force(self.owner) }
     }
 
     /// What was there, if it stays, and the content.
@@ -199,7 +254,7 @@ impl<'n> File<'n> {
     }
 
     /// Below a directory that somebody else may change: the file has to fit, and no link is followed.
-    fn write_guarded(&self, root: &mut Root<'_>, end: usize) -> Result<()> {
+    fn write_guarded(&self, root: &mut Root<'_>, end: usize, owner: Owner) -> Result<()> {
         let base = self.path.get(..end).unwrap_or_default();
         let rest = self.path.get(end..).unwrap_or_default().trim_start_matches('/');
         let mut content = Content::of(self);
@@ -223,10 +278,14 @@ impl<'n> File<'n> {
         }
         let text = root.buffers.new.get(..whole).unwrap_or_default();
         root.dir.enter(base, Symlinks::Refuse, &mut |dir| {
-            make_parents(dir, split(rest).0, self.owner)?;
-            replace::write(dir, self.target(rest), text, &mut |_, _| Ok(()))
+            make_parents(dir, split(rest).0, owner)?;
+            replace::write(dir, target(rest, owner), text, &mut |_, _| Ok(()))
         })
     }
+}
+
+fn target(path: &str, owner: Owner) -> Target<'_> {
+    Target { path, object: object!(WHAT), ownership: Ownership::Force(owner) }
 }
 
 /// The content of a file in the seed, a buffer at a time.

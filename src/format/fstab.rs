@@ -108,6 +108,38 @@ pub fn mount_points<'w>(wanted: &'w Wanted<'_>) -> impl Iterator<Item = Field> +
     points.filter(|point| point.starts_with(b"/")).filter_map(unescape)
 }
 
+/// Types of file systems that somebody else has (systemd, src/basic/mountpoint-util.c, `fstype_is_network`).
+const REMOTE: &[&[u8]] = &[
+    b"nfs",
+    b"nfs4",
+    b"cifs",
+    b"smb3",
+    b"smbfs",
+    b"ceph",
+    b"glusterfs",
+    b"afs",
+    b"lustre",
+    b"davfs",
+    b"pvfs2",
+    b"sshfs",
+];
+
+/// Wanted entries that are to be mounted, by their directory, and whether they are another machine's, so that there has to
+/// be a network first.
+pub fn to_mount<'w>(wanted: &'w Wanted<'_>) -> impl Iterator<Item = (Field, bool)> + use<'w> {
+    let entries = lines(wanted.mounts).map(|line| Entry::parse(line, wanted.defaults));
+    entries.filter_map(|entry| {
+        let (device, point) = (entry.field(DEVICE)?, entry.field(POINT)?);
+        let kind = entry.field(KIND).unwrap_or_default();
+        let is_auto =
+            entry.field(OPTIONS).unwrap_or_default().split(|byte| *byte == b',').all(|it| it != b"noauto");
+        let is_named = !device.starts_with(b"/") && device.windows(2).any(|pair| pair == b":/");
+        let is_remote =
+            REMOTE.contains(&kind) || kind.starts_with(b"fuse.") || device.starts_with(b"//") || is_named;
+        if point.starts_with(b"/") && is_auto { Some((unescape(point)?, is_remote)) } else { None }
+    })
+}
+
 /// True when one of the entries is for swap.
 #[must_use]
 pub fn has_swap(wanted: &Wanted<'_>) -> bool {

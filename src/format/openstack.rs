@@ -48,6 +48,8 @@ pub struct MetaData {
     pub random: heapless::Vec<u8, RANDOM_SEED>,
     /// `files`.
     pub files: heapless::Vec<InjectedFile, { limits::INJECTED_FILES }>,
+    /// `launch_index`.
+    pub launch_index: Option<u32>,
     /// `dsmode` says that this is none.
     pub is_disabled: bool,
     /// `seedfrom`: more is to be had elsewhere.
@@ -72,6 +74,7 @@ impl MetaData {
             password: Secret::new(),
             random: heapless::Vec::new(),
             files: heapless::Vec::new(),
+            launch_index: None,
             is_disabled: false,
             names_seed: false,
             file: InjectedFile { path: heapless::String::new(), content: heapless::String::new() },
@@ -82,7 +85,7 @@ impl MetaData {
 
     /// Forgets what was read.
     pub fn reset(&mut self) {
-        (self.id, self.hostname) = (None, None);
+        (self.id, self.hostname, self.launch_index) = (None, None, None);
         self.faults.clear();
         self.keys.clear();
         self.password.wipe();
@@ -191,6 +194,7 @@ impl Visit for MetaData {
             "admin_pass" => self.set_password(text),
             "random_seed" => self.set_random(text),
             "dsmode" | "meta/dsmode" => self.is_disabled = text == "disabled",
+            "launch_index" => self.launch_index = super::text::number(text.as_bytes()),
             "seedfrom" => self.names_seed = true,
             "files/#/path" => self.file.path = self.fitting(text),
             "files/#/content_path" => self.file.content = self.fitting(text.trim_start_matches('/')),

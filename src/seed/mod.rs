@@ -18,8 +18,8 @@ mod persist;
 mod publish;
 
 pub use load::{is_waiting, load, load_context, load_pre_provisioning, may_be_applied, wants_proxy_agent};
-pub use persist::{persist, rebegin};
-pub use publish::{Context, Verdict, failure, publish, publish_in_root};
+pub use persist::{keep_file, persist, rebegin};
+pub use publish::{Context, Verdict, add_failure, failure, publish, publish_in_root};
 
 use load::Reader;
 
@@ -82,6 +82,8 @@ pub const ASKED_BY: &str = "asked-by";
 pub const VENDOR_MAPPING: &str = "vendor-data/mapping";
 /// Inside a seed: the medium's host name, where vendor data have another.
 pub const MEDIUM_HOST_NAME: &str = "medium-hostname";
+/// Inside a seed: which of the machines that were made together this is (meta_data.json, `launch_index`).
+pub const LAUNCH_INDEX: &str = "launch-index";
 /// Inside a seed: lines `GROUP MEMBER,MEMBER`.
 pub const GROUPS: &str = "groups";
 /// Inside a seed: user data were translated into its entries; `failed` where they could not be.
@@ -165,6 +167,7 @@ pub(crate) const KEPT: &[&str] = &[
     MEDIUM_HOST_NAME,
     NETWORK_ALL,
     GROUPS,
+    LAUNCH_INDEX,
     TRANSLATED,
 ];
 

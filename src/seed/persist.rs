@@ -1,10 +1,11 @@
 //! How does the seed reach the mounted root?
 
 use super::{
-    DIRECTORIES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STAGING, STATE, Verdict, begin, each_name,
-    load_context, make_parent, make_state_dir, may_be_applied, path, pending, remove,
+    DIRECTORIES, FILE_PARTS, FILES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STAGING, STATE,
+    Verdict, begin, each_name, load_context, make_parent, make_state_dir, may_be_applied, path, pending,
+    remove,
 };
-use crate::error::Result;
+use crate::error::{Errno, Result};
 use crate::facts::InstanceId;
 use crate::sys::Dir;
 
@@ -77,6 +78,39 @@ pub fn rebegin(run: &mut dyn Dir, root: Option<&mut dyn Dir>, base: &str) -> Res
             false => copy_value(run, base, None, STAGING, name),
         }),
     }
+}
+
+/// Copies a file of [`FILES`] to another seed, in the same directory or in `to`, but for its path, which makes it one.
+///
+/// # Errors
+/// `Os`.
+pub fn keep_file(
+    from: &mut dyn Dir,
+    base: &str,
+    mut to: Option<&mut dyn Dir>,
+    to_base: &str,
+    file: &str,
+) -> Result<()> {
+    {
+        let to: &mut dyn Dir = match &mut to {
+            Some(to) => *to,
+            None => from,
+        };
+        make_state_dir(to)?;
+        for directory in [to_base, &path(to_base, FILES)?] {
+            match to.make_dir(directory, PRIVATE_DIR) {
+                Err(error) if error.errno() == Some(Errno::EXIST) => {}
+                outcome => outcome?,
+            }
+        }
+    }
+    FILE_PARTS.iter().filter(|part| **part != "path").try_for_each(|part| {
+        let to: Option<&mut dyn Dir> = match &mut to {
+            Some(to) => Some(&mut **to),
+            None => None,
+        };
+        copy_value(from, base, to, to_base, &path(file, part)?)
+    })
 }
 
 /// Copies a value from one seed to another, with `to` in another directory; none is fine.

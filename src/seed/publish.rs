@@ -4,7 +4,7 @@ use super::lease::write_lease;
 use super::network::write_network;
 use super::persist::copy_value;
 use super::{CUSTOM_DATA, DIRECTORIES, FORMAT, NAMES, PRIVATE_FILE, SEED, STAGING, each_name, path, remove};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
 use crate::facts::{DeviceName, Fact, Facts, PreProvisioning, Provenance};
 use crate::format::dhcp::Lease;
 use crate::format::text::split_once;
@@ -64,6 +64,17 @@ pub fn failure(reason: &str) -> Option<heapless::String<{ limits::REASON }>> {
     let mut text = heapless::String::new();
     let _ = reason.chars().try_for_each(|c| text.push(c));
     Some(text)
+}
+
+/// Adds a fault to a seed that is there and has none yet.
+///
+/// # Errors
+/// `Os`.
+pub fn add_failure(dir: &mut dyn Dir, base: &str, text: &str) -> Result<()> {
+    match dir.create_unsynced(&path(base, "failure")?, PRIVATE_FILE, text.as_bytes()) {
+        Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// The seed being written.

@@ -57,6 +57,10 @@ pub fn read(
     if reader.only.as_ref().is_some_and(|only| !id.is_same_vm(only)) {
         return Err(OF_ANOTHER);
     }
+    if let Some(index) = reader.meta.launch_index {
+        entries.forget(seed::LAUNCH_INDEX)?;
+        entries.put(seed::LAUNCH_INDEX, digits(index.into(), &mut [0; 20]).as_bytes())?;
+    }
     let user_data = (too_many!("bytes of user data"), seed::USER_DATA);
     reader.learned.user_data_bytes =
         reader.keep(tree, &below(version, "user_data")?, user_data, window, entries)?;

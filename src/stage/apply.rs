@@ -12,7 +12,7 @@ use crate::apply::replace::{self, Target};
 use crate::apply::{Buffers as Halves, MODULES, Module, Root, SeedPlace, State, next_name, object};
 use crate::cli::Command;
 use crate::config;
-use crate::error::{Errno, Kind, Result};
+use crate::error::{Errno, Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::{Fact, Facts, InstanceId};
 use crate::format::authorized_keys::{KeyLine, fingerprint};
@@ -158,7 +158,8 @@ impl Story<'_, '_> {
         Err(not_applicable!("preroot pool waits for this VM's owner, or for IMDS"))
     }
 
-    /// `bootcmd` and boothooks, on every boot: that one of them fails is no failure of this stage.
+    /// `bootcmd` and boothooks, on every boot, those that have not run in it: that one of them fails is no failure of this stage.
+    #[inline(never)]
     fn run_boot_scripts(&mut self) {
         let is_off = self.dry_run || self.config.agent() == "disabled";
         if !is_off
@@ -300,8 +301,10 @@ impl Story<'_, '_> {
                 continue;
             }
             match self.run_module(module, place) {
-                Ok(()) if self.dry_run => {}
-                Ok(()) => mark_done(self.kernel.root, &marks, &mark),
+                Ok(_) if self.dry_run => {}
+                Ok(None) => mark_done(self.kernel.root, &marks, &mark),
+                Ok(Some(error)) => self.degrade(place, module, error),
+                Err(error) if module.is_others() => self.degrade(place, module, error),
                 Err(error) => {
                     let values = [Value::Text(module.name), Value::Why(error)];
                     self.say(Level::Error, "{}: failed: {}", &values);
@@ -310,10 +313,29 @@ impl Story<'_, '_> {
                     }
                 }
             }
+            if module.name == "boot_scripts" {
+                self.run_boot_scripts();
+            }
             self.tell_progress(place);
         }
         self.tell_missing_cards();
         first_failure.map_or(Ok(()), Err)
+    }
+
+    /// What user data ask for does not keep the VM from being provisioned: the report has the first of it.
+    #[inline(never)]
+    fn degrade(&mut self, place: SeedPlace<'_>, module: &Module, error: Error) {
+        let values = [Value::Text(module.name), Value::Why(error)];
+        self.say(Level::Error, "{}: not all that user data ask for: {}", &values);
+        if self.dry_run {
+            return;
+        }
+        let (dir, base) = self.seed_dir(place);
+        let noted = join(&["user data: ", module.name, ": ", error.reason()])
+            .and_then(|text: heapless::String<{ limits::REASON }>| seed::add_failure(dir, base, &text));
+        if let Err(error) = noted {
+            self.say(Level::Warning, "the report will not say so: {}", &[Value::Why(error)]);
+        }
     }
 
     /// Over the initrd's lease: there is no other network yet. Not where requests must be signed.
@@ -344,7 +366,8 @@ impl Story<'_, '_> {
         });
     }
 
-    fn run_module(&mut self, module: &Module, place: SeedPlace<'_>) -> Result<()> {
+    /// What others than the platform asked it for in vain, if nothing else failed.
+    fn run_module(&mut self, module: &Module, place: SeedPlace<'_>) -> Result<Option<Error>> {
         let begin_us = self.kernel.clock.now_us();
         let wall_s = self.kernel.clock.wall_s();
         let mut root = Root {
@@ -356,6 +379,7 @@ impl Story<'_, '_> {
             clock: self.kernel.clock,
             until_us: u64::MAX,
             is_switched_off: false,
+            partly: None,
             path: self.root_path,
             seed: place,
             config: &self.config,
@@ -367,6 +391,7 @@ impl Story<'_, '_> {
         if state == State::Missing && !self.dry_run {
             (module.apply)(self.facts, &mut root)?;
         }
+        let partly = root.partly;
         let took = Value::Millis(self.kernel.clock.now_us().saturating_sub(begin_us) / 1000);
         let name = Value::Text(module.name);
         match state {
@@ -375,7 +400,7 @@ impl Story<'_, '_> {
             State::Missing => self.say(Level::Info, "{}: applied in {}", &[name, took]),
             State::Foreign { why } => self.say(Level::Info, "{}: left alone: {}", &[name, Value::Text(why)]),
         }
-        Ok(())
+        Ok(partly)
     }
 
     /// The mark that ends it; what only served the way there goes.

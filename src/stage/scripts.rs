@@ -6,8 +6,9 @@
 //! must not do so for ever.
 
 use super::identity;
+use crate::apply::data_disks::REMOTE;
 use crate::apply::replace::{self, Target};
-use crate::apply::{exists, next_name, object};
+use crate::apply::{Buffers, Root, SeedPlace, boot_scripts, deferred, exists, next_name, object};
 use crate::config;
 use crate::error::{Errno, Kind, Result};
 use crate::event::{Level, Value};
@@ -56,8 +57,8 @@ const PLACES: &[Place] = &[
     place!("var/lib/preroot/scripts/user", "user", User),
 ];
 /// Those of `bootcmd` and boothooks, which come before the network.
-pub(super) const BOOT: &str = "var/lib/preroot/scripts/boot";
-const EARLY: &[Place] = &[place!("var/lib/preroot/scripts/boot", "boot", Boot)];
+pub(super) const BOOT: &str = boot_scripts::DIRECTORY;
+const EARLY: &[Place] = &[Place { directory: BOOT, word: "boot", when: When::Boot }];
 
 /// One file for each script that ran: for which VM or boot, and its exit status.
 pub(super) const RECORDS: &str = "var/lib/preroot/ran";
@@ -101,10 +102,14 @@ pub(super) fn run(
         return Err(not_applicable!("this VM is not provisioned"));
     }
     let has_cloud_init = config::is_cloud_init_there(kernel.root);
-    let limit_ms = limits::SCRIPT_MS;
-    let mut story = Story { kernel, bytes, root_path, is_dry_run, limit_ms, failed: 0 };
-    let places = PLACES.iter().filter(|place| !(has_cloud_init && place.directory.starts_with(CLOUDS)));
-    story.run_all(places, &id)
+    let mut story = Story { kernel, bytes, root_path, is_dry_run, until_us: u64::MAX, id: &id, failed: 0 };
+    let places = || PLACES.iter().filter(|place| !(has_cloud_init && place.directory.starts_with(CLOUDS)));
+    let installed = story.run_all(places().filter(|place| place.when == When::First));
+    if let Err(error) = story.write_deferred() {
+        story.kernel.say(Level::Error, "deferred files: {}", &[Value::Why(error)]);
+    }
+    story.mount_remote();
+    story.run_all(places().filter(|place| place.when != When::First)).and(installed)
 }
 
 /// Runs what comes before the network in each boot, at the end of apply.
@@ -117,9 +122,9 @@ pub(super) fn run_early(
     root_path: &str,
     id: &InstanceId,
 ) -> Result<()> {
-    let limit_ms = limits::BOOT_SCRIPT_MS;
-    let mut story = Story { kernel, bytes, root_path, is_dry_run: false, limit_ms, failed: 0 };
-    story.run_all(EARLY.iter(), id)
+    let until_us = kernel.clock.now_us().saturating_add(limits::BOOT_SCRIPTS_MS * 1000);
+    let mut story = Story { kernel, bytes, root_path, is_dry_run: false, until_us, id, failed: 0 };
+    story.run_all(EARLY.iter())
 }
 
 struct Story<'s, 'k> {
@@ -127,25 +132,80 @@ struct Story<'s, 'k> {
     bytes: &'s mut [u8],
     root_path: &'s str,
     is_dry_run: bool,
-    /// For each script.
-    limit_ms: u64,
+    /// All of them have to end by then.
+    until_us: u64,
+    id: &'s InstanceId,
     failed: u32,
 }
 
 impl Story<'_, '_> {
     #[inline(never)]
-    fn run_all<'p>(&mut self, places: impl Iterator<Item = &'p Place>, id: &InstanceId) -> Result<()> {
+    fn run_all<'p>(&mut self, places: impl Iterator<Item = &'p Place>) -> Result<()> {
         let mut boot = [0; 64];
         let length = self.kernel.host.read(BOOT_ID, &mut boot).unwrap_or_default();
         let boot = boot.get(..length).and_then(|text| core::str::from_utf8(text).ok());
         let boot = InstanceId::parse(boot.unwrap_or("unknown"))?;
         for place in places {
-            self.run_place(place, if place.when == When::Boot { &boot } else { id });
+            self.run_place(place, if place.when == When::Boot { &boot } else { self.id });
         }
         match self.failed {
             0 => Ok(()),
             _ => Err(malformed!("scripts", "a script failed", 0)),
         }
+    }
+
+    /// Files of `write_files` that waited for the packages.
+    #[inline(never)]
+    fn write_deferred(&mut self) -> Result<()> {
+        if self.is_dry_run || !exists(self.kernel.root, deferred::PLACE)? {
+            return Ok(());
+        }
+        let config = config::load(self.kernel.root, self.bytes, &mut |_, _| {});
+        let Kernel { root, run, host, disks, system, clock, log, .. } = &mut *self.kernel;
+        let wall_s = clock.wall_s();
+        let mut root = Root {
+            dir: &mut **root,
+            run: &mut **run,
+            host: &mut **host,
+            disks: &mut **disks,
+            system: &mut **system,
+            clock: &mut **clock,
+            until_us: u64::MAX,
+            is_switched_off: false,
+            partly: None,
+            path: self.root_path,
+            seed: SeedPlace::Root(deferred::PLACE),
+            config: &config,
+            id: self.id,
+            wall_s,
+            buffers: Buffers::halves_of(self.bytes),
+        };
+        let failed = &mut self.failed;
+        deferred::write(&mut root, &mut |path, written| match written {
+            Ok(()) => log.say(Level::Info, "/{}: written", &[Value::Name(path)]),
+            Err(error) => {
+                *failed = failed.saturating_add(1);
+                log.say(Level::Error, "/{}: not written: {}", &[Value::Name(path), Value::Why(error)]);
+            }
+        })
+    }
+
+    /// File systems of other machines, which `mounts` asked for in this boot; later boots have their own way by fstab.
+    #[inline(never)]
+    fn mount_remote(&mut self) {
+        const MOUNT: &str =
+            "if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi; exec timeout 300 mount -a";
+        if self.is_dry_run || self.kernel.run.remove(REMOTE).is_err() {
+            return;
+        }
+        let outcome = self.follow(&["/bin/sh", "-c", MOUNT], "mount -a");
+        let values = match outcome {
+            Ok(0) => return self.kernel.say(Level::Info, "file systems of other machines: mounted", &[]),
+            Ok(code) => [Value::Number(u64::try_from(code).unwrap_or_default())],
+            Err(error) => [Value::Why(error)],
+        };
+        self.failed = self.failed.saturating_add(1);
+        self.kernel.say(Level::Error, "file systems of other machines: mount -a ended with {}", &values);
     }
 
     fn run_place(&mut self, place: &Place, key: &InstanceId) {
@@ -189,6 +249,9 @@ impl Story<'_, '_> {
     fn try_one(&mut self, place: &Place, name: &str, key: &InstanceId) -> Result<Option<i32>> {
         let path = join(&[place.directory, "/", name])?;
         let record = join(&[RECORDS, "/", place.word, ".", name])?;
+        if self.kernel.clock.now_us() >= self.until_us {
+            return Err(deadline!("scripts before the network", limits::BOOT_SCRIPTS_MS));
+        }
         if !is_script(self.kernel.root, &path)? || has_run(self.kernel.root, &record, place.when, key)? {
             return Ok(None);
         }
@@ -202,9 +265,15 @@ impl Story<'_, '_> {
             return Ok(None);
         }
         note(self.kernel.root, &record, key, STARTED)?;
-        let absolute = join(&["/", &path])?;
-        let argv = ["/bin/sh", &absolute];
-        let outcome = self.follow(argv.get(usize::from(!has_shell)..).unwrap_or_default(), name);
+        let (absolute, id) = (join(&["/", &path])?, join(&["INSTANCE_ID=", self.id.as_str()])?);
+        // As cloud-init runs boothooks and bootcmd.
+        let argv = match place.directory {
+            boot_scripts::DIRECTORY => ["/usr/bin/env", &*id, &*absolute],
+            _ if has_shell => ["", "/bin/sh", &*absolute],
+            _ => ["", "", &*absolute],
+        };
+        let words = argv.iter().position(|word| !word.is_empty()).and_then(|first| argv.get(first..));
+        let outcome = self.follow(words.unwrap_or_default(), name);
         let mut buf = [0; 20];
         let word = match &outcome {
             Ok(code) => digits(u64::try_from(*code).unwrap_or_default(), &mut buf),
@@ -217,6 +286,7 @@ impl Story<'_, '_> {
     /// Runs it; what it writes goes to the log, and from there to the console.
     fn follow(&mut self, argv: &[&str], name: &str) -> Result<i32> {
         let Kernel { root, host, clock, system, .. } = &mut *self.kernel;
+        let limit_ms = limits::SCRIPT_MS.min(self.until_us.saturating_sub(clock.now_us()) / 1000);
         let log = join(&[self.root_path.trim_end_matches('/'), "/", LOG])?;
         let from = open_log(&mut **root, name);
         let log = if from.is_some() { &*log } else { "/dev/null" };
@@ -229,7 +299,7 @@ impl Story<'_, '_> {
             bytes: self.bytes,
         };
         let mut beat = || tail.pass_on(&mut |ms| clock.sleep_ms(ms), false);
-        let outcome = system.run_logged(self.root_path, argv, log, self.limit_ms, &mut beat);
+        let outcome = system.run_logged(self.root_path, argv, log, limit_ms, &mut beat);
         tail.pass_on(&mut |ms| clock.sleep_ms(ms), true);
         outcome
     }

@@ -232,6 +232,10 @@ pub trait Dir {
     /// # Errors
     /// `Os`.
     fn sync_all(&mut self) -> Result<()>;
+    /// Bytes that may still be written to this file system, if that is known.
+    fn free_bytes(&mut self) -> u64 {
+        u64::MAX
+    }
     /// True on tmpfs or ramfs, the only places where a secret may be put before it is applied.
     fn is_in_memory(&mut self) -> bool;
 }
@@ -480,7 +484,7 @@ pub trait System {
         timeout_ms: u64,
         beat: &mut dyn FnMut(),
     ) -> Result<i32>;
-    /// As [`System::run`], but as nobody (65534), with `talk` at the other end of its standard input and output, and
+    /// As [`System::run`], but as a user of its own ([`limits::TRANSLATOR_ID`](crate::limits::TRANSLATOR_ID)), with `talk` at the other end of its standard input and output, and
     /// no more memory, time and files than a translator needs. `room` is for bytes on their way.
     ///
     /// # Errors

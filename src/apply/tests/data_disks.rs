@@ -147,7 +147,7 @@ fn a_blank_disk_gets_all_that_is_asked_for_and_a_second_run_makes_nothing() {
             "/usr/sbin/mkswap /var/swap/file",
             "/usr/sbin/swapon /var/swap/file",
             "/usr/sbin/swapon -a",
-            "/usr/bin/mount -a",
+            "/usr/bin/mount /srv/my data",
         ]
     );
     let fstab = "# the image's\nUUID=1 / ext4 defaults 0 1\n\
@@ -163,7 +163,7 @@ fn a_blank_disk_gets_all_that_is_asked_for_and_a_second_run_makes_nothing() {
     image.system.runs.clear();
     let changes = image.root.changes();
     image.converge("data_disks").unwrap();
-    assert_eq!(image.system.runs, ["/usr/sbin/swapon -a", "/usr/bin/mount -a"]);
+    assert_eq!(image.system.runs, ["/usr/sbin/swapon -a", "/usr/bin/mount /srv/my data"]);
     assert_eq!(image.text("etc/fstab"), fstab);
     // Mount points are made as if they were missing.
     assert!(image.root.changes() - changes <= 2);
@@ -220,12 +220,28 @@ fn a_bad_entry_is_told_and_stops_no_other() {
     ]);
     let error = image.converge("data_disks").unwrap_err();
     assert!(error.is(Kind::Unsupported) && error.reason() == "no such device", "{error}");
-    assert_eq!(image.system.runs, ["/usr/sbin/mkfs.xfs -q -K -f /dev/sdc", "/usr/bin/mount -a"]);
+    assert_eq!(image.system.runs, ["/usr/sbin/mkfs.xfs -q -K -f /dev/sdc", "/usr/bin/mount /data"]);
+    assert!(image.run.text("remote-mounts").is_some(), "what is another machine's waits for the network");
     let fstab = image.text("etc/fstab");
     assert!(
         fstab.contains("/dev/sdc\t/data\tauto") && fstab.contains("server:/export\t/net\tnfs"),
         "{fstab}"
     );
+}
+
+#[test]
+fn what_is_mounted_stays_and_of_a_network_nothing_is_mounted_here() {
+    let mut mounts = String::from("sdc /data\nsdd /there\nsde /never - noauto\n");
+    for n in 0..200 {
+        mounts +=
+            &std::format!("//acct.file.core.windows.net/s{n} /mnt/{n} cifs nofail,credentials=/etc/c{n}\n");
+    }
+    mounts += "srv:/x /y\n";
+    let mut image = image(&[("mounts", &mounts)]);
+    image.host.put("proc/mounts", "/dev/sdd /there ext4 rw 0 0\n");
+    image.converge("data_disks").unwrap();
+    assert_eq!(image.system.runs, ["/usr/bin/mount /data"]);
+    assert!(image.text("etc/fstab").contains("//acct.file.core.windows.net/s199\t/mnt/199\tcifs\t"));
 }
 
 #[test]
@@ -338,7 +354,7 @@ fn the_accounts_do_not_wait_for_ever() {
     let error = image.converge("data_disks").unwrap_err();
     assert!(error.is(Kind::Deadline), "{error}");
     assert!(image.clock.us < 2 * crate::limits::DATA_DISKS_MS * 1000 + 60_000_000, "{}", image.clock.us);
-    assert!(image.system.runs.iter().all(|run| !run.contains("mount -a")), "{:?}", image.system.runs);
+    assert!(image.system.runs.iter().all(|run| !run.contains("/mount ")), "{:?}", image.system.runs);
 }
 
 #[test]

@@ -83,7 +83,7 @@ struct Frame {
     next: Row,
 }
 
-/// Parts of an entry of `write_files` in the seed.
+/// Parts of an entry of `write_files` in the seed; the first makes it one.
 pub const FILE_PARTS: &[&str] = &["path", "mode", "owner", "encoding", "append", "defer", "content"];
 
 /// The entry of `write_files` that is read.

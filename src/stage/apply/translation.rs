@@ -2,13 +2,14 @@
 //! is trusted as little as a medium (docs/cloud-config.md).
 
 use super::Story;
-use crate::apply::SeedPlace;
-use crate::error::{Error, Result};
+use crate::apply::{SeedPlace, hosts};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::{Fact, Facts, Hostname, Provenance};
 use crate::format::text::{PathText, digits, join};
 use crate::format::translation::{Note, Reader, Sink};
 use crate::limits;
+use crate::machine::Platform;
 use crate::seed;
 use crate::source::cloud_config::Said;
 use crate::sys::{Dir, FileType, Log, Talk};
@@ -29,7 +30,16 @@ impl Story<'_, '_> {
         if !self.has_user_data(place) {
             return place;
         }
-        let Some(program) = PROGRAMS.iter().find(|path| is_program(self.kernel.root, path)) else {
+        let (root, log) = (&mut *self.kernel.root, &mut *self.kernel.log);
+        let mut is_it = |path: &'static str| match is_program(root, path) {
+            Ok(is_there) => is_there,
+            Err(error) => {
+                let values = [Value::Text(path), Value::Why(error)];
+                log.say(Level::Warning, "/{}: not run: {}", &values);
+                false
+            }
+        };
+        let Some(program) = PROGRAMS.iter().copied().find(|path| is_it(path)) else {
             let text = "user data are kept, and not acted upon: the image has no preroot-cloud-config";
             self.say(Level::Warning, text, &[]);
             return place;
@@ -38,13 +48,19 @@ impl Story<'_, '_> {
             self.say(Level::Info, "user data would be translated", &[]);
             return place;
         }
-        let outcome = self.try_translate(place, program, true).or_else(|error| {
-            if !self.has_vendor_data(place) {
-                return Err(error);
-            }
+        let outcome = self.try_translate(place, program, limits::TRANSLATOR_MS, true).or_else(|error| {
+            // By now it is in memory, and a host that was busy may not be any more.
+            let most_ms = limits::TRANSLATOR_MS * if error.is(Kind::Deadline) { 2 } else { 1 };
             // What a platform says is not to cost the user's words anything.
-            self.say(Level::Error, "once more, without vendor data: {}", &[Value::Why(error)]);
-            self.try_translate(place, program, false)
+            let (has_vendor_data, why) = (self.has_vendor_data(place), [Value::Why(error)]);
+            match has_vendor_data {
+                true => self.say(Level::Error, "once more, without vendor data: {}", &why),
+                false if error.is(Kind::Deadline) => {
+                    self.say(Level::Warning, "once more, with more time: {}", &why)
+                }
+                false => return Err(error),
+            }
+            self.try_translate(place, program, most_ms, !has_vendor_data)
         });
         let outcome = outcome.or_else(|error| {
             self.say(Level::Error, "user data were not translated: {}", &[Value::Why(error)]);
@@ -61,7 +77,7 @@ impl Story<'_, '_> {
         }
     }
 
-    fn seed_dir<'p>(&mut self, place: SeedPlace<'p>) -> (&mut dyn Dir, &'p str) {
+    pub(super) fn seed_dir<'p>(&mut self, place: SeedPlace<'p>) -> (&mut dyn Dir, &'p str) {
         match place {
             SeedPlace::Run(base) => (&mut *self.kernel.run, base),
             SeedPlace::Root(base) => (&mut *self.kernel.root, base),
@@ -109,13 +125,27 @@ impl Story<'_, '_> {
     }
 
     #[inline(never)]
-    fn try_translate(&mut self, place: SeedPlace<'_>, program: &str, has_vendor_data: bool) -> Result<()> {
+    fn try_translate(
+        &mut self,
+        place: SeedPlace<'_>,
+        program: &str,
+        most_ms: u64,
+        has_vendor_data: bool,
+    ) -> Result<()> {
+        let (dir, base) = self.seed_dir(place);
+        let platform = seed::load_context(dir, base)?.platform;
         self.begin_anew(place)?;
+        let mut distribution = [0; 4096];
+        let distribution = hosts::distribution(self.kernel.root, &mut distribution);
+        // Then there are two of the seed, and this; others need some of the memory, too.
+        let most = self.kernel.run.free_bytes() / 3;
         let (begin_us, user_data) = (self.kernel.clock.now_us(), self.user_data());
         let kernel = &mut *self.kernel;
         let mut talk = Conversation {
-            ears: Ears::new(kernel.run, kernel.log),
+            ears: Ears::new(kernel.run, kernel.log, usize::try_from(most).unwrap_or(usize::MAX)),
             facts: self.facts,
+            platform,
+            distribution,
             user_data,
             has_vendor_data,
             item: 0,
@@ -123,8 +153,7 @@ impl Story<'_, '_> {
         };
         let program = join(&["/", program])?;
         let argv = [&*program, "translate"];
-        let outcome =
-            kernel.system.run_talking(self.root_path, &argv, limits::TRANSLATOR_MS, self.bytes, &mut talk);
+        let outcome = kernel.system.run_talking(self.root_path, &argv, most_ms, self.bytes, &mut talk);
         let Ears { said, vendor_said, replaces_vendor, reader, faults, notes, .. } = talk.ears;
         match outcome? {
             0 if reader.is_whole() => {}
@@ -164,11 +193,21 @@ impl Story<'_, '_> {
     }
 }
 
-/// A program that nobody but root could have put there.
-fn is_program(root: &mut dyn Dir, path: &str) -> bool {
-    root.stat(path).is_ok_and(|stat| {
-        stat.file_type == FileType::File && stat.uid == 0 && stat.mode & 0o022 == 0 && stat.mode & 0o111 != 0
-    })
+/// A program that nobody but root could have put there, and anybody may run; false when there is none.
+fn is_program(root: &mut dyn Dir, path: &str) -> Result<bool> {
+    let stat = match root.stat(path) {
+        Err(error) if error.is_not_found() => return Ok(false),
+        outcome => outcome?,
+    };
+    match stat.file_type {
+        FileType::File if stat.uid != 0 || stat.mode & 0o022 != 0 => {
+            Err(unsupported!(WHAT, "others than root may change it"))
+        }
+        // It runs as a user who has no rights at all.
+        FileType::File if stat.mode & 0o001 == 0 => Err(unsupported!(WHAT, "not executable for everybody")),
+        FileType::File => Ok(true),
+        _ => Err(unsupported!(WHAT, "no regular file")),
+    }
 }
 
 /// Hears the translator.
@@ -185,12 +224,13 @@ struct Ears<'c> {
     /// The entry that is being put.
     last: PathText,
     bytes: usize,
+    most: usize,
     notes: u32,
     faults: u32,
 }
 
 impl<'c> Ears<'c> {
-    fn new(run: &'c mut dyn Dir, log: &'c mut dyn Log) -> Self {
+    fn new(run: &'c mut dyn Dir, log: &'c mut dyn Log, most: usize) -> Self {
         let (reader, said, vendor_said) = (Reader::default(), Said::default(), Said::default());
         let last = PathText::new();
         Self {
@@ -202,6 +242,7 @@ impl<'c> Ears<'c> {
             replaces_vendor: false,
             last,
             bytes: 0,
+            most: most.min(limits::TRANSLATION),
             notes: 0,
             faults: 0,
         }
@@ -223,8 +264,8 @@ impl Sink for Ears<'_> {
             return Err(FOREIGN);
         }
         self.bytes = self.bytes.saturating_add(bytes.len());
-        if self.bytes > limits::TRANSLATION {
-            return Err(too_many!("bytes of the translator", limits::TRANSLATION));
+        if self.bytes > self.most {
+            return Err(too_many!("bytes of the translator", self.most));
         }
         // User data take the place of what vendor data said.
         if self.last != name {
@@ -285,6 +326,8 @@ enum Item<'i> {
 struct Conversation<'c> {
     ears: Ears<'c>,
     facts: &'c Facts,
+    platform: Platform,
+    distribution: &'c str,
     user_data: &'static str,
     has_vendor_data: bool,
     item: usize,
@@ -294,7 +337,11 @@ struct Conversation<'c> {
 /// Vendor data follow user data, the mapping first; then come facts, and what the seed has already.
 const VENDOR: usize = 1;
 const FACTS: usize = VENDOR + 1 + limits::VENDOR_PARTS;
-const USERS: usize = FACTS + 2;
+const HOST_NAME: usize = FACTS + 1;
+const PLATFORM: usize = FACTS + 2;
+const DISTRIBUTION: usize = FACTS + 3;
+const LAUNCH_INDEX: usize = FACTS + 4;
+const USERS: usize = FACTS + 5;
 const FILES: usize = USERS + limits::USERS;
 const END: usize = FILES + limits::FILES;
 
@@ -310,6 +357,10 @@ impl Conversation<'_> {
         Ok(match n {
             0 => entry("user-data", self.user_data),
             FACTS => text("instance-id", self.facts.instance_id.as_ref().map(|fact| fact.value.as_str())),
+            HOST_NAME => text("hostname", self.facts.hostname.as_ref().map(|fact| fact.value.as_str())),
+            PLATFORM => text("platform", Some(self.platform.word())),
+            DISTRIBUTION => text("distribution", Some(self.distribution).filter(|id| !id.is_empty())),
+            LAUNCH_INDEX => entry(seed::LAUNCH_INDEX, seed::LAUNCH_INDEX),
             USERS.. if n < END => {
                 *name = match n {
                     FILES.. => join(&["files/", &number(FILES), "/path"])?,
@@ -322,11 +373,10 @@ impl Conversation<'_> {
             END.. => Item::End,
             _ if n < FACTS && !self.has_vendor_data => Item::None,
             VENDOR => entry(seed::VENDOR_MAPPING, seed::VENDOR_MAPPING),
-            _ if n < FACTS => match seed::VENDOR_DATA.get(n.saturating_sub(VENDOR + 1)) {
+            _ => match seed::VENDOR_DATA.get(n.saturating_sub(VENDOR + 1)) {
                 Some(name) => entry(name, name),
                 None => Item::None,
             },
-            _ => text("hostname", self.facts.hostname.as_ref().map(|fact| fact.value.as_str())),
         })
     }
 

@@ -95,6 +95,57 @@ fn packages_come_first_then_vendors_scripts_and_what_was_cut_is_installed_again(
 }
 
 #[test]
+fn a_file_that_waits_for_packages_is_written_behind_them_and_before_other_scripts() {
+    let kept = |name: &str| std::format!("var/lib/preroot/deferred/files/{name}");
+    let with_files = || {
+        let mut world = world();
+        world.root.put("etc/group", "root:x:0:\nnginx:x:990:\n").put_dir("etc/nginx");
+        world.root.put("etc/passwd", "root:x:0:0::/root:/bin/sh\nnginx:x:990:990::/:/bin/sh\n");
+        world.root.put("etc/env", "old\n");
+        for (name, text) in [
+            ("0/path", "/etc/nginx/x.conf"),
+            ("0/owner", "nginx:nginx"),
+            ("0/content", "conf"),
+            ("1/path", "/etc/env"),
+            ("1/append", "true"),
+            ("1/content", "new\n"),
+            ("2/path", "/etc/never"),
+            ("2/owner", "nobodyelse"),
+        ] {
+            world.root.put(&kept(name), text);
+        }
+        put(&mut world, "preroot/scripts/first/00-packages", 0);
+        put(&mut world, "preroot/scripts/user/runcmd", 0);
+        world.root.power_on(true);
+        world
+    };
+    let is_whole = |world: &World| {
+        let owner = world.root.owner("etc/nginx/x.conf").unwrap();
+        assert_eq!((owner.uid, owner.gid, owner.mode), (990, 990, 0o644));
+        assert_eq!(world.root.text("etc/env").unwrap(), "old\nnew\n");
+        assert!(
+            world.root.owner("var/lib/preroot/deferred").is_none() && world.root.owner("etc/never").is_none()
+        );
+    };
+    let mut uncut = with_files();
+    let before = uncut.root.changes();
+    assert_eq!(boot_in(&mut uncut).unwrap_err().reason(), "a script failed");
+    is_whole(&uncut);
+    for n in 1..=uncut.root.changes() - before {
+        let mut world = with_files();
+        world.root.cut_power_at(n);
+        let _ = boot_in(&mut world);
+        world.root.power_on(false);
+        let _ = boot_in(&mut world);
+        is_whole(&world);
+    }
+}
+
+fn boot_in(world: &mut World) -> Result<()> {
+    run(&mut world.kernel(), &mut std::vec![0; 64 * 1024], "/", false)
+}
+
+#[test]
 fn a_failure_is_recorded_and_stops_no_other() {
     let mut world = world();
     put(&mut world, "preroot/scripts/per-boot/1", 3);

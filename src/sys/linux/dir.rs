@@ -386,6 +386,12 @@ impl Dir for LinuxDir {
         fs::syncfs(&self.fd).map_err(|e| refused(os!("sync file system"), e))
     }
 
+    fn free_bytes(&mut self) -> u64 {
+        // ramfs has no size.
+        let state = fs::fstatvfs(&self.fd).ok().filter(|state| state.f_blocks > 0);
+        state.map_or(u64::MAX, |state| state.f_bavail.saturating_mul(state.f_frsize))
+    }
+
     fn is_in_memory(&mut self) -> bool {
         fs::fstatfs(&self.fd).is_ok_and(|s| s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC)
     }

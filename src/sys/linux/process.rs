@@ -247,10 +247,10 @@ fn has_streams([input, output, errors]: [&OwnedFd; 3]) -> bool {
         && rustix::stdio::dup2_stderr(errors).is_ok()
 }
 
-/// Nobody, who never becomes anybody else, with bounded memory and time, and no files.
+/// A user whom nobody else is, and who never becomes anybody else, with bounded memory and time, and no files. Not `nobody`:
+/// programs of one user may read each other's memory.
 fn renounces() -> bool {
     use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
-    const NOBODY: u32 = 65_534;
     let limit =
         |resource, most| setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).is_ok();
     limit(Resource::As, limits::TRANSLATOR_MEMORY)
@@ -258,8 +258,8 @@ fn renounces() -> bool {
         && limit(Resource::Fsize, 0)
         && limit(Resource::Core, 0)
         && rustix::thread::set_thread_groups(&[]).is_ok()
-        && rustix::thread::set_thread_gid(Gid::from_raw(NOBODY)).is_ok()
-        && rustix::thread::set_thread_uid(Uid::from_raw(NOBODY)).is_ok()
+        && rustix::thread::set_thread_gid(Gid::from_raw(limits::TRANSLATOR_ID)).is_ok()
+        && rustix::thread::set_thread_uid(Uid::from_raw(limits::TRANSLATOR_ID)).is_ok()
         && rustix::thread::set_no_new_privs(true).is_ok()
 }
 

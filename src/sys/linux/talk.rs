@@ -161,7 +161,7 @@ mod tests {
             let (_, heard) = talk(script, b"", 10_000);
             let heard = std::string::String::from_utf8(heard).unwrap();
             assert!(
-                heard.starts_with("65534\n65534\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n"),
+                heard.starts_with("65523\n65523\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n"),
                 "{heard}"
             );
             // 0, 1, 2 and the directory itself.

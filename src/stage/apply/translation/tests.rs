@@ -1,7 +1,7 @@
 //! What the translator says reaches the modules, or nothing of it does.
 
 use crate::seed;
-use crate::stage::apply::tests::{boot, ready_world};
+use crate::stage::apply::tests::{boot, id, ready_world};
 use crate::sys::Owner;
 use crate::sys::fake::World;
 use std::borrow::ToOwned;
@@ -44,6 +44,7 @@ fn what_it_says_is_applied_like_any_seed() {
         ("timezone", ""),
     ]);
     let mut world = world(&says, 0);
+    world.root.put("etc/os-release", "NAME=x\nID=\"debian\"\n");
     boot(&mut world).unwrap();
     assert_eq!(world.root.text("etc/hostname").unwrap(), "vm9\n");
     assert!(world.root.text("etc/motd").unwrap() == "hi there" && has(&world, "user data translated in"));
@@ -52,7 +53,8 @@ fn what_it_says_is_applied_like_any_seed() {
     assert!(world.root.text("etc/passwd").unwrap().contains("\nops:x:"));
     let heard = String::from_utf8(world.system.heard.clone()).unwrap();
     assert!(heard.starts_with("input user-data 9\n#!canary\n\ninput instance-id 36\n"), "{heard}");
-    assert!(heard.ends_with("input hostname 3\nvm1\nend - 0\n\n"), "{heard}");
+    let facts = "input hostname 3\nvm1\ninput platform 5\nazure\ninput distribution 6\ndebian\nend - 0\n\n";
+    assert!(heard.ends_with(facts), "{heard}");
 }
 
 #[test]
@@ -65,7 +67,14 @@ fn without_it_user_data_are_kept_and_that_is_said() {
     let mut world = self::world(&said(&[("timezone", "UTC")]), 0);
     world.root.put_owned(PROGRAM, Owner::root(0o777), "ELF");
     boot(&mut world).unwrap();
-    assert!(has(&world, "the image has no preroot-cloud-config"));
+    assert!(
+        has(&world, "the image has no preroot-cloud-config") && has(&world, "others than root may change it")
+    );
+    // Who runs it is nobody.
+    let mut world = self::world(&said(&[("timezone", "UTC")]), 0);
+    world.root.put_owned(PROGRAM, Owner::root(0o700), "ELF");
+    boot(&mut world).unwrap();
+    assert!(has(&world, "not executable for everybody"));
 }
 
 #[test]
@@ -170,13 +179,50 @@ fn boot_scripts_run_in_each_boot() {
     let script = "var/lib/preroot/scripts/boot/bootcmd";
     world.host.put("proc/sys/kernel/random/boot_id", "first");
     world.root.put_owned(script, Owner::root(0o700), "#!/bin/sh\n");
-    world.system.programs.insert(std::format!("/{script}"), 0);
+    world.system.programs.insert("/usr/bin/env".into(), 0);
     boot(&mut world).unwrap();
     let runs = |world: &World| world.system.runs.iter().filter(|run| run.contains("bootcmd")).count();
     assert_eq!(runs(&world), 1);
     world.host.put("proc/sys/kernel/random/boot_id", "second");
     assert!(boot(&mut world).is_err());
     assert_eq!(runs(&world), 2);
+}
+
+#[test]
+fn bootcmd_runs_before_disks_mounts_and_accounts() {
+    let says = said(&[
+        ("storage/mounts", "vg/data /data\n"),
+        ("files/3/path", "/var/lib/preroot/scripts/boot/bootcmd"),
+        ("files/3/mode", "0700"),
+        ("files/3/content", "#!/bin/sh\n"),
+    ]);
+    let mut world = world(&says, 0);
+    world.host.put("proc/sys/kernel/random/boot_id", "first");
+    for program in ["/usr/bin/env", "/usr/bin/mount"] {
+        world.system.programs.insert(program.into(), 0);
+    }
+    world.root.put("usr/bin/mount", "");
+    boot(&mut world).unwrap();
+    let at = |text: &str| world.system.runs.iter().position(|run| run == text).unwrap_or(99);
+    let id = id();
+    let bootcmd =
+        std::format!("/usr/bin/env INSTANCE_ID={} /var/lib/preroot/scripts/boot/bootcmd", id.as_str());
+    assert!(at(&bootcmd) < at("/usr/bin/mount /data"), "{:?}", world.system.runs);
+    assert_eq!(world.system.runs.iter().filter(|run| **run == bootcmd).count(), 1);
+}
+
+#[test]
+fn a_translator_that_had_too_little_time_is_asked_once_more() {
+    for (lates, is_done) in [(1, true), (2, false)] {
+        let mut world = world(&said(&[("files/0/path", "/etc/motd"), ("files/0/content", "hi")]), 0);
+        let mut times = 0;
+        world.system.acts = Some(std::boxed::Box::new(move |argv: &[&str]| {
+            times += i32::from(argv.get(1) == Some(&"translate"));
+            if times <= lates { Err(deadline!("program of the image", 30_000)) } else { Ok(0) }
+        }));
+        boot(&mut world).unwrap();
+        assert_eq!(world.root.text("etc/motd").is_some(), is_done);
+    }
 }
 
 #[test]
@@ -188,8 +234,37 @@ fn groups_are_made_before_accounts_and_who_is_there_joins() {
     let line = |name: &str| groups.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
     assert!(line("team:x:").ends_with(":root,bob") && line("empty:x:").ends_with(':'), "{groups}");
     let mut world = self::world(&said(&[("groups", "not:one\n")]), 0);
-    assert!(boot(&mut world).is_err());
+    boot(&mut world).unwrap();
     assert!(world.root.text("etc/passwd").unwrap().contains("\nops:x:"));
+}
+
+#[test]
+fn what_user_data_cannot_have_is_a_fault_and_the_vm_is_provisioned() {
+    for (entries, why) in [
+        (
+            &[("files/0/path", "/etc/resolv.conf"), ("files/0/content", "x")][..],
+            "write_files: a symbolic link",
+        ),
+        (
+            &[("users/0", "name ghost\nmust_exist true\nhashed_passwd $6$a$b\n")],
+            "password: administrator has no account",
+        ),
+        (&[("users/0", "no such word"), ("users/1", "name bob\n")], "users: "),
+        (&[("storage/filesystems", "nonsense")], "data_disks: no entry of fs_setup"),
+        (&[("timezone", "No/Where/../..")], "timezone: "),
+        (&[("groups", "not:one\n")], "users: "),
+    ] {
+        let good = [("files/1/path", "/b"), ("files/1/content", "content")];
+        let mut world = world(&said(&[entries, &good].concat()), 0);
+        world.root.put_symlink("etc/resolv.conf", "../run/resolv.conf");
+        boot(&mut world).unwrap_or_else(|error| panic!("{why}: {error}"));
+        assert_eq!(world.root.text("b").unwrap(), "content");
+        assert!(seed::is_marked(&mut world.root, seed::PROVISIONED, &id()), "{why}");
+        let told = world.run.text("seed/failure").unwrap_or_default();
+        assert!(told.starts_with(&std::format!("user data: {why}")), "{why}: {told}");
+        assert!(world.root.text("etc/passwd").unwrap().contains("\nops:x:"));
+        assert!(world.run.text(crate::stage::apply::FAILURE).is_none());
+    }
 }
 
 #[test]
