@@ -17,7 +17,8 @@ pub fn explain(translation: &Translation) -> String {
             "timezone" => format!("time zone: {first}"),
             "locale" => format!("locale: {first}"),
             "user/password-login" | "vendor/user/password-login" => format!("sshd takes passwords: {first}"),
-            "ntp"
+            "groups"
+            | "ntp"
             | "resolv-conf"
             | "storage/disks"
             | "storage/filesystems"

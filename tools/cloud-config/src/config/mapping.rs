@@ -14,10 +14,19 @@ pub(super) fn prepared(key: &str, value: &Node) -> Node {
     match (key, &value.value) {
         // `false` leaves it alone; `null` was dropped already.
         ("locale", Value::Bool(_)) => value.with(Value::Null),
+        // cloud-init joins the paths, which makes a whole one a zone, too.
+        ("timezone", Value::Text(text)) => value.text(text.trim().trim_start_matches("/usr/share/zoneinfo/")),
         // Old spellings: one text, or a mapping of names.
         ("ssh_authorized_keys", _) => super::users::key_list(value),
         _ => value.clone(),
     }
+}
+
+/// False for a name that apply would refuse: here it has a line.
+pub(super) fn is_usable(key: &str, value: &Node) -> bool {
+    let (Some(text), "timezone" | "locale") = (value.as_str(), key) else { return true };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-/.@".contains(&byte);
+    text.bytes().all(is_plain) && !text.split('/').any(|name| matches!(name, "." | ".."))
 }
 
 /// Collects what is put.

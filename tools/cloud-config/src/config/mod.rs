@@ -145,6 +145,10 @@ const ROWS: &[(&str, Act)] = &[
     ("package_update", Act::Packages),
     ("package_upgrade", Act::Packages),
     ("package_reboot_if_required", Act::Packages),
+    // Their names of old.
+    ("apt_update", Act::Packages),
+    ("apt_upgrade", Act::Packages),
+    ("apt_reboot_if_required", Act::Packages),
     ("final_message", Act::Ending),
     ("power_state", Act::Ending),
     ("random_seed", Act::RandomSeed),
@@ -214,7 +218,10 @@ impl<'r> Reading<'r> {
             match known {
                 // `key:` alone asks for nothing.
                 Some(_) if value.is_null() => {}
-                Some(Act::Mapping) => plain.push((key.clone(), mapping::prepared(&self.key, value))),
+                Some(Act::Mapping) => match mapping::prepared(&self.key, value) {
+                    value if mapping::is_usable(&self.key, &value) => plain.push((key.clone(), value)),
+                    _ => self.note(Rule::BadValue, value, ""),
+                },
                 Some(Act::Users) => plain.push((key.clone(), users::prepared(self, value))),
                 Some(Act::Files) => plain.push((key.clone(), files::prepared(self, value))),
                 Some(Act::Storage) => storage::read(self, config, value),

@@ -33,7 +33,10 @@ code=0
 
 /// `packages`, `package_update`, `package_upgrade`; `missing` is said before.
 pub(super) fn read_packages(reading: &mut Reading<'_>, config: &Node, missing: &str) {
-    let is = |key: &str| config.get(key).and_then(Node::truth) == Some(true);
+    let is = |key: &str| {
+        let said = config.get(key).or_else(|| config.get(&key.replace("package_", "apt_")));
+        said.and_then(Node::truth) == Some(true)
+    };
     let mut names = Vec::new();
     if let Some(list) = config.get("packages") {
         reading.set_key("packages");

@@ -564,3 +564,26 @@ fn what_a_program_of_the_image_does_later() {
     std::fs::remove_dir_all(top).unwrap();
     std::fs::remove_dir_all(other).unwrap();
 }
+
+#[test]
+fn names_of_zones_and_locales_and_keys_of_old() {
+    let of = |key: &str, text: &str, entry: &str| {
+        let made = config(&json!({key: text}));
+        (crate::answer::entry(&made, entry).to_owned(), made.notes.has_fault())
+    };
+    for (text, zone) in [("/usr/share/zoneinfo/Etc/UTC", "Etc/UTC"), ("Europe/Berlin", "Europe/Berlin")] {
+        assert_eq!(of("timezone", text, "timezone"), (zone.to_owned(), false));
+    }
+    for text in ["../../etc/passwd", "/etc/../x", "a b"] {
+        assert_eq!(of("timezone", text, "timezone"), (String::new(), true), "{text}");
+    }
+    assert_eq!(of("locale", "de_DE.UTF-8@euro", "locale"), ("de_DE.UTF-8@euro".to_owned(), false));
+    assert_eq!(of("locale", "de DE", "locale"), (String::new(), true));
+    let made = config(&json!({"apt_upgrade": true, "apt_reboot_if_required": true}));
+    let script = script_of(&made, "00-packages");
+    assert!(
+        script.contains("\n$upgrade || code=$?\n") && script.contains("packages want a reboot"),
+        "{script}"
+    );
+    assert!(!made.notes.has_fault());
+}
