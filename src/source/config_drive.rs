@@ -143,6 +143,9 @@ fn read_vendor_data(
         }
         router.push(bytes, &mut parts)
     });
+    if is_mapping && read.is_err() {
+        parts.entries.forget(seed::VENDOR_MAPPING)?;
+    }
     let texts = u32::try_from(read.and_then(|_| router.finish(&mut parts))?).unwrap_or(u32::MAX);
     reader.learned.vendor_texts = reader.learned.vendor_texts.saturating_add(texts);
     if is_mapping {

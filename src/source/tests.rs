@@ -361,6 +361,9 @@ fn of_two_mappings_the_first_counts() {
     let id = json!({"uuid": "i-1"});
     let alone =
         read(&mut drive(&id, &[("vendor_data.json", first.to_string())]), Medium::ConfigDrive).unwrap();
+    // The translator has it as it came.
+    let kept = format!("#cloud-config\n{first}");
+    assert_eq!(alone.kept.text("vendor-data/mapping").unwrap(), kept);
     for second in [second, wrapped] {
         let more = [("vendor_data.json", first.to_string()), ("vendor_data2.json", second.to_string())];
         let both = read(&mut drive(&id, &more), Medium::ConfigDrive).unwrap();
