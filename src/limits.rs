@@ -53,8 +53,10 @@ pub const IMDS_AGAIN_MS: u64 = 300_000;
 pub const IMDS_TRIES_MS: u64 = 30_000;
 /// The same where there is no network interface at all.
 pub const NO_CARD_AGAIN_MS: u64 = 30_000;
-/// Between two lines on the console about that.
+/// Between the first lines on the console about that; then twice as long each, and at most [`IMDS_SAY_LONGEST_MS`].
 pub const IMDS_SAY_MS: u64 = 30_000;
+/// See there.
+pub const IMDS_SAY_LONGEST_MS: u64 = 120_000;
 /// For a salt: the kernel's generator seeds itself within this on real machines.
 pub const SALT_MS: u64 = 5_000;
 /// For the mount to tell whether this is a first boot, where nothing at all was found and the platform would be told so.
@@ -70,7 +72,16 @@ pub const POOL_TRY_MS: u64 = 30_000;
 /// Once the owner's document is there: for IMDS to speak of the owner too; cloud-init's 300 s.
 pub const POOL_IMDS_MS: u64 = 300_000;
 /// Until a VM of which only the disk is kept is switched off; cloud-init sleeps a year.
-pub const POOL_POWER_OFF_MS: u64 = 365 * 86_400_000;
+pub const POOL_POWER_OFF_MS: u64 = YEAR_MS;
+/// For what is to last as long as the machine.
+pub const YEAR_MS: u64 = 365 * 86_400_000;
+/// A VM of a pool that takes no step for so long hangs: its process is ended, and its unit begins it again. The longest step
+/// is one request, or one pause that the platform asks for.
+pub const POOL_WATCH_MS: u64 = 600_000;
+/// The same of whoever answers the host in the initrd: it looks each [`POLL_MS`].
+pub const KVP_WATCH_MS: u64 = 10_000;
+/// So often it is begun.
+pub const KVP_LIVES: u32 = 3;
 /// For azure-proxy-agent to say that it signs requests: cloud-init has it wait 120 s, and this is somewhat more.
 pub const PROXY_AGENT_MS: u64 = 130_000;
 /// For the whole online half: carrier, lease and IMDS, and one report.
@@ -93,7 +104,7 @@ pub const JOIN_MS: u64 = 10_000;
 /// A fetch that was told to stop may take this long to lower its link and end.
 pub const STOP_MS: u64 = 1_000;
 /// For all of `persist`: the root was mounted, and what it writes is small.
-pub const PERSIST_MS: u64 = JOIN_MS + 2 * STOP_MS + KVP_READ_MS + GROW_MS + SLACK_MS;
+pub const PERSIST_MS: u64 = JOIN_MS + 4 * STOP_MS + KVP_READ_MS + GROW_MS + SLACK_MS;
 /// How often fetch looks whether it was told to stop, while it has a link up: a second boot waits for that.
 pub const STOP_LOOK_MS: u64 = 50;
 /// For the one early report before the OS network, from the start of our process: the network waits for it. Its

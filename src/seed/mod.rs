@@ -19,7 +19,7 @@ mod publish;
 
 pub use load::{is_waiting, load, load_context, load_pre_provisioning, may_be_applied, wants_proxy_agent};
 pub use persist::{keep_file, persist, rebegin};
-pub use publish::{Context, Verdict, add_failure, failure, publish, publish_in_root};
+pub use publish::{Context, Verdict, add_failure, failure, note_failure, publish, publish_in_root};
 
 use load::Reader;
 

@@ -146,6 +146,20 @@ pub fn publish_in_root(run: &mut dyn Dir, facts: &Facts, context: &Context) -> R
     show(run, facts)
 }
 
+/// Has the seed that was published give another reason why it is not complete: whoever writes the next may be stopped.
+///
+/// # Errors
+/// `Os`.
+pub fn note_failure(run: &mut dyn Dir, reason: &str) -> Result<()> {
+    if run.stat(CANCEL).is_ok() {
+        return Ok(());
+    }
+    let name = path(SEED, "failure")?;
+    let _ = run.remove(&name);
+    run.create_unsynced(&name, PRIVATE_FILE, reason.as_bytes())?;
+    run.append(&name, b"\n")
+}
+
 fn write(run: &mut dyn Dir, facts: &Facts, context: &Context) -> Result<()> {
     let mut writer = Writer { run, source: heapless::String::new() };
     write_facts(&mut writer, facts)?;

@@ -71,6 +71,7 @@ pub(super) fn run(
     let config = configuration(kernel, bytes);
     if !dry_run {
         super::kvp::end_early(kernel);
+        super::persist::end_early(kernel);
     }
     let progress_us = match machine.platform.is_some_and(Platform::wants_report) && !dry_run {
         true => kernel.clock.now_us().saturating_add(limits::PROGRESS_MS * 1000),

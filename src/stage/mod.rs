@@ -1,6 +1,7 @@
 //! The stories. The only layer that prints, sleeps or picks exit codes.
 
 mod apply;
+mod beside;
 mod config;
 mod deprovision;
 pub mod entropy;
@@ -104,8 +105,15 @@ fn run_for_boot(processes: &mut impl Processes, command: &Command) -> u8 {
         Verb::Grow => supervise(processes, command, limits::GROW_MS),
         Verb::Persist => supervise(processes, command, limits::PERSIST_MS),
         Verb::Report if command.early => supervise(processes, command, limits::REPORT_EARLY_MS + 1_000),
+        Verb::Kvp if command.early => answer_early(processes, command),
         _ => processes.run_stage(command),
     }
+}
+
+/// Whoever answers the host is begun again when it is lost, under any init; what ends it so often ends the next, too.
+fn answer_early(processes: &mut impl Processes, command: &Command) -> u8 {
+    let mut lives = (0..limits::KVP_LIVES).map(|_| supervise(processes, command, limits::YEAR_MS));
+    lives.find(|code| *code != LOST).unwrap_or(LOST)
 }
 
 /// A look at what happened, on standard output. It leaves no trace in `status` or the log.
@@ -186,6 +194,7 @@ fn run_with(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command, i
 
 #[inline(never)]
 fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -> Result<()> {
+    beside::note(kernel, command);
     match command.verb {
         Verb::Modules => on_our_platform(kernel).and_then(|()| modules::run(kernel, &mut scratch.bytes)),
         Verb::FetchOffline => fetch::offline(kernel, scratch),
@@ -350,12 +359,17 @@ fn say_lost(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command, ended:
         Err(_) => "got no process; the boot goes on",
     };
     kernel.say(Level::Error, text, &[]);
-    if command.verb == Verb::Persist {
+    match command.verb {
         // Its record would wake a server that nobody ends any more.
-        kvp::stop(kernel);
+        Verb::Persist => kvp::stop(kernel),
+        Verb::Kvp => kvp::note_lost(kernel),
+        _ => {}
     }
     kvp::tell_trouble(kernel, bytes, command);
-    online::give_back(kernel);
+    // What runs beside fetch must not put back the link that fetch is at work on.
+    if !matches!(command.verb, Verb::Modules | Verb::Grow | Verb::Kvp) {
+        online::give_back(kernel);
+    }
 }
 
 /// A line in [`STATUS`].

@@ -41,16 +41,22 @@ pub struct Document {
 pub type Receive<'r> = &'r mut dyn FnMut(&mut dyn Dir, &[u8]) -> Result<()>;
 
 /// Waits for the provisioning medium and hands ovf-env.xml to `document`, chunk by chunk. Only optical drives
-/// are ever opened. `scratch` should hold 16 KiB, and is wiped: the document has a password in it.
+/// are ever opened. `scratch` should hold 16 KiB, and is wiped: the document has a password in it. `on_trouble` is called
+/// once there is a drive that cannot be read yet: somebody may not wait for the end of that.
 ///
 /// # Errors
 /// What `document` returns; `Os` when sysfs cannot be read. A medium that is not there or not good is no error
 /// but [`Medium::Missing`].
 #[inline(never)]
-pub fn read_medium(kernel: &mut Kernel<'_>, scratch: &mut [u8], document: Receive<'_>) -> Result<Medium> {
+pub fn read_medium(
+    kernel: &mut Kernel<'_>,
+    scratch: &mut [u8],
+    document: Receive<'_>,
+    on_trouble: &mut dyn FnMut(&mut dyn Dir),
+) -> Result<Medium> {
     let length = scratch.len().min(CHUNK);
     let scratch = scratch.get_mut(..length).unwrap_or_default();
-    let medium = wait_and_read(kernel, scratch, document);
+    let medium = wait_and_read(kernel, scratch, document, on_trouble);
     scratch.zeroize();
     if let Ok(medium) = &medium {
         say_outcome(kernel, medium);
@@ -59,7 +65,12 @@ pub fn read_medium(kernel: &mut Kernel<'_>, scratch: &mut [u8], document: Receiv
 }
 
 #[inline(never)]
-fn wait_and_read(kernel: &mut Kernel<'_>, scratch: &mut [u8], document: Receive<'_>) -> Result<Medium> {
+fn wait_and_read(
+    kernel: &mut Kernel<'_>,
+    scratch: &mut [u8],
+    document: Receive<'_>,
+    on_trouble: &mut dyn FnMut(&mut dyn Dir),
+) -> Result<Medium> {
     let mut watch = Watch::new(now_ms(kernel));
     let mut transfer = Transfer { begun: None, offset: 0, scratch, document };
     let mut said = Said::default();
@@ -84,7 +95,9 @@ fn wait_and_read(kernel: &mut Kernel<'_>, scratch: &mut [u8], document: Receive<
             _ if kernel.clock.is_cancelled() => return Ok(Medium::Missing(Missing::Stopped)),
             Next::GiveUp(missing) => return Ok(Medium::Missing(missing)),
             Next::Wait { ms, awaited } => {
-                said.once(kernel, awaited);
+                if said.once(kernel, awaited) && awaited == Awaited::Ready {
+                    on_trouble(kernel.run);
+                }
                 kernel.clock.sleep_ms(ms);
             }
         }
@@ -191,7 +204,8 @@ struct Said {
 }
 
 impl Said {
-    fn once(&mut self, kernel: &mut Kernel<'_>, awaited: Awaited) {
+    /// True when it was news.
+    fn once(&mut self, kernel: &mut Kernel<'_>, awaited: Awaited) -> bool {
         let (index, text) = match awaited {
             Awaited::Drive => (0, "waiting for an optical drive, {} at most"),
             Awaited::Medium => (1, "optical drive without medium, waiting {} in case one appears"),
@@ -203,9 +217,10 @@ impl Said {
             Awaited::Medium | Awaited::Document => limits::NO_DISC_MS,
             Awaited::Ready => limits::MEDIUM_MS,
         };
-        let Some(line) = self.lines.get_mut(index).filter(|line| !**line) else { return };
+        let Some(line) = self.lines.get_mut(index).filter(|line| !**line) else { return false };
         *line = true;
         kernel.say(Level::Info, text, &[Value::Millis(limit)]);
+        true
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::fetch::FETCH_BEGUN;
 use super::lines::each_line;
-use super::{JOIN_POLL_MS, grow, identity, kvp, scripts};
+use super::{JOIN_POLL_MS, beside, grow, identity, kvp, scripts};
 use crate::apply::replace::{self, Target};
 use crate::apply::{machine_id, next_name, object};
 use crate::config;
@@ -262,15 +262,29 @@ fn drop_fetch(kernel: &mut Kernel<'_>) -> Result<()> {
     seed::remove(kernel.run, seed::SEED).and(seed::abandon(kernel.run))
 }
 
-/// Asks fetch to stop and gives it [`limits::STOP_MS`] to get there: in an initrd without systemd nobody else
-/// ends it, and once /proc and /sys have moved to the real root it could not put its link back any more.
+/// Asks fetch to stop and gives it [`limits::STOP_MS`] to get there, else kills it: in an initrd without systemd nobody
+/// else ends it, and once /proc and /sys have moved to the real root it could not put its link back any more.
 fn stop(kernel: &mut Kernel<'_>, is_over: &dyn Fn(&mut dyn Dir) -> bool) {
     let _ = kernel.run.create_unsynced(CANCEL, Owner::root(0o644), b"");
+    if !ends(kernel, is_over) && beside::end(kernel, beside::FETCH) {
+        ends(kernel, is_over);
+    }
+}
+
+fn ends(kernel: &mut Kernel<'_>, is_over: &dyn Fn(&mut dyn Dir) -> bool) -> bool {
     for _ in 0..limits::STOP_MS / STOP_POLL_MS {
         if is_over(kernel.run) || kernel.clock.is_cancelled() {
-            return;
+            return true;
         }
         kernel.clock.sleep_ms(STOP_POLL_MS);
+    }
+    false
+}
+
+/// From the real root: nobody waited for fetch's first half on a later boot, and `persist` may never have been run.
+pub(super) fn end_early(kernel: &mut Kernel<'_>) {
+    if kernel.run.stat(FETCH_BEGUN).is_ok() && kernel.run.stat(FETCH_ENDED).is_err() {
+        stop(kernel, &|run| run.stat(FETCH_ENDED).is_ok());
     }
 }
 

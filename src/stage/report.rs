@@ -11,6 +11,7 @@ use super::fetch;
 use super::identity;
 use super::kvp::{self as host_reads, To};
 use super::online::{self, Session};
+use super::outcomes::Outcomes;
 use super::persist::{FETCH_ENDED, FIRST_BOOT};
 use super::pool;
 use crate::cli::{Command, Verb};
@@ -312,9 +313,11 @@ fn decide(
     }
 }
 
-/// True on a first boot whose fetch never came to its end.
+/// True on a first boot whose fetch never came to its end, or was ended before it had a seed.
 fn is_cut_short(run: &mut dyn Dir) -> bool {
-    run.stat(FIRST_BOOT).is_ok() && run.stat(FETCH_ENDED).is_err()
+    run.stat(FIRST_BOOT).is_ok()
+        && (run.stat(FETCH_ENDED).is_err()
+            || Outcomes::read(run, &mut [0; 128]).is_ok_and(|all| all.ended("fetch", "failed")))
 }
 
 /// What this boot's apply left as its reason.

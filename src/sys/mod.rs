@@ -362,6 +362,8 @@ pub trait Clock {
     fn sleep_ms(&mut self, ms: u64);
     /// True once SIGTERM came or `/run/preroot/cancel` exists.
     fn is_cancelled(&mut self) -> bool;
+    /// A signal ends this process in `ms`, unless it says this again: for what nobody else would end if it hung.
+    fn watch(&mut self, _ms: u64) {}
 }
 
 /// Where events go.
@@ -411,6 +413,13 @@ pub trait System {
     /// # Errors
     /// `Os`; `Unsupported` when the kernel cannot decompress it.
     fn load_module(&mut self, path: &str, parameters: &str, compressed: bool) -> Result<Loaded>;
+    /// This process.
+    fn pid(&mut self) -> u32;
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// `Os`.
+    fn kill(&mut self, pid: u32) -> Result<()>;
     /// The release of the running kernel (uname), into `buf`.
     fn kernel_release<'b>(&mut self, buf: &'b mut [u8]) -> &'b str;
     /// The host name of the running kernel.

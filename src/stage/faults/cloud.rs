@@ -32,6 +32,8 @@ pub(super) struct Cloud {
     pub(super) is_silent: bool,
     /// Answers of IMDS in turn; the last is repeated. One with `~` in front has no end.
     pub(super) answers: Vec<&'static str>,
+    /// The same where the document of a pool's owner should be.
+    pub(super) document: Vec<&'static str>,
     /// The same of the wireserver.
     pub(super) wire: Vec<&'static str>,
     /// What the wireserver was sent.
@@ -66,6 +68,7 @@ impl Cloud {
             card: Some(LinkState { is_up: false, has_carrier: false, has_address: false }),
             is_silent: false,
             answers: Vec::new(),
+            document: Vec::new(),
             wire: std::vec!["HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"],
             requests: Vec::new(),
             drops_at_post: false,
@@ -90,7 +93,11 @@ impl Cloud {
     fn answer(&mut self, path: &str) -> &'static str {
         let is_imds = path.starts_with("/metadata/");
         self.asked += usize::from(is_imds);
-        let answers = if is_imds { &mut self.answers } else { &mut self.wire };
+        let answers = match is_imds {
+            true if path.contains("/reprovisiondata") => &mut self.document,
+            true => &mut self.answers,
+            false => &mut self.wire,
+        };
         if answers.len() > 1 { answers.remove(0) } else { answers[0] }
     }
 
@@ -117,7 +124,9 @@ impl Cloud {
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<()> {
-        self.card()?;
+        if !self.card()?.is_up {
+            return Err(os!("send", Errno::NETDOWN));
+        }
         self.sent += 1;
         let is_dhcp = frame[12..14] == [8, 0] && frame[23] == 17;
         if !is_dhcp {

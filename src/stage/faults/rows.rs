@@ -3,6 +3,7 @@
 mod lost;
 mod machine;
 mod network;
+mod pool;
 
 use super::{Blocked, Expect, Growth, Sim};
 use crate::error::Errno;
@@ -22,6 +23,8 @@ pub(super) struct Row {
     /// What the serial console must say as a warning, or worse.
     pub(super) said: Option<&'static str>,
     pub(super) blocked: Blocked,
+    /// It is told Ready first as what it is in its pool.
+    pub(super) is_pooled: bool,
     pub(super) growth: Growth,
 }
 
@@ -87,7 +90,8 @@ impl Rows {
     ) {
         let blocked = Blocked::default();
         let growth = Growth::Now;
-        self.0.push(Row { name: name.into(), plant: Box::new(plant), expect, said, blocked, growth });
+        let name = name.into();
+        self.0.push(Row { name, plant: Box::new(plant), expect, said, blocked, is_pooled: false, growth });
     }
 
     /// Of the last one: KVP is no way.
@@ -108,6 +112,11 @@ impl Rows {
     /// Of the last one: how the network is, and memory.
     fn blocked(&mut self, blocked: Blocked) {
         self.0.last_mut().unwrap().blocked = blocked;
+    }
+
+    /// Of those from there on.
+    fn are_pooled(&mut self, from: usize) {
+        self.0[from..].iter_mut().for_each(|row| row.is_pooled = true);
     }
 
     fn grows(&mut self, growth: Growth) {
@@ -131,13 +140,13 @@ pub(super) fn rows() -> Vec<Row> {
     lost::stages(&mut rows);
     lost::in_the_middle(&mut rows);
     two_at_once(&mut rows);
+    pool::pool(&mut rows);
     rows.0
 }
 
 /// Each twice: IMDS has all that is needed, and IMDS has nothing.
 fn media(rows: &mut Rows) {
     const UNREADABLE: &str = "provisioning medium unreadable";
-    const STOPPED: &str = "stopped while waiting for the provisioning medium";
     let broken: [(&str, Plant); 3] = [
         ("a sector that cannot be read", broken_medium),
         ("a medium without its end", |sim| {
@@ -164,7 +173,6 @@ fn media(rows: &mut Rows) {
     ];
     let slow = broken.map(|(name, plant)| (name, plant, name != "a medium without its end"));
     for (name, plant, is_slow) in slow {
-        // Where the root is there early, `persist` does not wait for all of the time that a medium may take.
         let late_ms = if is_slow { 60_000 } else { 1_000 };
         let said = Some("fetch: ");
         let warned = |reason: &str| Expect::Warned(reason.into());
@@ -179,8 +187,9 @@ fn media(rows: &mut Rows) {
             sim.mount_ms = late_ms;
         });
         if is_slow {
-            rows.add(format!("medium: {name}, an early root"), warned(STOPPED), said, plant);
-            let failed = Expect::Failed(STOPPED.into());
+            // `persist` does not wait for all of the time that a medium may take.
+            rows.add(format!("medium: {name}, an early root"), warned(UNREADABLE), said, plant);
+            let failed = Expect::Failed(UNREADABLE.into());
             rows.add(format!("medium: {name}, an early root, IMDS: 403"), failed, said, move |sim| {
                 imds(sim, http("403 Forbidden", ""));
                 plant(sim);

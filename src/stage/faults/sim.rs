@@ -28,6 +28,10 @@ use std::vec::Vec;
 const GRACE_US: u64 = 250_000;
 /// Whoever hangs for so long was given up by everybody.
 const FOR_EVER_US: u64 = 3_600_000_000;
+/// No row takes longer: what is still at work then does not end.
+const LIMIT_US: u64 = 6 * FOR_EVER_US;
+const FIRST_PID: usize = 100;
+const ALARM: Ended = Ended::Signal(14);
 const EPOCH_S: i64 = 1_750_000_000;
 
 macro_rules! unit {
@@ -90,6 +94,7 @@ struct Child {
     name: &'static str,
     number: usize,
     kill_us: Rc<Cell<u64>>,
+    is_shot: Rc<Cell<bool>>,
     thread: JoinHandle<()>,
 }
 
@@ -115,6 +120,8 @@ pub(super) struct Machine {
     /// When the root is mounted, if it ever is.
     pub(super) mount_us: Option<u64>,
     pub(super) at_switch_root: Option<Act>,
+    /// Somebody switches a VM off that waits for an owner so long.
+    pub(super) off_after_us: Option<u64>,
     beside: Beside,
     children: Rc<RefCell<Vec<Child>>>,
 }
@@ -127,6 +134,10 @@ pub(super) struct Turn {
     now: Rc<Cell<u64>>,
     /// When it gets SIGTERM.
     kill_us: Rc<Cell<u64>>,
+    /// When it gets SIGALRM.
+    alarm_us: Rc<Cell<u64>>,
+    /// Somebody sent SIGKILL to the stage in it.
+    is_shot: Rc<Cell<bool>>,
 }
 
 impl Turn {
@@ -137,12 +148,22 @@ impl Turn {
     /// Lets the others run; a process whose time is over does not come back.
     pub(super) fn wait(&self, until_us: u64) {
         let end_us = self.kill_us.get().saturating_add(GRACE_US);
+        let end_us = end_us.min(LIMIT_US).min(self.alarm_us.get());
         let until_us = until_us.min(end_us).max(self.now.get());
         self.beside.wait(self.me, until_us);
         self.now.set(self.now.get().max(until_us));
         // Its time may have been cut short meanwhile.
         if self.now.get() >= self.kill_us.get().saturating_add(GRACE_US) {
             resume_unwind(Box::new(Ended::Deadline));
+        }
+        if self.is_shot.take() {
+            resume_unwind(Box::new(Ended::Signal(9)));
+        }
+        if self.now.get() >= self.alarm_us.get() {
+            resume_unwind(Box::new(ALARM));
+        }
+        if self.now.get() >= LIMIT_US {
+            resume_unwind(Box::new(format!("no end after {} s", LIMIT_US / 1_000_000)));
         }
     }
 }
@@ -171,6 +192,7 @@ impl Machine {
             write_ends: Rc::new(Cell::new(None)),
             no_process_for: None,
             at_switch_root: None,
+            off_after_us: None,
             beside: Beside::new(),
             children: Rc::new(RefCell::new(Vec::new())),
         }
@@ -184,9 +206,18 @@ impl Machine {
         self.seen.borrow_mut().hung += 1;
         let begin_us = turn.now_us();
         while turn.now_us() < begin_us + FOR_EVER_US {
-            turn.wait(turn.now_us() + 1_000_000);
+            turn.wait(turn.now_us() + 100_000);
         }
         self.bug("nobody ends what hangs");
+    }
+
+    /// SIGKILL to the stage in a process that nobody waits for.
+    fn shoot(&self, pid: u32) {
+        let number = usize::try_from(pid).unwrap() - FIRST_PID;
+        for child in self.children.borrow().iter().filter(|child| child.number == number) {
+            child.is_shot.set(true);
+            self.seen.borrow_mut().killed.push(format!("{} by us", child.name));
+        }
     }
 
     fn bug(&self, what: &str) {
@@ -194,8 +225,9 @@ impl Machine {
     }
 
     fn process(&self, me: usize) -> Process {
-        let kill_us = Rc::new(Cell::new(u64::MAX));
-        let turn = Turn { beside: self.beside.clone(), me, now: Rc::clone(&self.now), kill_us };
+        let never = || Rc::new(Cell::new(u64::MAX));
+        let (beside, now) = (self.beside.clone(), Rc::clone(&self.now));
+        let turn = Turn { beside, me, now, kill_us: never(), alarm_us: never(), is_shot: Rc::default() };
         Process { machine: self.clone(), turn }
     }
 
@@ -203,19 +235,29 @@ impl Machine {
     fn start(&self, unit: &'static str, words: &'static [&'static str]) {
         let machine = self.clone();
         let kill_us = Rc::new(Cell::new(u64::MAX));
-        let mine = Rc::clone(&kill_us);
+        let is_shot = Rc::new(Cell::new(false));
+        let mine = (Rc::clone(&kill_us), Rc::clone(&is_shot));
         let work = move |me| {
             let mut process = machine.process(me);
-            process.turn.kill_us = mine;
+            (process.turn.kill_us, process.turn.is_shot) = mine;
             process.call(unit, words);
         };
         let (number, thread) = self.beside.start(self.now.get(), Box::new(work));
-        self.children.borrow_mut().push(Child { name: words[0], number, kill_us, thread });
+        self.host.clone().put(&format!("proc/{}/comm", FIRST_PID + number), "preroot\n");
+        self.children.borrow_mut().push(Child { name: words[0], number, kill_us, is_shot, thread });
     }
 
     /// The initrd, the root, the network of the OS.
     pub(super) fn boot(&self) {
         let mut main = self.process(0);
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run(&mut main)));
+        self.end();
+        if let Err(panic) = ran {
+            resume_unwind(panic);
+        }
+    }
+
+    fn run(&self, main: &mut Process) {
         main.call(MODULES, &["modules"]);
         self.start(FETCH, &["fetch"]);
         self.start(KVP, &["kvp", "--early"]);
@@ -224,11 +266,10 @@ impl Machine {
             Some(mount_us) => {
                 main.turn.wait(mount_us);
                 main.call(PERSIST, &["persist", "--root", "/sysroot"]);
-                self.go_on_in_root(&mut main);
+                self.go_on_in_root(main);
             }
             None => main.turn.wait(self.now.get() + 200_000_000),
         }
-        self.end(&main);
     }
 
     fn go_on_in_root(&self, main: &mut Process) {
@@ -247,7 +288,13 @@ impl Machine {
         self.system.borrow_mut().read_only.clear();
         main.unit(APPLY, &[&["apply"]]);
         if self.run.text(WAITS).is_some() {
+            let off_us = self.off_after_us.map_or(u64::MAX, |us| self.now.get() + us);
+            main.turn.kill_us.set(off_us);
             main.unit(POOL, &[&["pool"], &["apply"]]);
+            if self.now.get() >= off_us {
+                return;
+            }
+            main.turn.kill_us.set(u64::MAX);
         }
         main.unit(REPORT_EARLY, &[&["report", "--early"]]);
         self.cloud.borrow_mut().is_configured = true;
@@ -255,13 +302,15 @@ impl Machine {
     }
 
     /// Nothing that is said after this counts.
-    fn end(&self, main: &Process) {
+    fn end(&self) {
         self.seen.borrow_mut().is_over = true;
         for child in self.children.borrow().iter() {
             child.kill_us.set(0);
         }
+        let mut until_us = self.now.get();
         while self.children.borrow().iter().any(|child| !self.beside.has_ended(child.number)) {
-            main.turn.wait(self.now.get() + 1_000_000);
+            until_us += 1_000_000;
+            self.beside.wait(0, until_us);
         }
         for child in self.children.borrow_mut().drain(..) {
             child.thread.join().unwrap();
@@ -324,6 +373,7 @@ impl Process {
         let mine_us = end_us.min(before_us);
         self.turn.kill_us.set(mine_us);
         let outcome = catch_unwind(AssertUnwindSafe(|| work(self)));
+        self.turn.alarm_us.set(u64::MAX);
         // Unless somebody wants all of it to end.
         if self.turn.kill_us.get() == mine_us {
             self.turn.kill_us.set(before_us);
@@ -333,7 +383,7 @@ impl Process {
             Err(payload) => payload,
         };
         if let Some(ended) = payload.downcast_ref::<Ended>() {
-            if *ended == Ended::Deadline && !self.machine.seen.borrow().is_over {
+            if matches!(*ended, Ended::Deadline | ALARM) && !self.machine.seen.borrow().is_over {
                 self.machine.seen.borrow_mut().killed.push(format!("at {} ms", self.turn.now_us() / 1000));
             }
             return *ended;
@@ -363,7 +413,7 @@ impl Process {
             run: &mut machine.run.clone(),
             disks: &mut SimDisks { machine: machine.clone(), turn: turn.clone() },
             links: &mut SimLinks { cloud, turn: turn.clone() },
-            system: &mut SimSystem { system, root: machine.root.clone(), turn },
+            system: &mut SimSystem { machine: machine.clone(), system, root: machine.root.clone(), turn },
         };
         work(&mut kernel, &mut scratch())
     }

@@ -12,7 +12,9 @@ use crate::source::medium::Missing;
 use crate::stage::entropy;
 use crate::stage::offline::{self, Medium};
 use crate::sys::linux::Scratch;
-use crate::sys::{Kernel, Log};
+use crate::sys::{Dir, Kernel, Log};
+
+const UNREADABLE: &str = "provisioning medium unreadable";
 
 /// Reads the provisioning medium into a first seed. There is a seed afterwards even without a medium: it
 /// names this VM, and says what was wrong.
@@ -71,8 +73,12 @@ fn read_medium(
     facts: &mut Facts,
     context: &mut Context,
 ) -> core::result::Result<(), &'static str> {
-    let medium = offline::read_medium(kernel, bytes, &mut |run, chunk| {
+    let mut document = |run: &mut dyn Dir, chunk: &[u8]| {
         ovf.push(chunk, &mut |data| seed::spool(run, seed::CUSTOM_DATA, data))
+    };
+    let medium = offline::read_medium(kernel, bytes, &mut document, &mut |run| {
+        // A root that is mounted before the drive is given up stops this.
+        let _ = seed::note_failure(run, UNREADABLE);
     });
     if !matches!(medium, Ok(Medium::Read(_))) {
         // Half a document may have brought the password along.
@@ -81,7 +87,7 @@ fn read_medium(
     let document = match medium {
         Ok(Medium::Read(document)) => document,
         Ok(Medium::Missing(Missing::Unreadable(_) | Missing::Malformed(_))) => {
-            return Err("provisioning medium unreadable");
+            return Err(UNREADABLE);
         }
         Ok(Medium::Missing(_)) => return Ok(()),
         Err(error) => return refuse(kernel, error),

@@ -70,19 +70,23 @@ pub(in crate::stage) fn ask_again(
     id: &InstanceId,
     until_us: u64,
 ) -> Result<()> {
-    let (mut say_us, mut tell_us, mut last) = (0, 0, None);
+    let (mut say_us, mut pause_ms, mut tell_us) = (0, limits::IMDS_SAY_MS, 0);
+    let (mut last, mut is_known) = (None, false);
     let card_us = kernel.clock.now_us().saturating_add(limits::NO_CARD_AGAIN_MS * 1000);
     loop {
         let now_us = kernel.clock.now_us();
         // A card whose driver only the root has is there by then; without one nobody will ever answer.
         let until_us = if last == Some(Error::NO_CARD) { until_us.min(card_us) } else { until_us };
-        if now_us >= say_us {
+        // Once more as soon as it is known why.
+        let is_news = last.is_some() && !core::mem::replace(&mut is_known, last.is_some());
+        if now_us >= say_us || is_news {
             let left_s = Value::Number(until_us.saturating_sub(now_us) / 1_000_000);
             let why = Value::Text(last.map_or("the initrd had no answer", |error: Error| error.reason()));
             let text =
                 "waiting for IMDS, {} s at most: {}; rd.preroot=0 on the kernel command line boots without";
             kernel.say(Level::Warning, text, &[left_s, why]);
-            say_us = now_us.saturating_add(limits::IMDS_SAY_MS * 1000);
+            say_us = now_us.saturating_add(pause_ms * 1000);
+            pause_ms = (pause_ms * 2).min(limits::IMDS_SAY_LONGEST_MS);
         }
         let Scratch { facts, bytes, .. } = &mut *scratch;
         let mut gathered = Gathered::load(kernel, bytes, facts);
@@ -225,7 +229,8 @@ fn over_network(
         gathered.settle(session.clock(), rest.run);
         if gathered.is_final {
             let wall_s = session.clock().wall_s();
-            if let Err(error) = gathered.keep_for_host(rest.run, bytes, facts, wall_s) {
+            let mut to = To { run: rest.run, root: None };
+            if let Err(error) = gathered.keep_for_host(&mut to, bytes, facts, wall_s) {
                 session.say(Level::Warning, NO_RECORD, &[Value::Why(error)]);
             }
             gathered.tell_fatal(session, rest, bytes, facts);
@@ -391,7 +396,8 @@ impl Gathered {
         self.settle(kernel.clock, kernel.run);
         if self.is_final {
             let wall_s = kernel.clock.wall_s();
-            if let Err(error) = self.keep_for_host(kernel.run, bytes, facts, wall_s) {
+            let mut to = To { run: kernel.run, root: None };
+            if let Err(error) = self.keep_for_host(&mut to, bytes, facts, wall_s) {
                 kernel.say(Level::Warning, NO_RECORD, &[Value::Why(error)]);
             }
         }
@@ -418,10 +424,16 @@ impl Gathered {
     }
 
     /// A fatal verdict where the host can read it.
-    fn keep_for_host(&self, run: &mut dyn Dir, bytes: &mut [u8], facts: &Facts, wall_s: i64) -> Result<()> {
+    pub(in crate::stage) fn keep_for_host(
+        &self,
+        to: &mut To<'_>,
+        bytes: &mut [u8],
+        facts: &Facts,
+        wall_s: i64,
+    ) -> Result<()> {
         let reason = Reason::of(self.context.failure.as_deref().unwrap_or(self.why));
         let id = facts.instance_id.as_ref().map(|fact| &fact.value);
-        To { run, root: None }.tell(&kvp::failure(&reason, id, wall_s), id, bytes)
+        to.tell(&kvp::failure(&reason, id, wall_s), id, bytes)
     }
 
     /// Weighs, writes the outcome into the seed and publishes it.

@@ -8,6 +8,7 @@ mod serve;
 
 pub(super) use serve::run;
 
+use super::beside;
 use super::identity;
 use super::timeline::each_entry;
 use crate::cli::{Command, Verb};
@@ -87,7 +88,7 @@ impl To<'_> {
 pub(super) fn tell_trouble(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) {
     let is_initrds = matches!(
         command.verb,
-        Verb::Modules | Verb::FetchOffline | Verb::FetchOnline | Verb::Grow | Verb::Persist
+        Verb::Modules | Verb::FetchOffline | Verb::FetchOnline | Verb::Grow | Verb::Persist | Verb::Kvp
     );
     let machine = identity::observe(kernel);
     if !is_initrds || command.dry_run || !machine.platform.is_some_and(Platform::wants_report) {
@@ -124,17 +125,29 @@ fn slice(run: &mut dyn Dir, window: &mut [u8], level: Level, wanted: u8, text: &
 /// Ends the answering in the initrd: afterwards nobody there has the device, and no record changes any more.
 pub(super) fn stop(kernel: &mut Kernel<'_>) {
     let _ = kernel.run.create_unsynced(STOP, Owner::root(0o644), b"");
-    for _ in 0..limits::STOP_MS / STOP_POLL_MS {
-        if kernel.run.stat(OPEN).is_err() || kernel.clock.is_cancelled() {
-            return;
-        }
-        kernel.clock.sleep_ms(STOP_POLL_MS);
+    if has_ended(kernel) || beside::end(kernel, beside::KVP) && has_ended(kernel) {
+        return;
     }
     kernel.say(
         Level::Warning,
         "the data exchange of the initrd has not ended after {}",
         &[Value::Millis(limits::STOP_MS)],
     );
+}
+
+fn has_ended(kernel: &mut Kernel<'_>) -> bool {
+    for _ in 0..limits::STOP_MS / STOP_POLL_MS {
+        if kernel.run.stat(OPEN).is_err() || kernel.clock.is_cancelled() {
+            return true;
+        }
+        kernel.clock.sleep_ms(STOP_POLL_MS);
+    }
+    false
+}
+
+/// Whoever answered the host in the initrd is dead.
+pub(super) fn note_lost(kernel: &mut Kernel<'_>) {
+    let _ = kernel.run.remove(OPEN);
 }
 
 /// The same from the real root, where an initrd without systemd may have left it behind: nothing but `persist` ends it there,

@@ -57,7 +57,11 @@ pub(in crate::stage) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: 
     outcome
 }
 
+/// Whoever is early and does not come here for long is ended, and begun again by its supervisor.
 fn is_over(clock: &mut dyn Clock, run: &mut dyn Dir, is_early: bool) -> bool {
+    if is_early {
+        clock.watch(limits::KVP_WATCH_MS);
+    }
     clock.is_cancelled() || is_early && run.stat(STOP).is_ok()
 }
 

@@ -8,7 +8,7 @@ use crate::format::volume::Kind;
 use crate::limits;
 use crate::source::medium::Missing;
 use crate::sys::fake::{FakeDir, World};
-use crate::sys::{Block, Clock, Disks, DriveStatus, KernelPartition};
+use crate::sys::{Block, Clock, Dir, Disks, DriveStatus, KernelPartition};
 use std::borrow::ToOwned;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -181,10 +181,11 @@ fn play_with(
     let (mut document, mut scratch) = (vec![], vec![0; chunk]);
     let mut kernel = world.kernel();
     (kernel.clock, kernel.disks, kernel.host) = (&mut clock, &mut shared, &mut host);
-    let result = read_medium(&mut kernel, &mut scratch, &mut |_, chunk| {
+    let mut whole = |_: &mut dyn Dir, chunk: &[u8]| {
         document.extend_from_slice(chunk);
         receive(chunk)
-    });
+    };
+    let result = read_medium(&mut kernel, &mut scratch, &mut whole, &mut |_| {});
     let stage = shared.0.borrow();
     assert!(stage.sleeps.iter().all(|ms| (1..=limits::POLL_MS).contains(ms)), "{:?}", stage.sleeps);
     assert!(stage.opened.iter().all(|name| name.starts_with("sr")), "{:?}", stage.opened);

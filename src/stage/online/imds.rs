@@ -110,7 +110,7 @@ enum Next {
 
 /// facts: 404 early in a boot, 410 while the host is serviced, 429 too many requests.
 fn after_status(outcome: Outcome) -> Next {
-    let error = status_rule(outcome.status).at(0);
+    let error = refused(outcome.status);
     match outcome.status {
         404 | 410 | 429 | 500..=599 => {
             let asked_ms = u64::from(outcome.retry_after_s.unwrap_or_default()).saturating_mul(1000);
@@ -120,8 +120,9 @@ fn after_status(outcome: Outcome) -> Next {
     }
 }
 
-const fn status_rule(status: u16) -> &'static Rule {
-    match status {
+/// What a status means that is no success.
+pub const fn refused(status: u16) -> Error {
+    let rule: &'static Rule = match status {
         400 => unsupported!(rule "IMDS", "http error 400 querying IMDS"),
         401 | 403 => unsupported!(rule "IMDS", "http error 403 querying IMDS"),
         404 => unsupported!(rule "IMDS", "http error 404 querying IMDS"),
@@ -129,7 +130,8 @@ const fn status_rule(status: u16) -> &'static Rule {
         429 => unsupported!(rule "IMDS", "http error 429 querying IMDS"),
         500..=599 => unsupported!(rule "IMDS", "http error 5xx querying IMDS"),
         _ => unsupported!(rule "IMDS", "http error querying IMDS"),
-    }
+    };
+    rule.at(0)
 }
 
 /// Whatever the network or a damaged document did may be better next time. Told in cloud-init's words.

@@ -10,7 +10,7 @@ pub(in crate::stage) mod nics;
 mod session;
 
 pub use hunt::give_back;
-pub use imds::{Body, Refusal, ask_imds};
+pub use imds::{Body, Refusal, ask_imds, refused};
 pub use session::Session;
 
 use crate::error::{Error, Result};
@@ -54,7 +54,6 @@ pub fn with_lease(
     let (mut online, mut rest) = Online::split(kernel, buffers);
     let nics = online.await_nics(limits::NIC_MS)?;
     if nics.is_empty() {
-        online.talk.say(Level::Warning, "no network interface", &[]);
         return Err(Error::NO_CARD);
     }
     if online.kernel_has_way(&nics) {

@@ -19,6 +19,7 @@ use crate::sys::linux::Scratch;
 pub(super) fn await_answer(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id: &InstanceId) -> Result<()> {
     kernel.log.enter("imds");
     let limit_ms = limit_ms(kernel, &mut scratch.bytes);
+    kernel.clock.watch(limit_ms + limits::POOL_WATCH_MS);
     let until_us = kernel.clock.now_us().saturating_add(limit_ms * 1000);
     fetch::ask_again(kernel, scratch, id, until_us)
 }

@@ -15,7 +15,7 @@ mod owner;
 use super::identity;
 use super::online::{self, Session};
 use super::report;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Error, Result};
 use crate::event::{Level, Value};
 use crate::facts::{InstanceId, PreProvisioning};
 use crate::format::rtnetlink::{LinkChange, State};
@@ -23,7 +23,7 @@ use crate::limits;
 use crate::machine::Platform;
 use crate::seed;
 use crate::sys::linux::Scratch;
-use crate::sys::{Dir, Kernel, Owner, System};
+use crate::sys::{Clock, Dir, Kernel, Owner, System};
 
 /// Below /run/preroot: apply saw that this VM waits for an owner.
 pub(super) const WAITS: &str = "pool";
@@ -86,6 +86,7 @@ pub(super) fn is_pooled(kernel: &mut Kernel<'_>, id: &InstanceId) -> bool {
 /// `NotApplicable` where nothing is waited for; `Error::STOPPED`; the verdict on the owner's data, which the platform knows then.
 #[inline(never)]
 pub(super) fn run(kernel: &mut Kernel<'_>, scratch: &mut Scratch, is_dry_run: bool) -> Result<()> {
+    kernel.clock.watch(limits::POOL_WATCH_MS);
     kernel.log.enter("pool");
     let machine = identity::observe(kernel);
     let id = machine.vm_id.filter(|_| machine.platform == Some(Platform::Azure));
@@ -108,6 +109,8 @@ pub(super) fn run(kernel: &mut Kernel<'_>, scratch: &mut Scratch, is_dry_run: bo
         }
         kernel.log.enter("pool");
     }
+    // Of a process before this one, which was ended.
+    online::give_back(kernel);
     if wait != Wait::Document {
         tell(kernel, scratch, wait, &id)?;
     }
@@ -127,6 +130,7 @@ fn tell(kernel: &mut Kernel<'_>, scratch: &mut Scratch, wait: Wait, id: &Instanc
     let mut complaint = Complaint::default();
     loop {
         let mut told = None;
+        kernel.clock.watch(limits::POOL_WATCH_MS);
         // Without a name: the pool's must not get into a DNS.
         let outcome = online::with_lease(kernel, net, None, &mut |session, rest| {
             rest.system.follow_links()?;
@@ -142,15 +146,14 @@ fn tell(kernel: &mut Kernel<'_>, scratch: &mut Scratch, wait: Wait, id: &Instanc
             note(session, rest.root, wait, id);
             let moving = told.insert(moving);
             match wait {
-                Wait::Switch => await_move(rest.system, &mut || session.is_cancelled(), moving),
+                Wait::Switch => await_move(rest.system, session.clock(), moving),
                 Wait::PowerOff => sleep_for_ever(session),
                 Wait::Card | Wait::Document | Wait::Imds => Ok(()),
             }
         });
         match told {
             Some(mut moving) if wait == Wait::Card => {
-                let Kernel { system, clock, .. } = kernel;
-                await_move(*system, &mut || clock.is_cancelled(), &mut moving)?;
+                await_move(kernel.system, kernel.clock, &mut moving)?;
             }
             Some(_) => outcome?,
             None => {
@@ -179,6 +182,7 @@ fn note(session: &mut Session<'_>, root: &mut dyn Dir, wait: Wait, id: &Instance
 fn sleep_for_ever(session: &mut Session<'_>) -> Result<()> {
     let until_us = session.now_us().saturating_add(limits::POOL_POWER_OFF_MS * 1000);
     while !session.is_cancelled() && session.now_us() < until_us {
+        session.clock().watch(limits::POOL_WATCH_MS);
         session.sleep_ms(limits::POOL_LOOK_MS);
     }
     match session.is_cancelled() {
@@ -223,19 +227,17 @@ impl Move {
 }
 
 /// Waits until the kernel has announced it.
-fn await_move(
-    system: &mut dyn System,
-    is_cancelled: &mut dyn FnMut() -> bool,
-    moving: &mut Move,
-) -> Result<()> {
+fn await_move(system: &mut dyn System, clock: &mut dyn Clock, moving: &mut Move) -> Result<()> {
     let mut is_over = false;
     while !is_over {
-        if is_cancelled() {
+        if clock.is_cancelled() {
             return Err(Error::STOPPED);
         }
-        match system.link_changes(u64::MAX, &mut |change| is_over |= moving.is_over(change)) {
-            // What is lost may have been it. The platform has no document yet if it was not.
-            Err(error) if error.errno() == Some(Errno::NOBUFS) => return Ok(()),
+        clock.watch(limits::POOL_WATCH_MS);
+        let until_us = clock.now_us().saturating_add(limits::POOL_LOOK_MS * 1000);
+        match system.link_changes(until_us, &mut |change| is_over |= moving.is_over(change)) {
+            // What is lost, or cannot be heard, may have been it. The platform has no document yet if it was not.
+            Err(error) if error.errno().is_some() => return Ok(()),
             outcome => outcome?,
         }
     }

@@ -2,7 +2,6 @@
 
 use super::Complaint;
 use crate::error::{Error, Result, Rule};
-use crate::event::{Level, Value};
 use crate::facts::{Fact, Facts, InstanceId, PreProvisioning, Provenance};
 use crate::format::sha512_crypt::RANDOM;
 use crate::limits;
@@ -14,6 +13,7 @@ use crate::source::azure_imds::ImdsReader;
 use crate::source::azure_ovf::OvfReader;
 use crate::stage::entropy;
 use crate::stage::fetch::{Gathered, say_document};
+use crate::stage::kvp::To;
 use crate::stage::online::{self, Rest, Session};
 use crate::sys::linux::Scratch;
 use crate::sys::{Dir, Kernel};
@@ -31,6 +31,7 @@ pub(super) fn await_document(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id:
     let mut until_us = None;
     loop {
         begin(facts, &id);
+        kernel.clock.watch(limits::POOL_WATCH_MS);
         let random = entropy::salt(kernel);
         let mut is_decided = false;
         let begun = seed::begin(kernel.run);
@@ -42,13 +43,25 @@ pub(super) fn await_document(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id:
             is_decided = true;
             // What a seed does not write itself it keeps of the one before: here that is a placeholder's.
             seed::remove(rest.run, seed::SEED)?;
-            let verdict = match imds {
+            let mut verdict = match imds {
                 Ok(imds) => gathered.conclude(rest.run, facts, imds),
                 Err(error) => gathered.refuse(rest.run, facts, error),
             };
+            let is_late = until_us.is_some_and(|until_us| session.now_us() >= until_us);
+            if is_late
+                && let Err(error) = verdict
+                && is_os(verdict)
+            {
+                // There is no seed for report to tell of, and there will be none.
+                verdict = gathered.refuse(rest.run, facts, error);
+                let wall_s = session.clock().wall_s();
+                let mut to = To { run: rest.run, root: Some(rest.root) };
+                // What the host cannot read it hears.
+                let _ = gathered.keep_for_host(&mut to, bytes, facts, wall_s);
+            }
             gathered.say_verdict(&mut |level, text, values| session.say(level, text, values));
             // What has no seed is told by whoever has one: this try is not the last.
-            if !is_os(verdict) {
+            if !is_os(verdict) || is_late {
                 gathered.tell_fatal(session, rest, bytes, facts);
             }
             verdict
@@ -134,6 +147,7 @@ impl Try<'_> {
             body: b"",
         };
         loop {
+            session.clock().watch(limits::POOL_WATCH_MS);
             self.ovf.reset();
             seed::forget_spooled(run, seed::CUSTOM_DATA)?;
             let until_us = session.now_us().saturating_add(limits::POOL_TRY_MS * 1000);
@@ -147,11 +161,7 @@ impl Try<'_> {
             match outcome.status {
                 200..=299 => return Ok(read),
                 404 | 410 | 429 | 500..=599 => {}
-                status => {
-                    let text = "IMDS answers with status {} where the owner's document should be";
-                    session.say(Level::Warning, text, &[Value::Number(status.into())]);
-                    return Err(unsupported!("IMDS", "http error querying IMDS"));
-                }
+                status => return Err(online::refused(status)),
             }
             if session.is_cancelled() {
                 return Err(Error::STOPPED);

@@ -487,7 +487,9 @@ fn imds_that_never_answers_is_a_failure_after_five_minutes_or_as_long_as_somebod
         assert_eq!(context.verdict, seed::Verdict::Fail);
         assert_eq!(context.failure.unwrap().as_str(), "http error 410 querying IMDS");
         let lines = world.log.lines.iter().filter(|line| line.contains("waiting for IMDS")).count() as u64;
-        assert!((waited_s / 30..=waited_s / 30 + 2).contains(&lines), "{lines}");
+        // At once, once it is known why, and then less and less often.
+        let (from, to) = if waited_s > 100 { (4, 7) } else { (1, 2) };
+        assert!((from..=to).contains(&lines), "{line}: {lines}");
         assert!(!is_waiting(&mut world));
     }
 }

@@ -288,6 +288,8 @@ pub struct FakeSystem {
     pub link_changes: VecDeque<Result<Vec<LinkChange>>>,
     /// Somebody follows the interfaces.
     pub is_following: bool,
+    /// Processes that were killed.
+    pub killed: Vec<u32>,
 }
 
 /// A program of the image: argv to exit status.
@@ -323,6 +325,7 @@ impl Default for FakeSystem {
             kvp: None,
             link_changes: VecDeque::new(),
             is_following: false,
+            killed: Vec::new(),
         }
     }
 }
@@ -335,6 +338,13 @@ impl System for FakeSystem {
             Some(Err(errno)) => Err(os!("load module", *errno)),
             None => Err(os!("load module", Errno::NOENT)),
         }
+    }
+    fn pid(&mut self) -> u32 {
+        4242
+    }
+    fn kill(&mut self, pid: u32) -> Result<()> {
+        self.killed.push(pid);
+        Ok(())
     }
     fn kernel_release<'b>(&mut self, buf: &'b mut [u8]) -> &'b str {
         let n = self.release.len().min(buf.len());

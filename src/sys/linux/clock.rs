@@ -55,6 +55,10 @@ impl Clock for LinuxClock {
         }
     }
 
+    fn watch(&mut self, ms: u64) {
+        raw::alarm(ms);
+    }
+
     fn is_cancelled(&mut self) -> bool {
         if self.stop.as_ref().is_some_and(StopSignal::is_set) {
             return true;

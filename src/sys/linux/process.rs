@@ -60,6 +60,15 @@ pub fn fork(work: &mut dyn FnMut() -> u8) -> Result<Child> {
     }
 }
 
+/// SIGKILL to a process that need not be a child of ours.
+///
+/// # Errors
+/// `Os`.
+pub(super) fn kill(pid: u32) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(os!("end a process", Errno::INVAL))?;
+    rustix::process::kill_process(pid, Signal::KILL).map_err(|code| refused(os!("end a process"), code))
+}
+
 /// This process goes on when the one that made it ends.
 pub fn outlive_parent() {
     let _ = rustix::process::set_parent_process_death_signal(None);
@@ -362,6 +371,30 @@ mod tests {
         });
         assert_eq!(ended.unwrap(), Ended::Deadline);
         assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn an_alarm_that_is_put_off_no_more_ends_a_stage() {
+        let ended = fork_stage(20_000, &mut || {
+            for _ in 0..4 {
+                super::super::raw::alarm(2_000);
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            super::super::raw::alarm(100);
+            std::thread::sleep(Duration::from_secs(10));
+            0
+        });
+        assert_eq!(ended.unwrap(), Ended::Signal(14));
+    }
+
+    #[test]
+    fn a_stage_that_somebody_kills_was_killed() {
+        let ended = fork_stage(10_000, &mut || {
+            let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
+            super::kill(pid).map_or(1, |()| 0)
+        });
+        assert_eq!(ended.unwrap(), Ended::Signal(9));
+        assert!(super::kill(0).is_err() && super::kill(u32::MAX).is_err());
     }
 
     #[test]

@@ -56,6 +56,14 @@ pub(super) fn lock_all(fd: &rustix::fd::OwnedFd) -> core::result::Result<(), Err
     checked(result).map(|_| ())
 }
 
+/// SIGALRM, which ends this process, in so long; never if it asks again before.
+pub(super) fn alarm(ms: u64) {
+    // struct itimerval: not repeated; seconds and microseconds.
+    let once = [0, 0, ms / 1000, ms % 1000 * 1000];
+    // SAFETY: setitimer reads 32 bytes, which outlive the call, and writes nothing.
+    unsafe { syscall(nr::__NR_setitimer, [nr::ITIMER_REAL as usize, once.as_ptr() as usize, 0, 0, 0]) };
+}
+
 /// A raw result as `Result`.
 pub(super) fn checked(result: isize) -> core::result::Result<usize, Errno> {
     usize::try_from(result).map_err(|_| Errno(u16::try_from(result.unsigned_abs()).unwrap_or(u16::MAX)))

@@ -108,6 +108,14 @@ impl System for LinuxSystem {
         mount::resize(path, mounted, bytes)
     }
 
+    fn pid(&mut self) -> u32 {
+        rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()
+    }
+
+    fn kill(&mut self, pid: u32) -> Result<()> {
+        process::kill(pid)
+    }
+
     fn follow_links(&mut self) -> Result<()> {
         if self.watch.is_none() {
             self.watch = Some(LinkWatch::open()?);

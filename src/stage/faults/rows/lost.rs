@@ -2,7 +2,7 @@
 
 use super::{Rows, imds_says, no_medium, nothing_usable};
 use crate::cli::Verb;
-use crate::stage::faults::{Expect, Growth};
+use crate::stage::faults::{Blocked, Expect, Growth};
 use crate::sys::linux::Ended;
 use std::format;
 
@@ -93,7 +93,31 @@ pub(super) fn in_the_middle(rows: &mut Rows) {
             nothing_usable(sim);
             sim.lose(answered, ended);
         });
+        if ended == Ended::Deadline {
+            // Its own alarm comes too late for this boot.
+            rows.without_kvp();
+        }
+        let expect = Expect::Fatal("neither SSH key nor password".into());
+        let name = format!("lost: kvp with its device open, {ended:?}, no root ever");
+        rows.add(name, expect, Some("neither SSH"), move |sim| {
+            no_medium(sim);
+            imds_says(sim, "no-keys");
+            sim.is_mounted = false;
+            sim.lose(answered, ended);
+        });
+        rows.blocked(Blocked { early_kvp: ended == Ended::Deadline, ..Blocked::default() });
+    }
+    for ended in [Ended::Exit(101), Ended::Signal(9)] {
+        let expect = Expect::Fatal("http error 403 querying IMDS".into());
+        let name = format!("lost: kvp each time, {ended:?}");
+        rows.add(name, expect, Some("IMDS: "), move |sim| {
+            nothing_usable(sim);
+            (0..3).for_each(|skip| sim.when(answered, skip, move |machine, turn| machine.die(turn, ended)));
+        });
         rows.without_kvp();
+        rows.add(format!("lost: enter kvp, {ended:?}"), Expect::Ready, Some(said(ended)), move |sim| {
+            sim.lose("enter kvp", ended);
+        });
     }
     for ended in [Ended::Exit(101), Ended::Signal(9)] {
         for n in [1, 3, 5] {

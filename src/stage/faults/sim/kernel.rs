@@ -1,6 +1,6 @@
 //! What does the kernel of the simulated boot do: time, the serial console, disks that fail, programs?
 
-use super::{Machine, Turn};
+use super::{FIRST_PID, Machine, Turn};
 use crate::error::{Errno, Result};
 use crate::event::{Event, Level, Value};
 use crate::format::ReadAt;
@@ -38,6 +38,9 @@ impl Clock for SimClock {
         // SIGTERM wakes it.
         let until_us = if self.turn.now_us() < kill_us { until_us.min(kill_us) } else { until_us };
         self.turn.wait(until_us);
+    }
+    fn watch(&mut self, ms: u64) {
+        self.turn.alarm_us.set(self.turn.now_us() + ms * 1000);
     }
     fn is_cancelled(&mut self) -> bool {
         self.turn.now_us() >= self.turn.kill_us.get() || self.obeys && self.run.stat(CANCEL).is_ok()
@@ -186,6 +189,7 @@ impl Disks for SimDisks {
 }
 
 pub(super) struct SimSystem {
+    pub(super) machine: Machine,
     pub(super) system: Rc<RefCell<FakeSystem>>,
     pub(super) root: FakeDir,
     pub(super) turn: Turn,
@@ -208,6 +212,13 @@ impl Drop for Open {
 }
 
 impl System for SimSystem {
+    fn pid(&mut self) -> u32 {
+        u32::try_from(FIRST_PID + self.turn.me).unwrap()
+    }
+    fn kill(&mut self, pid: u32) -> Result<()> {
+        self.machine.shoot(pid);
+        Ok(())
+    }
     fn load_module(&mut self, path: &str, parameters: &str, compressed: bool) -> Result<Loaded> {
         self.system.borrow_mut().load_module(path, parameters, compressed)
     }
@@ -250,7 +261,9 @@ impl System for SimSystem {
         self.system.borrow_mut().follow_links()
     }
     fn link_changes(&mut self, until_us: u64, each: &mut dyn FnMut(LinkChange)) -> Result<()> {
-        self.turn.wait(until_us.min(self.turn.now_us() + 1_000_000));
+        // SIGTERM wakes it.
+        let until_us = until_us.min(self.turn.now_us() + 1_000_000).min(self.turn.kill_us.get());
+        self.turn.wait(until_us);
         self.system.borrow_mut().link_changes(until_us, each)
     }
     fn run(&mut self, root: &str, argv: &[&str], timeout_ms: u64) -> Result<i32> {
