@@ -121,6 +121,20 @@ fn vendor_data_that_break_it_cost_the_users_words_nothing() {
 }
 
 #[test]
+fn a_host_name_of_vendor_data_gives_way_to_the_mediums() {
+    for (says, name) in [("entry vendor 0\n\n", "mediums"), ("", "vm1")] {
+        let mut world = world(&(says.to_owned() + END), 0);
+        let source = world.run.text("seed/source").unwrap();
+        let lines = source.lines().filter(|line| !line.starts_with("hostname "));
+        let source = lines.chain(["hostname vendor-data"]).collect::<Vec<_>>().join("\n") + "\n";
+        world.run.put("seed/source", &source).put("seed/asked-by", "vendor-data");
+        world.run.put("seed/medium-hostname", "mediums");
+        boot(&mut world).unwrap();
+        assert_eq!(world.root.text("etc/hostname").unwrap(), std::format!("{name}\n"));
+    }
+}
+
+#[test]
 fn vendor_data_of_the_initrd_are_forgotten_where_somebody_merged_them() {
     for replaces in [true, false] {
         let entries = said(&[("vendor/hostname", "vendors"), ("users/0", "name bob\nlock_passwd true\n")]);
