@@ -94,6 +94,37 @@ grep ran $root/var/log/preroot-scripts.log
 grep -o "snap: a module.*" $said | head -n 1
 ')"
 
+# shellcheck disable=SC2016 # the VM expands it
+check 'files of an owner whom a package brings are written behind it, and what cannot be had keeps nothing from it' "$(cat <<'OUT'
+exit 0
+user data: write_files: no path of a file
+91267c52-9f02-4cfe-b1f4-a4da7ebac2cf
+990 990 600 conf
+990 0 644 late
+runcmd has conf
+OUT
+)" "$(in_vm "$translator" '#cloud-config
+packages: [prerootpkg]
+write_files:
+- {path: /, content: x}
+- {path: /etc/preroot-test/x.conf, owner: "prerootpkg:prerootpkg", permissions: "0600", content: conf, defer: true}
+- {path: /etc/preroot-test/late, owner: prerootpkg, content: late}
+runcmd:
+- echo runcmd has $(cat /etc/preroot-test/x.conf)
+' '
+tail -n 1 $said
+echo "$(cat /mnt/run/seed/failure)"
+cat $root/var/lib/preroot/provisioned
+ls $root/etc/preroot-test 2>/dev/null || true
+printf "%s\n" "#!/bin/sh" "case \$* in *install*)" "echo prerootpkg:x:990:990::/:/bin/false >>/etc/passwd" \
+    "echo prerootpkg:x:990: >>/etc/group ;; esac" >$root/usr/local/sbin/apt-get
+chmod 755 $root/usr/local/sbin/apt-get
+"$1" scripts --root $root --run /mnt/run >/dev/null 2>&1 || echo "ended with $?"
+for file in x.conf late; do echo "$(stat -c "%u %g %a" $root/etc/preroot-test/$file) $(cat $root/etc/preroot-test/$file)"; done
+grep "has conf" $root/var/log/preroot-scripts.log
+[ ! -e $root/var/lib/preroot/deferred ]
+')"
+
 # Whatever the translator is, the rest of the seed is applied.
 hostile() {
     local file

@@ -23,16 +23,18 @@ const NOBODY: &Rule = malformed!(WHAT, "this image has no such owner of a file")
 const LARGE: &Rule = unsupported!(rule WHAT, "too large for a directory that is not root's");
 
 pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
-    check_those(root, |_| true)
+    check_below(root, "")
 }
 
-/// Whether those are there that `is_one` takes.
-pub(super) fn check_those(root: &mut Root<'_>, is_one: fn(&File<'_>) -> bool) -> Result<State> {
+/// Whether those are there whose paths begin so.
+pub(super) fn check_below(root: &mut Root<'_>, start: &str) -> Result<State> {
     let mut state = State::Satisfied;
     each(root, &mut |root, file| {
+        if !is_below(root, file, start) {
+            return Ok(());
+        }
         // apply says what is wrong with it.
         let is_there = File::load(root, file).and_then(|file| match file.is_late() {
-            _ if !is_one(&file) => Ok(true),
             true => deferred::is_kept(root, file.name),
             false => file.is_there(root),
         });
@@ -45,15 +47,17 @@ pub(super) fn check_those(root: &mut Root<'_>, is_one: fn(&File<'_>) -> bool) ->
 }
 
 pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
-    apply_those(root, |_| true)
+    apply_below(root, "")
 }
 
-/// Writes those that `is_one` takes.
-pub(super) fn apply_those(root: &mut Root<'_>, is_one: fn(&File<'_>) -> bool) -> Result<()> {
+/// Writes those whose paths begin so.
+pub(super) fn apply_below(root: &mut Root<'_>, start: &str) -> Result<()> {
     let mut first = Ok(());
     each(root, &mut |root, name| {
+        if !is_below(root, name, start) {
+            return Ok(());
+        }
         let written = File::load(root, name).and_then(|file| match file.is_late() {
-            _ if !is_one(&file) => Ok(()),
             true => deferred::keep(root, file.name, &file.path),
             false => file.settle(root),
         });
@@ -61,6 +65,11 @@ pub(super) fn apply_those(root: &mut Root<'_>, is_one: fn(&File<'_>) -> bool) ->
         Ok(())
     })?;
     first
+}
+
+/// Among all of them is also what has no path that can be used.
+fn is_below(root: &mut Root<'_>, name: &str, start: &str) -> bool {
+    start.is_empty() || path_of(root, name).is_ok_and(|path| path.starts_with(start))
 }
 
 /// Calls `work` with `files/N` of every file of the seed.
