@@ -205,6 +205,22 @@ fn wrong_values_without_end_are_not_told_without_end() {
 }
 
 #[test]
+fn of_two_passwords_of_a_user_the_hash_counts_as_with_cloud_init() {
+    for keys in ["plain_text_passwd: p, hashed_passwd: $6$a$b", "hashed_passwd: $6$a$b, plain-text-passwd: p"]
+    {
+        let text = format!("#cloud-config\nusers: [{{name: web, {keys}}}]\n");
+        let out = translate(&[("user-data", text.as_bytes())]);
+        assert!(out.contains("hashed_passwd $6$a$b\n"), "{out}");
+        assert_eq!(out.matches("hashed_passwd").count(), 1, "{out}");
+    }
+    let out = translate(&[(
+        "user-data",
+        b"#cloud-config\nusers: [{name: web, plain_text_passwd: p, hashed_passwd: null}]\n",
+    )]);
+    assert_eq!(out.matches("hashed_passwd $6$").count(), 1, "{out}");
+}
+
+#[test]
 fn vendor_data_are_merged_below_user_data_or_switched_off() {
     let mapping = b"#cloud-config\n{\"cloud-init\": {\"password\": \"provider\", \"hostname\": \"vm\", \"ssh_pwauth\": true}, \"x\": 1}";
     let of = |user_data: &[u8]| {

@@ -92,6 +92,8 @@ fn person(reading: &mut Reading<'_>, user: &Node, name: Option<&Node>) -> Node {
             // Of useradd: lastlog is sparse.
             "no_log_init" => continue,
             "name" if name.is_some() => continue,
+            // It is set last (distros/__init__.py).
+            "plain_text_passwd" if user.get("hashed_passwd").is_some_and(|hash| !hash.is_null()) => continue,
             "ssh_authorized_keys" => key_list(value),
             "groups" => names(value),
             _ => value.clone(),
