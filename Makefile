@@ -49,6 +49,7 @@ test-full: test
 	PREROOT_LAYOUTS=10000 $(CARGO) test --locked --test growpart -- --nocapture
 	PREROOT_HAND_OVERS=1000 python3 tests/cloud/kvp_test.py
 	tests/media.sh 700
+	python3 tests/oracle/cloud_config_differential.py 0
 	tests/vm/udf.sh 350
 	tests/vm/scenarios.sh full
 	for suite in bookworm trixie; do for tool in dracut initramfs-tools; do \

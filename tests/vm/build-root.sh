@@ -22,7 +22,12 @@ case $WITH in
     # who is told of a network and of time servers: networkd and timesyncd, or ifupdown (a DHCP client of its own) and chrony
     timesyncd) tool=$tool,systemd-timesyncd ;;
     ifupdown) tool=$tool,ifupdown,isc-dhcp-client,chrony ;;
-    *) die "WITH is cloud-init, user-data, waagent, openrc, selinux, timesyncd or ifupdown, not '$WITH'" ;;
+    # for chroots, tests/oracle/cloud_config_differential.py: neither kernel nor initrd, and what the modules of cloud-init write for
+    chroot)
+        packages=cloud-init,openssh-server,sudo,locales,tzdata,ca-certificates,systemd,chrony,e2fsprogs,fdisk,procps,iproute2,login
+        tool=openssl
+        ;;
+    *) die "WITH is cloud-init, user-data, waagent, openrc, selinux, timesyncd, ifupdown or chroot, not '$WITH'" ;;
 esac
 variant=${WITH:+-$WITH}
 recipe="$SUITE $packages,$tool 1"

@@ -7,7 +7,8 @@
 #   PROVISIONER  who provisions the image: preroot | none | cloud-init (Debian's package)       (default preroot)
 #   WITH     what else Debian's packages bring into the root: cloud-init | waagent | openrc (no systemd) | selinux |
 #            timesyncd | ifupdown (instead of networkd, and with chrony) |
-#            user-data (cloud-init, the translator of cloud-config, and a repository of packages in the image)
+#            user-data (cloud-init, the translator of cloud-config, and a repository of packages in the image) |
+#            chroot (cloud-init, no kernel)
 
 REPO=${REPO:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 VM_DIR=${VM_DIR:-$REPO/.vm}
