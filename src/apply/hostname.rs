@@ -6,7 +6,7 @@
 use super::replace::{self, Target};
 use super::{Root, State, join, named, read};
 use crate::error::Result;
-use crate::facts::{Facts, Hostname};
+use crate::facts::{Fact, Facts, Hostname, Provenance};
 use crate::format::hosts::{Renaming, renaming};
 use crate::format::text::{PathText, split_once};
 use crate::seed;
@@ -25,7 +25,7 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>) -> Result<State> {
     if root.is_switched_off && seed_says(root, seed::ASKED_BY, asked_by.as_bytes())? {
         return Ok(State::Foreign { why: super::SWITCHED_OFF });
     }
-    let wanted = name.value.as_str();
+    let wanted = written(name);
     let what = plan(root, wanted)?;
     // Without /proc nobody can say; systemd reads the file by itself.
     let is_live = !root.is_live() || root.dir.stat(LIVE).is_err() || holds(root, LIVE, wanted)?;
@@ -67,7 +67,7 @@ fn plan(root: &mut Root<'_>, wanted: &str) -> Result<Option<Renaming>> {
 
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let Some(name) = &facts.hostname else { return Ok(()) };
-    let name = name.value.as_str();
+    let name = written(name);
     if plan(root, name)?.is_none() {
         return Ok(());
     }
@@ -82,6 +82,15 @@ fn write(root: &mut Root<'_>, path: &str, parts: &[&str]) -> Result<()> {
     let target = Target::root(path, object!(FILE), 0o644);
     replace::edit(root.dir, target, &mut root.buffers, &mut |_, out| out.put_all(&[line.as_bytes(), b"\n"]))
         .map(|_| ())
+}
+
+/// What becomes the host name: of a config drive's and NoCloud's the part before the first dot, as cloud-init's
+/// `get_hostname` has it; Azure's stays whole, as with waagent.
+fn written(name: &Fact<Hostname>) -> &str {
+    match name.from {
+        Provenance::ConfigDrive | Provenance::NoCloud | Provenance::Cmdline => name.value.short(),
+        _ => name.value.as_str(),
+    }
 }
 
 /// The full name, where the seed has one beside the host name.

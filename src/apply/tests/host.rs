@@ -334,3 +334,21 @@ fn the_default_account_is_the_images() {
     image.converge("users").unwrap();
     assert!(image.converge("password").is_err() && !image.text("etc/passwd").contains("nobodyelse"));
 }
+
+#[test]
+fn a_full_name_is_cut_where_cloud_init_cuts_it() {
+    for (from, written) in [
+        (Provenance::ConfigDrive, "vm1\n"),
+        (Provenance::NoCloud, "vm1\n"),
+        (Provenance::Cmdline, "vm1\n"),
+        (Provenance::OvfMedium, "vm1.example.org\n"),
+        (Provenance::UserData, "vm1.example.org\n"),
+    ] {
+        let mut image = Image::debian();
+        image.facts.hostname = Some(Fact { value: Hostname::parse("vm1.example.org").unwrap(), from });
+        image.converge("hostname").unwrap();
+        image.converge("hosts").unwrap();
+        assert_eq!(image.text("etc/hostname"), written, "{from:?}");
+        assert!(image.text("etc/hosts").contains("127.0.1.1\tvm1.example.org\tvm1\n"), "{from:?}");
+    }
+}
