@@ -75,13 +75,13 @@ pub const POOL_IMDS_MS: u64 = 300_000;
 pub const POOL_POWER_OFF_MS: u64 = YEAR_MS;
 /// For what is to last as long as the machine.
 pub const YEAR_MS: u64 = 365 * 86_400_000;
-/// A VM of a pool that takes no step for so long hangs: its process is ended, and its unit begins it again. The longest step
+/// A VM of a pool that takes no step for so long hangs: its process is ended, and its supervisor begins it again. The longest step
 /// is one request, or one pause that the platform asks for.
 pub const POOL_WATCH_MS: u64 = 600_000;
 /// The same of whoever answers the host in the initrd: it looks each [`POLL_MS`].
 pub const KVP_WATCH_MS: u64 = 10_000;
-/// So often it is begun.
-pub const KVP_LIVES: u32 = 3;
+/// So often both are begun.
+pub const LIVES: u32 = 3;
 /// For azure-proxy-agent to say that it signs requests: cloud-init has it wait 120 s, and this is somewhat more.
 pub const PROXY_AGENT_MS: u64 = 130_000;
 /// For the whole online half: carrier, lease and IMDS, and one report.

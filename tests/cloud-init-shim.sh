@@ -47,9 +47,13 @@ says reported 0 0 'preroot scripts;' modules --mode=final
 says reported 1 1 'preroot scripts;' modules --mode=final
 says reported 0 2 '' collect-logs
 says reported 0 2 ''
-mkdir -p "$work/var/lib/preroot" && touch "$work/var/lib/preroot/provisioned"
+mkdir -p "$work/var/lib/preroot/scripts/user" "$work/var/lib/preroot/scripts/per-boot" && touch "$work/var/lib/preroot/provisioned"
+touch "$work/var/lib/preroot/scripts/user/runcmd" "$work/var/lib/preroot/scripts/per-boot/image" "$work/var/lib/preroot/custom-data"
 says reported 0 0 '' clean --logs
-if [ -e "$work/var/lib/preroot/provisioned" ]; then failed=$((failed + 1)); else passed=$((passed + 1)); fi
+if [ "$(cd "$work/var/lib/preroot" && find . -type f)" = ./scripts/per-boot/image ]; then passed=$((passed + 1)); else
+    failed=$((failed + 1))
+    printf 'FAILED  clean leaves %s\n' "$(cd "$work/var/lib/preroot" && find . -type f | paste -sd ' ' -)"
+fi
 # cloud-init-per: once for this disk, once for an instance, always; the code is the command's.
 # per INSTANCE WANTED ARGUMENTS...
 per() {

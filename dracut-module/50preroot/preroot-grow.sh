@@ -15,13 +15,22 @@ preroot_grow() {
 if getargbool 1 rd.preroot; then
     case ${job-} in
         */initqueue/settled/*)
+            # No device in time: it may be there now.
+            if [ -e /run/preroot/grow.later ]; then
+                rm -f /run/preroot/grow.later
+                preroot_growing=
+            fi
             if [ -z "${preroot_growing-}" ] && { [ -z "${resume-}" ] || [ -e /dev/resume ] || [ "${main_loop:-0}" -ge 20 ]; }; then
                 preroot_grow &
                 preroot_growing=$!
             fi
             ;;
         *)
-            if [ -n "${preroot_growing-}" ]; then wait "$preroot_growing" || true; else preroot_grow || true; fi
+            [ -z "${preroot_growing-}" ] || wait "$preroot_growing" || true
+            if [ -z "${preroot_growing-}" ] || [ -e /run/preroot/grow.later ]; then
+                rm -f /run/preroot/grow.later
+                preroot_grow || true
+            fi
             ;;
     esac
 fi

@@ -2,7 +2,7 @@
 //! beside the scripts, `preroot scripts` writes them once the packages are there, before any other script.
 
 use super::write_files::{File, each};
-use super::{Root, SeedPlace, below, ignore_missing, join, labels, named, split};
+use super::{Root, SeedPlace, below, ignore_missing, join, labels, named, read, split};
 use crate::error::{Errno, Result};
 use crate::format::cloud_config::FILE_PARTS;
 use crate::format::text::digits;
@@ -21,19 +21,17 @@ pub(super) fn is_at_work(root: &Root<'_>) -> bool {
     root.seed == SeedPlace::Root(PLACE)
 }
 
-/// True when this file of the seed was kept whole: its path came last. Of a name that a cut left there is no content.
-pub(super) fn is_kept(root: &mut Root<'_>, name: &str) -> Result<bool> {
-    let stat = root.dir.stat(&join(&[PLACE, "/", name, "/path"])?);
-    Ok(stat.is_ok_and(|stat| stat.size > 0))
+/// True when this file of the seed was kept whole, for this path, which came last. Of a name that a cut left there is no content.
+pub(super) fn is_kept(root: &mut Root<'_>, name: &str, path: &str) -> Result<bool> {
+    let mut buf = [0; limits::PATH];
+    let kept = read(root.dir, &join(&[PLACE, "/", name, "/path"])?, object!(WHAT), &mut buf)?;
+    Ok(kept.strip_prefix(b"/") == Some(path.as_bytes()))
 }
 
 /// Keeps a file of the seed. It counts once its path is there; what a cut left goes first.
 #[inline(never)]
 pub(super) fn keep(root: &mut Root<'_>, name: &str, path: &str) -> Result<()> {
     let told = named(object!(WHAT));
-    if is_kept(root, name)? {
-        return Ok(());
-    }
     forget(root, name)?;
     let kept = match root.seed {
         SeedPlace::Run(base) => seed::keep_file(root.run, base, Some(root.dir), PLACE, name),

@@ -8,6 +8,7 @@ use super::{Root, State, join, named, read};
 use crate::error::Result;
 use crate::facts::{Fact, Facts, Hostname, Provenance};
 use crate::format::hosts::{Renaming, renaming};
+use crate::format::openstack::hostname_of;
 use crate::format::text::{PathText, split_once};
 use crate::seed;
 
@@ -93,11 +94,17 @@ fn written(name: &Fact<Hostname>) -> &str {
     }
 }
 
-/// The full name, where the seed has one beside the host name.
+/// The full name, where the seed has one beside the host name; one that is none is a fault of who asked for it.
 pub(super) fn full_name(root: &mut Root<'_>, hostname: &Hostname) -> Result<Hostname> {
     let mut buf = [0; 256];
     match core::str::from_utf8(root.seed_file(seed::FQDN, &mut buf)?).unwrap_or_default() {
         "" => Ok(hostname.clone()),
-        name => Hostname::parse(name),
+        name => Ok(match hostname_of(name) {
+            Ok(name) => name.unwrap_or_else(|| hostname.clone()),
+            Err(error) => {
+                root.degrade(Err(error));
+                hostname.clone()
+            }
+        }),
     }
 }

@@ -173,8 +173,16 @@ impl Root<'_> {
     }
 
     /// True when this root was another VM's before: the mark that ends apply names it (never this VM, or apply
-    /// would not run). What that VM owned is not this one's: its customData, its host keys.
+    /// would not run), or what apply had done for it, where that did not come to its end. What that VM owned is not this
+    /// one's: its customData, its host keys.
     fn was_another_vms(&mut self) -> Result<bool> {
+        let mut last = PathText::new();
+        while let Some(name) = next_name(self.dir, seed::STATE, &last) {
+            if name.strip_prefix("marks-").is_some_and(|id| id != self.id.as_str()) {
+                return Ok(true);
+            }
+            last = name;
+        }
         exists(self.dir, seed::PROVISIONED)
     }
 

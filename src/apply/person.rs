@@ -1,7 +1,7 @@
 //! Who is looked after? The administrator, then whoever the seed has besides: every module of accounts asks here.
 
 use super::{Buffers, Root, SeedPlace, State, below};
-use crate::error::Result;
+use crate::error::{Errno, Error, Kind, Result};
 use crate::facts::{Facts, Provenance, UserName};
 use crate::format::config::Config;
 use crate::format::person::Person;
@@ -26,7 +26,7 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>, part: Part<State>) -> Re
 }
 
 /// Applies to those for whom it is missing. One failure stops no other person's turn; the administrator's is returned,
-/// another's is a fault.
+/// and another's that the next boot may not have; else another's is a fault.
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>, look: Part<State>, act: Part<()>) -> Result<()> {
     let mut first = Ok(());
     each(facts, root, &mut |person, root| {
@@ -35,13 +35,18 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>, look: Part<State>, act: 
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
-        match person.is_platforms {
-            true => first = outcome,
+        match person.is_platforms || outcome.is_err_and(|error| may_pass(&error)) {
+            true => first = first.and(outcome),
             false => root.degrade(outcome),
         }
         Ok(())
     })
     .and(first)
+}
+
+/// Nothing is wrong with what was asked for: somebody held the lock, or the disk had no room.
+fn may_pass(error: &Error) -> bool {
+    error.is(Kind::Deadline) || matches!(error.errno(), Some(Errno::NOSPC | Errno::IO))
 }
 
 /// Calls `work` for the administrator, then for `users/0` and so on. The first failure is

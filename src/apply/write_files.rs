@@ -35,7 +35,7 @@ pub(super) fn check_below(root: &mut Root<'_>, start: &str) -> Result<State> {
         }
         // apply says what is wrong with it.
         let is_there = File::load(root, file).and_then(|file| match file.is_late() {
-            true => deferred::is_kept(root, file.name),
+            true => deferred::is_kept(root, file.name, &file.path),
             false => file.is_there(root),
         });
         if is_there != Ok(true) {
@@ -47,6 +47,10 @@ pub(super) fn check_below(root: &mut Root<'_>, start: &str) -> Result<State> {
 }
 
 pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
+    // The seed has all of them until this has ended: what an earlier try kept may be of other user data.
+    if exists(root.dir, deferred::PLACE)? {
+        deferred::forget_all(root)?;
+    }
     apply_below(root, "")
 }
 
@@ -177,7 +181,9 @@ impl<'n> File<'n> {
 
     fn take_note(&self, root: &mut Root<'_>) -> Result<()> {
         let size = root.dir.stat(&self.path).map_or(0, |stat| stat.size);
-        seed::make_marks(root.dir, root.id).map_err(named(object!("note of write_files")))?;
+        if !deferred::is_at_work(root) {
+            seed::make_marks(root.dir, root.id).map_err(named(object!("note of write_files")))?;
+        }
         let note = self.note(root)?;
         let target = Target::root(&note, object!("note of write_files"), 0o600);
         replace::write(root.dir, target, digits(size, &mut [0; 20]).as_bytes(), &mut |_, _| Ok(()))

@@ -45,6 +45,8 @@ struct Story<'s, 'k> {
     progress_us: u64,
     /// Name of the first module that failed.
     failed_in: &'static str,
+    /// When the scripts of each boot have to end: they are run where they belong, and what is left of them at the end.
+    boot_until_us: Option<u64>,
 }
 
 /// Makes the system at `command.root` what the seed says. `bytes` holds whole files, old and new, a half
@@ -77,8 +79,19 @@ pub(super) fn run(
         true => kernel.clock.now_us().saturating_add(limits::PROGRESS_MS * 1000),
         false => u64::MAX,
     };
-    let mut story =
-        Story { kernel, facts, bytes, net, id, config, root_path, dry_run, progress_us, failed_in: "" };
+    let mut story = Story {
+        kernel,
+        facts,
+        bytes,
+        net,
+        id,
+        config,
+        root_path,
+        dry_run,
+        progress_us,
+        failed_in: "",
+        boot_until_us: None,
+    };
     story.grow_file_system();
     if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
         story.run_boot_scripts();
@@ -88,8 +101,9 @@ pub(super) fn run(
     story.leave_to_those_who_wait()?;
     let outcome = story.provision();
     if !dry_run {
-        story.run_boot_scripts();
+        // First: whatever ends this early, the platform hears why.
         note_failure(story.kernel.run, story.failed_in, outcome);
+        story.run_boot_scripts();
     }
     outcome
 }
@@ -163,8 +177,12 @@ impl Story<'_, '_> {
     #[inline(never)]
     fn run_boot_scripts(&mut self) {
         let is_off = self.dry_run || self.config.agent() == "disabled";
+        let now_us = self.kernel.clock.now_us();
+        let until_us =
+            *self.boot_until_us.get_or_insert(now_us.saturating_add(limits::BOOT_SCRIPTS_MS * 1000));
         if !is_off
-            && let Err(error) = super::scripts::run_early(self.kernel, self.bytes, self.root_path, &self.id)
+            && let Err(error) =
+                super::scripts::run_early(self.kernel, self.bytes, self.root_path, &self.id, until_us)
         {
             self.say(Level::Warning, "scripts of this boot: {}", &[Value::Why(error)]);
         }
@@ -297,13 +315,19 @@ impl Story<'_, '_> {
         let mut first_failure = None;
         for module in MODULES {
             let mark = mark_path(&marks, module)?;
-            if self.kernel.root.stat(&mark).is_ok() {
-                self.say(Level::Debug, "{}: done before", &[Value::Text(module.name)]);
-                continue;
-            }
-            match self.run_module(module, place) {
-                Ok(_) if self.dry_run => {}
-                Ok(None) => mark_done(self.kernel.root, &marks, &mark),
+            let outcome = match self.kernel.root.stat(&mark).is_ok() {
+                true => {
+                    self.say(Level::Debug, "{}: done before", &[Value::Text(module.name)]);
+                    Ok(None)
+                }
+                false => self.run_module(module, place).inspect(|partly| {
+                    if partly.is_none() && !self.dry_run {
+                        mark_done(self.kernel.root, &marks, &mark);
+                    }
+                }),
+            };
+            match outcome {
+                Ok(None) => {}
                 Ok(Some(error)) => self.degrade(place, module, error),
                 Err(error) if module.is_others() => self.degrade(place, module, error),
                 Err(error) => {
@@ -314,6 +338,7 @@ impl Story<'_, '_> {
                     }
                 }
             }
+            // Done before or not: in a boot after a cut they come before the others, too.
             if module.name == "boot_scripts" {
                 self.run_boot_scripts();
             }

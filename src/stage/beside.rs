@@ -16,6 +16,7 @@ pub(super) const KVP: &str = "kvp.pid";
 #[inline(never)]
 pub(super) fn note(kernel: &mut Kernel<'_>, command: &Command) {
     let name = match command.verb {
+        _ if command.dry_run => return,
         Verb::FetchOffline | Verb::FetchOnline => FETCH,
         Verb::Kvp if command.early => KVP,
         _ => return,

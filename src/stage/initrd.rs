@@ -1,7 +1,7 @@
 //! All initrd stages with one call, for appliances: each in its own process, none able to stop the boot.
 
 use super::persist::MOUNT_LATER;
-use super::{Own, answer_early, fetch, supervise};
+use super::{Own, begin_again, fetch, supervise};
 use crate::cli::{Command, Verb};
 use crate::limits;
 use crate::sys::linux::{self, Ended, LinuxDir};
@@ -20,7 +20,7 @@ pub(super) fn run(command: &Command) -> u8 {
     // Until `persist` ends it, whoever calls that.
     let _ = linux::fork(&mut || {
         linux::outlive_parent();
-        answer_early(&mut Own, &Command { verb: Verb::Kvp, early: true, ..*command })
+        begin_again(&mut Own, &Command { verb: Verb::Kvp, early: true, ..*command })
     });
     let fetch = linux::fork(&mut || fetch::run_both(&mut Own, command));
     stage(Verb::Grow, limits::GROW_MS);

@@ -105,14 +105,17 @@ fn run_for_boot(processes: &mut impl Processes, command: &Command) -> u8 {
         Verb::Grow => supervise(processes, command, limits::GROW_MS),
         Verb::Persist => supervise(processes, command, limits::PERSIST_MS),
         Verb::Report if command.early => supervise(processes, command, limits::REPORT_EARLY_MS + 1_000),
-        Verb::Kvp if command.early => answer_early(processes, command),
+        Verb::Kvp if command.early => begin_again(processes, command),
+        // Here, not by its unit: whatever is ordered behind it must not begin meanwhile.
+        Verb::Pool => begin_again(processes, command),
         _ => processes.run_stage(command),
     }
 }
 
-/// Whoever answers the host is begun again when it is lost, under any init; what ends it so often ends the next, too.
-fn answer_early(processes: &mut impl Processes, command: &Command) -> u8 {
-    let mut lives = (0..limits::KVP_LIVES).map(|_| supervise(processes, command, limits::YEAR_MS));
+/// Whoever answers the host, or waits for an owner, is begun again when lost, under any init; what ends it so often ends the
+/// next, too.
+fn begin_again(processes: &mut impl Processes, command: &Command) -> u8 {
+    let mut lives = (0..limits::LIVES).map(|_| supervise(processes, command, limits::YEAR_MS));
     lives.find(|code| *code != LOST).unwrap_or(LOST)
 }
 
@@ -359,13 +362,15 @@ fn say_lost(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command, ended:
         Err(_) => "got no process; the boot goes on",
     };
     kernel.say(Level::Error, text, &[]);
-    match command.verb {
+    if command.verb == Verb::Persist {
         // Its record would wake a server that nobody ends any more.
-        Verb::Persist => kvp::stop(kernel),
-        Verb::Kvp => kvp::note_lost(kernel),
-        _ => {}
+        kvp::stop(kernel);
     }
     kvp::tell_trouble(kernel, bytes, command);
+    if command.verb == Verb::Kvp {
+        // From now on no record changes any more.
+        kvp::note_lost(kernel);
+    }
     // What runs beside fetch must not put back the link that fetch is at work on.
     if !matches!(command.verb, Verb::Modules | Verb::Grow | Verb::Kvp) {
         online::give_back(kernel);

@@ -112,7 +112,7 @@ pub(super) fn run(
     story.run_all(places().filter(|place| place.when != When::First)).and(installed)
 }
 
-/// Runs what comes before the network in each boot, at the end of apply.
+/// Runs what comes before the network in each boot and has not run in it, until then by the clock.
 ///
 /// # Errors
 /// `Malformed` when a script failed.
@@ -121,8 +121,8 @@ pub(super) fn run_early(
     bytes: &mut [u8],
     root_path: &str,
     id: &InstanceId,
+    until_us: u64,
 ) -> Result<()> {
-    let until_us = kernel.clock.now_us().saturating_add(limits::BOOT_SCRIPTS_MS * 1000);
     let mut story = Story { kernel, bytes, root_path, is_dry_run: false, until_us, id, failed: 0 };
     story.run_all(EARLY.iter())
 }

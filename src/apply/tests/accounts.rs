@@ -289,3 +289,22 @@ fn root_is_a_user_of_the_seeds_and_never_the_administrator() {
     }
     assert!(image.text("etc/shadow").starts_with("root:$6$r$r:20000:"));
 }
+
+#[test]
+fn a_disk_without_room_is_no_fault_of_what_was_asked_for() {
+    let users = super::MODULES.iter().find(|module| module.name == "users").unwrap();
+    let mut failures = 0;
+    loop {
+        let mut image = Image::debian();
+        (image.facts.user, image.facts.keys) = (None, None);
+        image.run.put("seed/users/0", "name second\nlock_passwd true\n");
+        image.root.fail_at(failures + 1, crate::error::Errno::NOSPC);
+        let (outcome, partly) = image.with(|facts, root| ((users.apply)(facts, root), root.partly));
+        assert_eq!(partly, None);
+        if outcome.is_ok() {
+            break;
+        }
+        failures += 1;
+    }
+    assert!(failures > 5, "{failures}");
+}

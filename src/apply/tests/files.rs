@@ -243,3 +243,24 @@ fn a_mapping_of_tencents_makes_the_machine() {
     );
     assert!(image.text("etc/resolv.conf").contains("183.60.83.19"));
 }
+
+#[test]
+fn what_is_kept_for_later_is_of_this_seed_and_of_this_vm() {
+    const KEPT: &str = "var/lib/preroot/deferred/files/0/content";
+    let mut image = asked(&json!({"write_files": [{"path": "/etc/c", "content": "old", "defer": true}]}));
+    image.converge("write_files").unwrap();
+    assert_eq!(image.text(KEPT), "old");
+    image.run.put("seed/files/0/content", "new");
+    image.apply("write_files").unwrap();
+    assert_eq!(image.text(KEPT), "new");
+    // A VM that did not come to its end left them, and its scripts.
+    image
+        .root
+        .put("var/lib/preroot/scripts/user/runcmd", "")
+        .put("var/lib/preroot/scripts/per-boot/image", "");
+    image.root.put("var/lib/preroot/marks-another/write_files", "");
+    image.converge("old_scripts").unwrap();
+    let left = image.root.dump();
+    assert!(left.keys().all(|path| !path.contains("deferred") && !path.contains("runcmd")), "{left:?}");
+    assert!(left.contains_key("var/lib/preroot/scripts/per-boot/image"));
+}

@@ -100,6 +100,8 @@ pub(super) fn run(kernel: &mut Kernel<'_>, scratch: &mut Scratch, is_dry_run: bo
         kernel.say(Level::Info, text, &[]);
         return Ok(());
     }
+    // Of a process before this one, which was ended.
+    online::give_back(kernel);
     if wait == Wait::Imds {
         imds::await_answer(kernel, scratch, &id)?;
         // IMDS may have said that this VM is of a pool.
@@ -109,8 +111,6 @@ pub(super) fn run(kernel: &mut Kernel<'_>, scratch: &mut Scratch, is_dry_run: bo
         }
         kernel.log.enter("pool");
     }
-    // Of a process before this one, which was ended.
-    online::give_back(kernel);
     if wait != Wait::Document {
         tell(kernel, scratch, wait, &id)?;
     }

@@ -79,7 +79,10 @@ fn first_line(from: &mut dyn Read) -> io::Result<Vec<u8>> {
 fn take(inputs: &mut Inputs, name: &str, bytes: Vec<u8>) {
     if name == "user-data" {
         inputs.user_data = bytes;
-    } else if name.starts_with(VENDOR) {
+    } else if let Some(rest) = name.strip_prefix(VENDOR) {
+        if rest == "mapping" {
+            inputs.vendor_mapping = Some(inputs.vendor_data.len());
+        }
         inputs.vendor_data.push(bytes);
     } else {
         let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();

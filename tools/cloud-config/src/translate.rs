@@ -23,6 +23,8 @@ pub struct Inputs {
     pub user_data: Vec<u8>,
     /// In their order, the platform's.
     pub vendor_data: Vec<Vec<u8>>,
+    /// Which of them the initrd has read.
+    pub vendor_mapping: Option<usize>,
     /// Some were too large to be taken in.
     pub vendor_left_out: bool,
     /// By name: see [`crate::protocol`].
@@ -78,8 +80,13 @@ pub fn translate(inputs: &Inputs) -> Translation {
         if inputs.vendor_left_out {
             notes.add(Rule::TooLarge, Origin { source: Source::Vendor(0), part: 0 }, 0, "");
         }
-        let is_lost = |note: &Note| note.origin.source != Source::User && note.rule.is_fault();
-        replaces_vendor = !inputs.vendor_data.is_empty() && !notes.0.iter().any(is_lost);
+        // That it alone is whole counts: what is wrong with others is no reason to have its words twice.
+        let mapping = inputs.vendor_mapping.and_then(|n| inputs.vendor_data.get(n));
+        replaces_vendor = mapping.is_some_and(|text| {
+            let mut notes = Notes::default();
+            unpack(Source::Vendor(0), &[text], Budget::vendor(), &mut notes);
+            !notes.0.iter().any(|note: &Note| note.rule.is_fault())
+        });
     }
     for script in &mut vendor.scripts {
         match script.place {

@@ -237,6 +237,15 @@ fn vendor_data_are_merged_below_user_data_or_switched_off() {
         "{out}"
     );
     assert_eq!(out.matches("hashed_passwd").count(), 1);
+    // What is wrong with another text of theirs changes nothing about the mapping.
+    let out = translate(&[
+        ("user-data", b"#cloud-config\npassword: mine\n"),
+        ("vendor-data/mapping", mapping),
+        ("vendor-data/1", b"#include http://x.example/y"),
+        ("taken", b"users/63\nfiles/255"),
+    ]);
+    assert!(out.starts_with("entry vendor 0\n\nentry users/"), "{out}");
+    assert_eq!(out.matches("hashed_passwd").count(), 1);
     let out = of(b"#cloud-config\nhostname: h\nssh_pwauth: false\n");
     assert!(
         out.contains("\nentry hostname 1\nh\n") && out.contains("\nentry user/password-login 5\nfalse\n")

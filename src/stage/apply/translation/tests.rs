@@ -210,19 +210,29 @@ fn bootcmd_runs_before_disks_mounts_and_accounts() {
         ("files/3/mode", "0700"),
         ("files/3/content", "#!/bin/sh\n"),
     ]);
-    let mut world = world(&says, 0);
-    world.host.put("proc/sys/kernel/random/boot_id", "first");
-    for program in ["/usr/bin/env", "/usr/bin/mount"] {
-        world.system.programs.insert(program.into(), 0);
+    // Also in the boot after a cut, when they have been written.
+    for is_cut in [false, true] {
+        let mut world = world(&says, 0);
+        world.host.put("proc/sys/kernel/random/boot_id", "first");
+        for program in ["/usr/bin/env", "/usr/bin/mount"] {
+            world.system.programs.insert(program.into(), 0);
+        }
+        world.root.put("usr/bin/mount", "");
+        if is_cut {
+            let marks = seed::marks(&id()).unwrap();
+            for module in ["old_scripts", "boot_scripts"] {
+                world.root.put(&std::format!("{marks}/{module}"), "");
+            }
+            world.root.put_owned("var/lib/preroot/scripts/boot/bootcmd", Owner::root(0o700), "#!/bin/sh\n");
+        }
+        boot(&mut world).unwrap();
+        let at = |text: &str| world.system.runs.iter().position(|run| run == text).unwrap_or(99);
+        let id = id();
+        let bootcmd =
+            std::format!("/usr/bin/env INSTANCE_ID={} /var/lib/preroot/scripts/boot/bootcmd", id.as_str());
+        assert!(at(&bootcmd) < at("/usr/bin/mount /data"), "{:?}", world.system.runs);
+        assert_eq!(world.system.runs.iter().filter(|run| **run == bootcmd).count(), 1);
     }
-    world.root.put("usr/bin/mount", "");
-    boot(&mut world).unwrap();
-    let at = |text: &str| world.system.runs.iter().position(|run| run == text).unwrap_or(99);
-    let id = id();
-    let bootcmd =
-        std::format!("/usr/bin/env INSTANCE_ID={} /var/lib/preroot/scripts/boot/bootcmd", id.as_str());
-    assert!(at(&bootcmd) < at("/usr/bin/mount /data"), "{:?}", world.system.runs);
-    assert_eq!(world.system.runs.iter().filter(|run| **run == bootcmd).count(), 1);
 }
 
 #[test]
@@ -324,4 +334,15 @@ fn the_default_account_is_the_platforms_administrator() {
     let mut world = self::world(&said(&[("users/0", "default true\nname zetta\n")]), 0);
     boot(&mut world).unwrap();
     assert!(world.root.text("etc/sudoers.d/90-preroot-zetta").is_some());
+}
+
+#[test]
+fn a_full_name_that_is_none_costs_nothing_but_itself() {
+    for (name, is_fault) in [("db_1.corp.example", false), ("web.example.com.", false), ("a b.example", true)]
+    {
+        let mut world = world(&said(&[("hostname", "vm9"), ("fqdn", name)]), 0);
+        boot(&mut world).unwrap();
+        assert!(world.root.text("etc/hosts").unwrap().contains("\tvm9\n"), "{name}");
+        assert_eq!(world.run.text("seed/failure").is_some_and(|text| !text.is_empty()), is_fault, "{name}");
+    }
 }

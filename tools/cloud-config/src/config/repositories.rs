@@ -25,24 +25,25 @@ make() {
     if [ -e "$1" ]; then cat >/dev/null; else mkdir -p "$(dirname "$1")" && cat >"$1"; fi
 }
 "#;
-/// What templates of sources name; mirrors are the distributor's own.
+/// What templates of sources name; mirrors are those that the image has.
 const APT: &str = r#"if command -v apt-get >/dev/null; then
 . /etc/os-release
-release=${VERSION_CODENAME:-} security=
-case $ID-$(dpkg --print-architecture) in
-    ubuntu-amd64 | ubuntu-i386) mirror=http://archive.ubuntu.com/ubuntu security=http://security.ubuntu.com/ubuntu ;;
-    ubuntu-*) mirror=http://ports.ubuntu.com/ubuntu-ports ;;
-    *) mirror=http://deb.debian.org/debian security=http://deb.debian.org/debian-security ;;
-esac
+release=${VERSION_CODENAME:-}
+# mirror_of RELEASE: where apt has it from.
+mirror_of() {
+    apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+        sed -n "s,^$1 \(.*[^/]\)/*\$,\1,p" | head -n 1
+}
+mirror=$(mirror_of "$release") security=$(mirror_of "$release-security")
 security=${security:-$mirror}
 # receive FILE SERVER ID: a key by its number.
 receive() {
     home=$(mktemp -d) || return
     gpg --homedir "$home" --batch --no-tty --keyserver "$2" --recv-keys "$3" &&
         gpg --homedir "$home" --batch --export --armour "$3" >"$1"
-    received=$?
     rm -rf "$home"
-    return "$received"
+    # An empty file there makes apt complain about every source.
+    [ -s "$1" ] || { rm -f "$1"; return 1; }
 }
 "#;
 
@@ -134,10 +135,10 @@ fn source(reading: &mut Reading<'_>, body: &mut String, name: &Node, one: &Node)
     }
     let directory = if source.contains("KEY_FILE") { "cloud-init.gpg.d" } else { "trusted.gpg.d" };
     let key_file = format!("/etc/apt/{directory}/{stem}.asc");
-    let _ = writeln!(body, "key={} && mkdir -p /etc/apt/{directory}", quoted(&key_file));
+    let _ = writeln!(body, "key={}\nmkdir -p /etc/apt/{directory} || fail \"$key\"", quoted(&key_file));
     if let Some(key) = text("key") {
         let key = base64::encode(key.as_bytes());
-        let _ = writeln!(body, "base64 -d >\"$key\" <<E\n{key}\nE");
+        let _ = writeln!(body, "base64 -d >\"$key\" <<E || fail \"$key\"\n{key}\nE");
     } else if let Some(id) = text("keyid") {
         let server = text("keyserver").unwrap_or_else(|| "keyserver.ubuntu.com".into());
         let _ = writeln!(
@@ -162,7 +163,11 @@ fn source(reading: &mut Reading<'_>, body: &mut String, name: &Node, one: &Node)
     } else {
         let is_appended = one.get("append").and_then(Node::truth) != Some(false);
         let verb = if is_appended { "put " } else { "cat >" };
-        let _ = writeln!(body, "printf '%s\\n' {} | {verb}{}", template(&source), quoted(&file));
+        let (line, file) = (template(&source), quoted(&file));
+        if line.contains("$mirror") {
+            body.push_str("[ -n \"$mirror\" ] || fail \"apt: no mirror of $release is known here\"\n");
+        }
+        let _ = writeln!(body, "printf '%s\\n' {line} | {verb}{file} || fail {file}");
     }
 }
 

@@ -488,8 +488,10 @@ fn repositories() {
     let (top, output) = run_below(
         &origins,
         &[
-            ("apt-get", ""),
-            ("dpkg", "echo amd64"),
+            (
+                "apt-get",
+                "printf '%s\\n' 'trixie-security http://s.example/' 'trixie http://m.example/debian/'",
+            ),
             ("debconf-set-selections", "cat >$0.got"),
             ("gpg", "case $* in *export*) echo key ABCD ;; esac"),
             ("add-apt-repository", "echo \"$*\" >$0.got"),
@@ -505,7 +507,7 @@ fn repositories() {
     assert_eq!(std::fs::read_to_string(key).unwrap(), "-----BEGIN\nx");
     assert_eq!(
         text("etc/apt/sources.list.d/two.list"),
-        "deb http://deb.debian.org/debian trixie-backports main $RELEASED it's\n"
+        "deb http://m.example/debian trixie-backports main $RELEASED it's\n"
     );
     assert_eq!(text("etc/apt/trusted.gpg.d/two.asc"), "key ABCD\n");
     assert_eq!(text("etc/apt/apt.conf.d/94cloud-init-config"), "APT { x \"1\"; };\n");

@@ -111,6 +111,7 @@ fn whole_user_data() {
             let of = |key: &str| translate(&Inputs { vendor_data: texts(key), ..Inputs::default() }).vendor;
             assert_eq!(tree(&of("vd").unwrap()), json!({"a": "vendor", "b": "vendor"}));
             let inputs = Inputs {
+                vendor_mapping: None,
                 vendor_left_out: false,
                 user_data: bytes(&case.input["user_data"]),
                 vendor_data: texts("vd"),
@@ -120,6 +121,7 @@ fn whole_user_data() {
             return Answer::Differs("vendor data is one source, not two");
         }
         let inputs = Inputs {
+            vendor_mapping: None,
             vendor_left_out: false,
             user_data: bytes(&case.input["user_data"]),
             vendor_data: texts("vd"),
