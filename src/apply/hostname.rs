@@ -87,7 +87,7 @@ fn write(root: &mut Root<'_>, path: &str, parts: &[&str]) -> Result<()> {
 
 /// What becomes the host name: of a config drive's and NoCloud's the part before the first dot, as cloud-init's
 /// `get_hostname` has it; Azure's stays whole, as with waagent.
-fn written(name: &Fact<Hostname>) -> &str {
+pub(crate) fn written(name: &Fact<Hostname>) -> &str {
     match name.from {
         Provenance::ConfigDrive | Provenance::NoCloud | Provenance::Cmdline => name.value.short(),
         _ => name.value.as_str(),

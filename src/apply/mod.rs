@@ -27,7 +27,7 @@ pub mod deferred;
 pub mod deprovision;
 mod doas;
 mod home;
-mod hostname;
+pub(crate) mod hostname;
 pub(crate) mod hosts;
 mod labels;
 mod locale;

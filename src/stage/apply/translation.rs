@@ -2,7 +2,7 @@
 //! is trusted as little as a medium (docs/cloud-config.md).
 
 use super::Story;
-use crate::apply::{SeedPlace, hosts};
+use crate::apply::{SeedPlace, hostname, hosts};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::{Fact, Facts, Hostname, Provenance};
@@ -357,7 +357,7 @@ impl Conversation<'_> {
         Ok(match n {
             0 => entry("user-data", self.user_data),
             FACTS => text("instance-id", self.facts.instance_id.as_ref().map(|fact| fact.value.as_str())),
-            HOST_NAME => text("hostname", self.facts.hostname.as_ref().map(|fact| fact.value.as_str())),
+            HOST_NAME => text("hostname", self.facts.hostname.as_ref().map(hostname::written)),
             PLATFORM => text("platform", Some(self.platform.word())),
             DISTRIBUTION => text("distribution", Some(self.distribution).filter(|id| !id.is_empty())),
             LAUNCH_INDEX => entry(seed::LAUNCH_INDEX, seed::LAUNCH_INDEX),
