@@ -32,7 +32,7 @@ up() { # lane
     local name=$NAME-$1
     namespace up "$name" veth azure
     python3 -c 'import json, sys; print(json.dumps({"imds": json.loads(sys.argv[1]) * 5000}))' "$delays" >"$lab/$name/script.json"
-    namespace cloud "$name" python3 "$repo/tests/cloud/platform.py" --log "$lab/$name/platform.jsonl" --user azureuser --hostname edge-vm-01 \
+    namespace cloud "$name" python3 "$repo/tests/cloud/fake_azure.py" --log "$lab/$name/platform.jsonl" --user azureuser --hostname edge-vm-01 \
         --vm-id 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf --disable-password true --key "ssh-ed25519 AAAA bench" \
         --script "$lab/$name/script.json" >"$lab/$name/platform.out" 2>&1 &
     platforms+=($!)

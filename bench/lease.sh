@@ -25,7 +25,7 @@ trap down EXIT
 down # of a run that was interrupted
 mkdir -p "$WORK"
 namespace up "$NAME" veth azure
-namespace cloud "$NAME" python3 "$REPO/tests/cloud/platform.py" --log "$WORK/platform.jsonl" --ready-file "$WORK/ready" \
+namespace cloud "$NAME" python3 "$REPO/tests/cloud/fake_azure.py" --log "$WORK/platform.jsonl" --ready-file "$WORK/ready" \
     --vm-id "$VM_ID" --user azureuser --hostname edge-vm-01 --disable-password true \
     --key "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOTIMrewkNL6WVEfB84ELHPJta4yoV85EVlNOF6f9NBr bench" >"$WORK/platform.out" 2>&1 &
 PLATFORM_PID=$!

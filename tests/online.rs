@@ -65,12 +65,12 @@ impl Cloud {
         self.start_scripted_platform("{}");
     }
 
-    /// The same with a table of answers (`platform.py`).
+    /// The same with a table of answers (`fake_azure.py`).
     fn start_scripted_platform(&mut self, script: &str) {
         let log = self.state.join("platform.jsonl");
         let table = self.state.join("script.json");
         std::fs::write(&table, script).unwrap();
-        let platform = format!("{ROOT}/tests/cloud/platform.py");
+        let platform = format!("{ROOT}/tests/cloud/fake_azure.py");
         let options = ["--log", log.to_str().unwrap(), "--script", table.to_str().unwrap()];
         let vm = [
             "--vm-id",

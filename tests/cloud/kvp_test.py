@@ -5,26 +5,21 @@ As root: namespaces of its own, /dev/vmbus/hv_kvp from kvp_device.py (needs FUSE
 fetched with `apt-get download` (PREROOT_KVP_DAEMON names another) and not installed; without it what needs it is skipped,
 said aloud, and a failure with PREROOT_REQUIRE_ORACLES=1. Prints one `N passed, N failed` line."""
 
+import glob
 import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
+import time
 
-sys.path[:] = [p for p in sys.path if p and os.path.realpath(p) != os.path.dirname(os.path.realpath(__file__))]
+import harness
+import kvp_device as kvp
 
-import glob  # noqa: E402
-import pathlib  # noqa: E402
-import random  # noqa: E402
-import shutil  # noqa: E402
-import signal  # noqa: E402
-import subprocess  # noqa: E402
-import tempfile  # noqa: E402
-import threading  # noqa: E402
-import time  # noqa: E402
-import traceback  # noqa: E402
-
-HERE = pathlib.Path(__file__).resolve().parent
-TOP = HERE.parent.parent
-sys.path.append(str(HERE))
-import kvp_device as kvp  # noqa: E402
 
 VM_ID = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf"
 # How often the device changes hands; `make test-full` has it 1,000 times.
@@ -33,15 +28,6 @@ RECORD = kvp.KEY + kvp.VALUE
 POOLS = pathlib.Path("/var/lib/hyperv")
 NOT_APPLICABLE = 76
 DEVICE = DAEMON = None
-
-
-def binary():
-    named = [os.environ["PREROOT"]] if "PREROOT" in os.environ else []
-    found = [p for p in map(pathlib.Path, named + [TOP / "target/release/preroot", TOP / "target/debug/preroot"])
-             if p.exists()]
-    if not found:
-        sys.exit("kvp_test: build first: cargo build")
-    return str(found[0])
 
 
 class Served:
@@ -65,7 +51,7 @@ class Served:
 
 
 def ours(fresh=True):
-    return Served([binary(), "kvp", "--run", tempfile.mkdtemp(dir="/run")], fresh)
+    return Served([harness.binary(), "kvp", "--run", tempfile.mkdtemp(dir="/run")], fresh)
 
 
 def daemon():
@@ -77,7 +63,8 @@ class Early:
 
     def __init__(self):
         self.run = pathlib.Path(tempfile.mkdtemp(dir="/run"))
-        self.process = subprocess.Popen([binary(), "kvp", "--early", "--run", str(self.run)], stderr=subprocess.DEVNULL)
+        words = [harness.binary(), "kvp", "--early", "--run", str(self.run)]
+        self.process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
 
     def put(self, key, value, pool=1):
         (self.run / "kvp").mkdir(exist_ok=True)
@@ -180,7 +167,8 @@ def test_cards_addresses_are_refused():
 def test_two_of_us_do_not_share_the_device():
     with ours():
         assert DEVICE.await_state("ready")
-        second = subprocess.run([binary(), "kvp", "--run", "/run/second"], stderr=subprocess.DEVNULL, timeout=10)
+        words = [harness.binary(), "kvp", "--run", "/run/second"]
+        second = subprocess.run(words, stderr=subprocess.DEVNULL, timeout=10)
         assert second.returncode == NOT_APPLICABLE
         assert DEVICE.pool(1) == []
 
@@ -235,13 +223,13 @@ def hand_over(turn):
     host = Host(turn)
     time.sleep(random.Random(turn).random() * 0.02)
     begin = time.monotonic()
-    words = [binary(), "persist", "--root", "/run/root", "--run", str(early.run)]
+    words = [harness.binary(), "persist", "--root", "/run/root", "--run", str(early.run)]
     assert subprocess.run(words, stderr=subprocess.DEVNULL, timeout=20).returncode == 0
     end = time.monotonic()
     assert early.process.wait(timeout=10) == 0
     assert DEVICE.await_state("closed") and not (early.run / "kvp/.kvp_pool_1").exists()
     closed = DEVICE.closed_at
-    with Served([DAEMON, "-n"] if DAEMON else [binary(), "kvp", "--run", str(early.run)], fresh=False):
+    with Served([DAEMON, "-n"] if DAEMON else [harness.binary(), "kvp", "--run", str(early.run)], fresh=False):
         with DEVICE.changed:
             assert DEVICE.changed.wait_for(lambda: DEVICE.ready_at > end, 10), "the daemon does not come"
         time.sleep(0.02)
@@ -324,18 +312,7 @@ def main():
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"kvp: skipped, no FUSE here: {error}\n0 passed, 0 failed")
         return 0
-    passed = failures = 0
-    for name, test in [item for item in globals().items() if item[0].startswith("test_")]:
-        if DAEMON is None and "daemon" in name and "hand_over" not in name:
-            continue
-        try:
-            test()
-            passed += 1
-        except Exception:  # a test may fail in any way
-            failures += 1
-            print(f"FAILED {name}\n{traceback.format_exc()}")
-    print(f"{passed} passed, {failures} failed")
-    return 1 if failures else 0
+    return harness.run(globals(), lambda name: DAEMON is None and "daemon" in name and "hand_over" not in name)
 
 
 if __name__ == "__main__":

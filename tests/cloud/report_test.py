@@ -4,21 +4,18 @@
 As root: mount and network namespaces of its own, no uplink; the wireserver's address is on the loopback.
 Prints one `N passed, N failed` line. PREROOT names the binary (default: target/release, else target/debug)."""
 
+import json
 import os
+import pathlib
+import signal
+import subprocess
 import sys
+import tempfile
+import time
 
-sys.path[:] = [p for p in sys.path if p and os.path.realpath(p) != os.path.dirname(os.path.realpath(__file__))]
-
-import json  # noqa: E402
-import pathlib  # noqa: E402
-import signal  # noqa: E402
-import subprocess  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-import traceback  # noqa: E402
+import harness
 
 HERE = pathlib.Path(__file__).resolve().parent
-TOP = HERE.parent.parent
 VM_ID = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf"
 CANARY = "canary-of-custom-data"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ737noxRZzNn1DPgm2l/H8c4XEOKkjnu6ozI2mIuO/V demo@example.invalid"
@@ -26,15 +23,6 @@ IDENTITY = ["--vm-id", VM_ID, "--hostname", "edge-vm-01", "--key", KEY, "--user"
 AGENT = pathlib.Path("/usr/sbin/azure-proxy-agent")
 NEEDS_NETWORK = 75
 NOT_APPLICABLE = 76
-
-
-def binary():
-    named = [os.environ["PREROOT"]] if "PREROOT" in os.environ else []
-    found = [p for p in map(pathlib.Path, named + [TOP / "target/release/preroot", TOP / "target/debug/preroot"])
-             if p.exists()]
-    if not found:
-        sys.exit("report_test: build first: cargo build")
-    return str(found[0])
 
 
 class World:
@@ -59,7 +47,7 @@ class World:
         if listen:
             (self.directory / "script.json").write_text(json.dumps(script or {}))
             self.platform = subprocess.Popen(
-                [sys.executable, str(HERE / "platform.py"), *(IDENTITY if imds else ["--imds", "none"]), "--log", str(self.log), "--ready-file",
+                [sys.executable, str(HERE / "fake_azure.py"), *(IDENTITY if imds else ["--imds", "none"]), "--log", str(self.log), "--ready-file",
                  str(self.directory / "ready"), "--script", str(self.directory / "script.json")],
                 stdout=subprocess.PIPE, text=True)
             while self.platform.stdout.readline() != "platform: listening\n":
@@ -74,7 +62,7 @@ class World:
             self.platform.communicate()
 
     def command(self, *words):
-        return [binary(), "report", "--root", str(self.root), "--run", str(self.run), *words]
+        return [harness.binary(), "report", "--root", str(self.root), "--run", str(self.run), *words]
 
     def report(self, *words):
         return subprocess.run(self.command(*words), timeout=60, stdin=subprocess.DEVNULL).returncode
@@ -273,16 +261,7 @@ def main():
     if "--inside" not in sys.argv:
         os.execvp("unshare", ["unshare", "--mount", "--net", sys.executable, __file__, "--inside"])
     prepare()
-    passed = failures = 0
-    for name, test in [item for item in globals().items() if item[0].startswith("test_")]:
-        try:
-            test()
-            passed += 1
-        except Exception:  # a test may fail in any way
-            failures += 1
-            print(f"FAILED {name}\n{traceback.format_exc()}")
-    print(f"{passed} passed, {failures} failed")
-    return 1 if failures else 0
+    return harness.run(globals())
 
 
 if __name__ == "__main__":

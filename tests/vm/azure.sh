@@ -25,7 +25,7 @@ new_person() {
 true"
 }
 
-# azure_up NETWORK [platform.py's options...]: network, DHCP and both services; NETWORK as in namespace.sh.
+# azure_up NETWORK [fake_azure.py's options...]: network, DHCP and both services; NETWORK as in namespace.sh.
 azure_up() {
     local kind=$1
     shift
@@ -33,7 +33,7 @@ azure_up() {
     rm -f "$LAB/platform.jsonl" "$LAB/ready"
     : >"$LAB/platform.jsonl"
     : >"$LAB/ready"
-    sh "$REPO/tests/cloud/namespace.sh" cloud "$NAMESPACE" python3 "$REPO/tests/cloud/platform.py" \
+    sh "$REPO/tests/cloud/namespace.sh" cloud "$NAMESPACE" python3 "$REPO/tests/cloud/fake_azure.py" \
         --log "$LAB/platform.jsonl" --ready-file "$LAB/ready" --vm-id "$VM_ID" --user "$VM_USER" --hostname "$VM_HOST" \
         --key "$VM_KEY" --disable-password false --has-custom-data "$@" >"$LAB/platform.out" 2>&1 &
     PLATFORM_PID=$!

@@ -158,7 +158,7 @@ pool_moves() {
     companions+=($!)
 }
 imds_document() { # OPTIONS...
-    python3 "$REPO/tests/cloud/platform.py" --print-document --vm-id "$VM_ID" --user "$VM_USER" --hostname "$VM_HOST" --key "$VM_KEY" --disable-password false "$@"
+    python3 "$REPO/tests/cloud/fake_azure.py" --print-document --vm-id "$VM_ID" --user "$VM_USER" --hostname "$VM_HOST" --key "$VM_KEY" --disable-password false "$@"
 }
 # The pool's seed is nobody's: Ready, a carrier that goes and comes, the owner's document after a while, and Ready again.
 real_pool() {

@@ -5,7 +5,7 @@ IMDS (169.254.169.254) and the wireserver (168.63.129.16) in one process, for a 
 uplink. Each endpoint checks what the real service checks and answers as it does, unless a script says
 otherwise. Every request becomes one line of a JSON log. Standard library only.
 
-    platform.py --log platform.jsonl --ready-file ready --user azureuser --hostname edge-vm-01 \\
+    fake_azure.py --log platform.jsonl --ready-file ready --user azureuser --hostname edge-vm-01 \\
                 --key "ssh-ed25519 AAAA... demo" --vm-id 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf --script script.json
 
 The script (JSON, or TOML when the name ends in .toml) has a list of answers per endpoint:
@@ -34,23 +34,19 @@ or an object:
 not listened on at all (connection refused) with `--imds none` or `--wireserver none`.
 """
 
+import argparse
+import base64
+import json
 import os
+import signal
+import socket
+import struct
 import sys
-
-# This file is called `platform`: its directory must not shadow the standard module of that name.
-sys.path[:] = [p for p in sys.path if p and os.path.realpath(p) != os.path.dirname(os.path.realpath(__file__))]
-
-import argparse  # noqa: E402
-import base64  # noqa: E402
-import json  # noqa: E402
-import signal  # noqa: E402
-import socket  # noqa: E402
-import struct  # noqa: E402
-import threading  # noqa: E402
-import time  # noqa: E402
-import tomllib  # noqa: E402
-import urllib.parse  # noqa: E402
-import xml.etree.ElementTree as ElementTree  # noqa: E402
+import threading
+import time
+import tomllib
+import urllib.parse
+import xml.etree.ElementTree as ElementTree
 
 IMDS = "169.254.169.254:80"
 WIRESERVER = "168.63.129.16:80"

@@ -1,24 +1,16 @@
 #!/usr/bin/env python3
 """Does the fake platform answer as Azure does? Prints one `N passed, N failed` line."""
 
+import io
+import json
 import os
+import socket
 import sys
+import tempfile
+import time
 
-sys.path[:] = [p for p in sys.path if p and os.path.realpath(p) != os.path.dirname(os.path.realpath(__file__))]
-
-sys.dont_write_bytecode = True
-import importlib.util  # noqa: E402
-import io  # noqa: E402
-import json  # noqa: E402
-import socket  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-import traceback  # noqa: E402
-
-HERE = os.path.dirname(os.path.realpath(__file__))
-spec = importlib.util.spec_from_file_location("fake_platform", os.path.join(HERE, "platform.py"))
-fake = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fake)
+import fake_azure as fake
+import harness
 
 WIRE = {"x-ms-version": "2012-11-30", "x-ms-agent-name": "preroot"}
 JSON = {"x-ms-guest-agent-name": "preroot v0.1", "Content-Type": "application/json"}
@@ -255,16 +247,7 @@ def test_a_script_with_a_typing_error_is_refused():
 
 
 def main():
-    passed = failures = 0
-    for name, test in [item for item in globals().items() if item[0].startswith("test_")]:
-        try:
-            test()
-            passed += 1
-        except Exception:  # a test may fail in any way
-            failures += 1
-            print(f"FAILED {name}\n{traceback.format_exc()}")
-    print(f"{passed} passed, {failures} failed")
-    return 1 if failures else 0
+    return harness.run(globals())
 
 
 if __name__ == "__main__":
