@@ -29,6 +29,8 @@ BIND = 4096
 STAGES = (["init", "--local"], ["init"], ["modules", "--mode=config"], ["modules", "--mode=final"])
 CLEAR = ("secret", "other", "x y:z", "mine", "first", "a:b c", "p@ss'\"w\\rd", "12345")
 LIMIT_S = 120
+# What systemd gives a unit.
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 # The day of a new password is today's, or that on which the root was built: later than this.
 DAYS = 20000
 
@@ -112,6 +114,15 @@ def in_child(work):
         time.sleep(0.01)
 
 
+def enter(root, log):
+    """In a child: the root is `root`, and what is written goes to `log`."""
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+    os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 1)
+    os.dup2(1, 2)
+    os.chroot(root)
+    os.chdir("/")
+
+
 def theirs(root, case, log):
     """cloud-init's four commands, with the seed directory of NoCloud."""
     seed = root + "/var/lib/cloud/seed/nocloud/"
@@ -122,13 +133,9 @@ def theirs(root, case, log):
 
     def stage(words):
         def work():
-            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-            os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 1)
-            os.dup2(1, 2)
-            os.chroot(root)
-            os.chdir("/")
+            enter(root, log)
             os.environ.clear()
-            os.environ.update({"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"})
+            os.environ.update(ENVIRONMENT)
             sys.argv = ["/usr/bin/cloud-init"] + words
             return MAIN.main(sysv_args=sys.argv)
         return work
@@ -158,12 +165,8 @@ def ours(root, case, log):
 
     def stage(words):
         def work():
-            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-            os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 1)
-            os.dup2(1, 2)
-            os.chroot(root)
-            os.chdir("/")
-            os.execve("/usr/bin/preroot", ["preroot"] + words, {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"})
+            enter(root, log)
+            os.execve("/usr/bin/preroot", ["preroot"] + words, ENVIRONMENT)
         return work
     return [in_child(stage(words)) for words in (["apply"], ["scripts"])]
 
