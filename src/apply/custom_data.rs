@@ -12,7 +12,7 @@ use crate::seed;
 use crate::sys::Owner;
 
 /// Where it ends up.
-const FILE: &str = "var/lib/preroot/custom-data";
+pub(super) const FILE: &str = "var/lib/preroot/custom-data";
 const SCRIPTS: &str = "var/lib/preroot/scripts";
 /// What `preroot scripts` finds of it.
 const LINK: &str = "var/lib/preroot/scripts/user/custom-data";

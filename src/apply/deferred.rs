@@ -8,7 +8,7 @@ use crate::format::cloud_config::FILE_PARTS;
 use crate::format::text::digits;
 use crate::limits;
 use crate::seed;
-use crate::sys::Owner;
+use crate::sys::{Dir, Owner};
 
 /// A seed of files alone, below the root.
 pub const PLACE: &str = "var/lib/preroot/deferred";
@@ -32,7 +32,7 @@ pub(super) fn is_kept(root: &mut Root<'_>, name: &str, path: &str) -> Result<boo
 #[inline(never)]
 pub(super) fn keep(root: &mut Root<'_>, name: &str, path: &str) -> Result<()> {
     let told = named(object!(WHAT));
-    forget(root, name)?;
+    forget(root.dir, name)?;
     let kept = match root.seed {
         SeedPlace::Run(base) => seed::keep_file(root.run, base, Some(root.dir), PLACE, name),
         SeedPlace::Root(base) => seed::keep_file(root.dir, base, None, PLACE, name),
@@ -59,28 +59,28 @@ pub fn write(root: &mut Root<'_>, tell: &mut dyn FnMut(&str, Result<()>)) -> Res
         let path = file.as_ref().map(|file| file.path.clone()).unwrap_or_default();
         let written = file.and_then(|file| file.settle(root)).and_then(|()| labels::of_file(root, &path));
         tell(&path, written);
-        forget(root, name)
+        forget(root.dir, name)
     })?;
-    forget_all(root)
+    forget_all(root.dir)
 }
 
 /// Whatever is left of them.
-pub(super) fn forget_all(root: &mut Root<'_>) -> Result<()> {
+pub(super) fn forget_all(root: &mut dyn Dir) -> Result<()> {
     let told = named(object!(WHAT));
     for n in 0..limits::FILES as u64 {
         forget(root, &join(&["files/", digits(n, &mut [0; 20])])?)?;
     }
-    [FILES, PLACE].iter().try_for_each(|path| ignore_missing(root.dir.remove_dir(path))).map_err(told)
+    [FILES, PLACE].iter().try_for_each(|path| ignore_missing(root.remove_dir(path))).map_err(told)
 }
 
 /// Its path first: without it there is no file.
-fn forget(root: &mut Root<'_>, name: &str) -> Result<()> {
+fn forget(root: &mut dyn Dir, name: &str) -> Result<()> {
     let told = named(object!(WHAT));
     let directory = below(PLACE, name)?;
     for part in FILE_PARTS {
-        ignore_missing(root.dir.remove(&join(&[&directory, "/", part])?)).map_err(&told)?;
+        ignore_missing(root.remove(&join(&[&directory, "/", part])?)).map_err(&told)?;
     }
-    ignore_missing(root.dir.remove_dir(&directory)).map_err(&told)?;
+    ignore_missing(root.remove_dir(&directory)).map_err(&told)?;
     let note = join(&[FILES, "/appended-", split(name).1])?;
-    ignore_missing(root.dir.remove(&note)).map_err(told)
+    ignore_missing(root.remove(&note)).map_err(told)
 }

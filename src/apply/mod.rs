@@ -34,7 +34,7 @@ mod locale;
 pub mod machine_id;
 pub(crate) mod network;
 mod ntp;
-mod old_scripts;
+pub(crate) mod old_scripts;
 mod password;
 mod persistent_net;
 mod person;

@@ -1,11 +1,13 @@
 //! Whose are the scripts of user data? Those that a captured image brings were another VM's, and are not run here: what
 //! this VM's user data say comes behind.
 
-use super::{Root, State, deferred, exists, ignore_missing, join, named, next_name};
+use super::{Root, State, custom_data, deferred, exists, ignore_missing, join, named, next_name};
 use crate::error::Result;
-use crate::facts::Facts;
+use crate::facts::{Facts, InstanceId};
+use crate::seed;
+use crate::sys::Dir;
 
-/// Below /var/lib/preroot/scripts: what belongs to a VM. The others are for each, and may be the image's.
+/// Below /var/lib/preroot/scripts: what belongs to a VM, that of each boot first. The others are for each, and may be the image's.
 const DIRECTORIES: &[&str] = &[
     "var/lib/preroot/scripts/boot",
     "var/lib/preroot/scripts/first",
@@ -23,13 +25,28 @@ pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
 }
 
 pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
-    for directory in DIRECTORIES {
+    forget(root.dir, DIRECTORIES)
+}
+
+/// Nothing will run them, nor customData: this VM was given up. What runs in each boot stays, and the modules that made the
+/// others may do so again.
+pub(crate) fn forget_all(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
+    let marks = seed::marks(id)?;
+    for module in ["write_files", "custom_data"] {
+        ignore_missing(root.remove(&join(&[&marks, "/", module])?))?;
+    }
+    ignore_missing(root.remove(custom_data::FILE))?;
+    forget(root, DIRECTORIES.get(1..).unwrap_or_default())
+}
+
+fn forget(root: &mut dyn Dir, directories: &[&str]) -> Result<()> {
+    for directory in directories {
         let mut last = super::PathText::new();
-        while let Some(name) = next_name(root.dir, directory, &last) {
+        while let Some(name) = next_name(root, directory, &last) {
             let path = join(&[directory, "/", &name])?;
-            ignore_missing(root.dir.remove(&path)).map_err(named(object!("script of another VM")))?;
+            ignore_missing(root.remove(&path)).map_err(named(object!("script that nobody runs")))?;
             last = name;
         }
     }
-    if exists(root.dir, deferred::PLACE)? { deferred::forget_all(root) } else { Ok(()) }
+    if exists(root, deferred::PLACE)? { deferred::forget_all(root) } else { Ok(()) }
 }

@@ -20,7 +20,7 @@ use crate::sys::{Dir, FileType, Owner, Symlinks};
 const WHAT: &str = "write_files";
 const NOWHERE: &Rule = malformed!(WHAT, "no path of a file");
 const NOBODY: &Rule = malformed!(WHAT, "this image has no such owner of a file");
-const LARGE: &Rule = unsupported!(rule WHAT, "too large for a directory that is not root's");
+const LARGE: &Rule = unsupported!(rule WHAT, "too large for a directory that is not root's alone");
 
 pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
     check_below(root, "")
@@ -49,7 +49,7 @@ pub(super) fn check_below(root: &mut Root<'_>, start: &str) -> Result<State> {
 pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
     // The seed has all of them until this has ended: what an earlier try kept may be of other user data.
     if exists(root.dir, deferred::PLACE)? {
-        deferred::forget_all(root)?;
+        deferred::forget_all(root.dir)?;
     }
     apply_below(root, "")
 }
@@ -231,7 +231,9 @@ impl<'n> File<'n> {
     #[inline(never)]
     fn write(&self, root: &mut Root<'_>) -> Result<()> {
         let owner = self.owner()?;
-        let end = make_parents(root.dir, split(&self.path).0, owner)?;
+        // By then there are users and daemons at work, and what they may write is theirs as well.
+        let others = if deferred::is_at_work(root) { 0o022 } else { 0 };
+        let end = make_parents(root.dir, split(&self.path).0, owner, others)?;
         if self.is_appended {
             self.take_note(root)?;
         }
@@ -293,7 +295,7 @@ impl<'n> File<'n> {
         }
         let text = root.buffers.new.get(..whole).unwrap_or_default();
         root.dir.enter(base, Symlinks::Refuse, &mut |dir| {
-            make_parents(dir, split(rest).0, owner)?;
+            make_parents(dir, split(rest).0, owner, 0)?;
             replace::write(dir, target(rest, owner), text, &mut |_, _| Ok(()))
         })
     }
@@ -350,8 +352,9 @@ impl<'n> Content<'n> {
     }
 }
 
-/// Makes what is missing above a file, its owner's. Says where the first directory ends that is not root's.
-fn make_parents(dir: &mut dyn Dir, parent: &str, owner: Owner) -> Result<Option<usize>> {
+/// Makes what is missing above a file, its owner's. Says where the first directory ends that is not root's, or has one of
+/// these bits of a mode.
+fn make_parents(dir: &mut dyn Dir, parent: &str, owner: Owner, others: u32) -> Result<Option<usize>> {
     let ends = parent.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| at);
     for end in ends.chain([parent.len()]).filter(|end| *end > 0) {
         let above = parent.get(..end).unwrap_or_default();
@@ -360,13 +363,14 @@ fn make_parents(dir: &mut dyn Dir, parent: &str, owner: Owner) -> Result<Option<
             Err(error) if error.errno() == Some(Errno::EXIST) => {}
             outcome => outcome.map_err(named(object!(WHAT)))?,
         }
-        let mut uid = 0;
+        let mut is_others = false;
         dir.enter(above, Symlinks::Inside, &mut |above| {
-            uid = above.stat("")?.uid;
+            let stat = above.stat("")?;
+            is_others = stat.uid != 0 || stat.mode & others != 0;
             Ok(())
         })
         .map_err(named(object!(WHAT)))?;
-        if uid != 0 {
+        if is_others {
             return Ok(Some(end));
         }
     }

@@ -434,10 +434,16 @@ pub fn remove(dir: &mut dyn Dir, base: &str) -> Result<()> {
 /// `Os`.
 pub fn remove_secrets(dir: &mut dyn Dir, base: &str) -> Result<()> {
     each_name(dir, base, &mut |dir, name| {
-        let is_secret = ["user/password-hash", CUSTOM_DATA, USER_DATA, NETWORK_CONFIG].contains(&name)
-            || USERS.contains(&name)
-            || VENDOR_DATA.contains(&name)
-            || name == VENDOR_MAPPING;
+        const SECRETS: &[&str] = &[
+            "user/password-hash",
+            CUSTOM_DATA,
+            USER_DATA,
+            NETWORK_CONFIG,
+            VENDOR_MAPPING,
+            MOUNTS,
+            MOUNT_DEFAULTS,
+        ];
+        let is_secret = SECRETS.contains(&name) || USERS.contains(&name) || VENDOR_DATA.contains(&name);
         if !is_secret && !name.ends_with("/content") {
             return Ok(());
         }

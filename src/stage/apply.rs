@@ -9,7 +9,9 @@ use super::pool;
 use super::report;
 use crate::apply::network::missing as missing_cards;
 use crate::apply::replace::{self, Target};
-use crate::apply::{Buffers as Halves, MODULES, Module, Root, SeedPlace, State, next_name, object};
+use crate::apply::{
+    Buffers as Halves, MODULES, Module, Root, SeedPlace, State, next_name, object, old_scripts,
+};
 use crate::cli::Command;
 use crate::config;
 use crate::error::{Errno, Error, Kind, Result};
@@ -511,6 +513,7 @@ fn sweep(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
 
 fn set_aside(root: &mut dyn Dir, pending: &str, id: &InstanceId) -> Result<()> {
     seed::remove_secrets(root, pending)?;
+    old_scripts::forget_all(root, id)?;
     let failed = state_path("failed-", id)?;
     seed::remove(root, &failed)?;
     match root.rename(pending, &failed) {

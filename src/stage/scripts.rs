@@ -13,6 +13,7 @@ use crate::config;
 use crate::error::{Errno, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
+use crate::format::config::Config;
 use crate::format::text::{PathText, bare, digits, join, lines};
 use crate::limits;
 use crate::seed;
@@ -102,10 +103,18 @@ pub(super) fn run(
         return Err(not_applicable!("this VM is not provisioned"));
     }
     let has_cloud_init = config::is_cloud_init_there(kernel.root);
+    let config = config::load(kernel.root, bytes, &mut |_, _| {});
+    // Then apply left alone what an image brings of the VM that it was made of.
+    let is_ours = matches!(config.agent(), "auto" | "preroot");
     let mut story = Story { kernel, bytes, root_path, is_dry_run, until_us: u64::MAX, id: &id, failed: 0 };
-    let places = || PLACES.iter().filter(|place| !(has_cloud_init && place.directory.starts_with(CLOUDS)));
+    let places = || {
+        PLACES.iter().filter(|place| match place.when {
+            When::First | When::User => is_ours,
+            _ => !(has_cloud_init && place.directory.starts_with(CLOUDS)),
+        })
+    };
     let installed = story.run_all(places().filter(|place| place.when == When::First));
-    if let Err(error) = story.write_deferred() {
+    if is_ours && let Err(error) = story.write_deferred(&config) {
         story.kernel.say(Level::Error, "deferred files: {}", &[Value::Why(error)]);
     }
     story.mount_remote();
@@ -156,11 +165,10 @@ impl Story<'_, '_> {
 
     /// Files of `write_files` that waited for the packages.
     #[inline(never)]
-    fn write_deferred(&mut self) -> Result<()> {
+    fn write_deferred(&mut self, config: &Config) -> Result<()> {
         if self.is_dry_run || !exists(self.kernel.root, deferred::PLACE)? {
             return Ok(());
         }
-        let config = config::load(self.kernel.root, self.bytes, &mut |_, _| {});
         let Kernel { root, run, host, disks, system, clock, log, .. } = &mut *self.kernel;
         let wall_s = clock.wall_s();
         let mut root = Root {
@@ -175,7 +183,7 @@ impl Story<'_, '_> {
             partly: None,
             path: self.root_path,
             seed: SeedPlace::Root(deferred::PLACE),
-            config: &config,
+            config,
             id: self.id,
             wall_s,
             buffers: Buffers::halves_of(self.bytes),

@@ -1,6 +1,6 @@
 //! Files of `write_files` and name servers: as the seed asks, at every power cut, and never through a link of others.
 
-use super::super::State;
+use super::super::{SeedPlace, State, deferred};
 use super::{Image, every_cut_converges};
 use crate::error::Kind;
 use crate::format::cases::{self, Answer};
@@ -10,6 +10,7 @@ use crate::format::kept::{Kept, Reader};
 use crate::sys::Owner;
 use serde_json::{Value, json};
 use std::boxed::Box;
+use std::string::ToString;
 use std::vec::Vec;
 
 /// An image whose seed is what this mapping asks for.
@@ -263,4 +264,28 @@ fn what_is_kept_for_later_is_of_this_seed_and_of_this_vm() {
     let left = image.root.dump();
     assert!(left.keys().all(|path| !path.contains("deferred") && !path.contains("runcmd")), "{left:?}");
     assert!(left.contains_key("var/lib/preroot/scripts/per-boot/image"));
+}
+
+/// In the last stage there are users and daemons: what a group or anybody may write is theirs, too.
+#[test]
+fn a_file_that_waited_follows_no_link_that_others_may_have_made() {
+    for (mode, is_written) in [(0o2775, false), (0o1777, false), (0o755, true)] {
+        let mut image = Image::debian();
+        image
+            .root
+            .put("var/lib/preroot/deferred/files/0/path", "/var/www/conf/x")
+            .put("var/lib/preroot/deferred/files/0/content", "new\n");
+        image.root.put("var/lib/preroot/deferred/files/1/path", "/var/www/own/y");
+        image.root.put_dir("etc/cron.d").put_symlink("var/www/conf", "/etc/cron.d");
+        let mut told = Vec::new();
+        image.with(|_, root| {
+            root.dir.set_owner("var/www", Owner { mode, uid: 0, gid: 33 }).unwrap();
+            root.seed = SeedPlace::Root(deferred::PLACE);
+            deferred::write(root, &mut |path, written| told.push((path.to_string(), written.is_ok())))
+                .unwrap();
+        });
+        assert_eq!(told, [("var/www/conf/x".into(), is_written), ("var/www/own/y".into(), true)], "{mode:o}");
+        assert_eq!(image.root.text("etc/cron.d/x").is_some(), is_written, "{mode:o}");
+        assert!(image.root.text("var/www/own/y").is_some());
+    }
 }

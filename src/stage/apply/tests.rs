@@ -233,12 +233,34 @@ fn after_three_boots_it_is_given_up_without_secrets() {
     let mut world = ready_world();
     world.root.put("usr/sbin/visudo", "");
     world.system.programs.insert("/usr/sbin/visudo".into(), 1);
+    world.run.put("seed/storage/mounts", "//host/share /mnt cifs password=canary\n");
+    seed::remove(&mut world.root, PENDING).unwrap();
+    seed::persist(&mut world.run, &mut world.root, &id()).unwrap();
+    let secrets =
+        ["scripts/user/runcmd", "scripts/first/00-packages", "scripts/vendor/x", "deferred/files/0/content"];
+    for name in secrets {
+        world.root.put(&std::format!("var/lib/preroot/{name}"), "canary");
+    }
+    let image = ["scripts/boot/bootcmd", "scripts/per-boot/image"];
+    image.iter().for_each(|name| _ = world.root.put(&std::format!("var/lib/preroot/{name}"), "#!/bin/sh\n"));
     for _ in 0..3 {
         assert_eq!(boot(&mut world).unwrap_err().reason(), "visudo refuses the rule");
+        world.root.put("var/lib/preroot/deferred/files/0/content", "canary");
         reboot(&mut world, true);
     }
+    let marks = seed::marks(&id()).unwrap();
+    let is_done = |world: &World, module| world.root.owner(&std::format!("{marks}/{module}")).is_some();
+    assert!(is_done(&world, "write_files") && is_done(&world, "users"));
     assert_eq!(boot(&mut world).unwrap_err().reason(), "too many boots ended inside apply");
     assert!(said(&world, "apply: given up after 3 boots"));
+    // Who removes the counter has them written once more.
+    assert!(!is_done(&world, "write_files") && !is_done(&world, "custom_data") && is_done(&world, "users"));
+    assert!(image.iter().all(|name| world.root.owner(&std::format!("var/lib/preroot/{name}")).is_some()));
+    let left = world.root.dump();
+    assert!(
+        left.iter().all(|(path, text)| !path.contains("lib/preroot/") || !text.contains("canary")),
+        "{left:?}"
+    );
     let failed = PENDING.replace("pending", "failed");
     assert_eq!(world.root.text(&std::format!("{failed}/hostname")).unwrap(), "vm1\n");
     let dump = world.root.dump();

@@ -264,3 +264,49 @@ fn a_dry_run_runs_nothing() {
     assert!(world.system.runs.is_empty() && world.root.dump() == before);
     assert!(world.log.lines.iter().any(|line| line == "scripts: per-boot/hello: would be run"));
 }
+
+/// It was marked all the same; what is there was another VM's.
+#[test]
+fn where_another_agent_provisions_no_scripts_of_user_data_run() {
+    for (agent, is_run) in [("auto", true), ("preroot", true), ("disabled", false), ("waagent", false)] {
+        let mut world = world();
+        world.root.put("etc/preroot.conf", std::format!("Provisioning.Agent={agent}\n"));
+        for path in ["first/00-packages", "vendor/x", "user/runcmd"] {
+            put(&mut world, &std::format!("preroot/scripts/{path}"), 0);
+        }
+        put(&mut world, "preroot/scripts/per-boot/image", 0);
+        world.root.put("var/lib/preroot/deferred/files/0/path", "/etc/another");
+        let mut bytes = std::vec![0; 64 * 1024];
+        run(&mut world.kernel(), &mut bytes, "/", false).unwrap();
+        assert_eq!(world.system.runs.len(), if is_run { 4 } else { 1 }, "{agent}: {:?}", world.system.runs);
+        assert_eq!(world.root.text("etc/another").is_some(), is_run, "{agent}");
+    }
+}
+
+#[test]
+fn file_systems_of_other_machines_are_mounted_once_behind_what_waited_for_packages() {
+    const MOUNT: &str = "mount -a";
+    for (code, told) in [
+        (Some(0), "scripts: file systems of other machines: mounted"),
+        (Some(32), "scripts: file systems of other machines: mount -a ended with 32"),
+        (None, "scripts: file systems of other machines: mount -a ended with "),
+    ] {
+        let mut world = world();
+        put(&mut world, "preroot/scripts/first/00-packages", 0);
+        put(&mut world, "preroot/scripts/user/runcmd", 0);
+        world.run.put(crate::apply::data_disks::REMOTE, "");
+        if let Some(code) = code {
+            world.system.programs.insert("/bin/sh".into(), code);
+        }
+        let (outcome, runs) = boot(&mut world);
+        assert_eq!(outcome.is_ok(), code == Some(0), "{code:?}");
+        assert!(runs[1].ends_with(MOUNT) && runs[2].ends_with("runcmd"), "{runs:?}");
+        assert!(world.log.lines.iter().any(|line| line.starts_with(told)), "{:?}", world.log.lines);
+        // Nobody asked in the next boot.
+        assert!(boot(&mut world).1.is_empty());
+    }
+    let mut world = world();
+    world.run.put(crate::apply::data_disks::REMOTE, "");
+    run(&mut world.kernel(), &mut [0; 64], "/", true).unwrap();
+    assert!(world.system.runs.is_empty() && world.run.text(crate::apply::data_disks::REMOTE).is_some());
+}
