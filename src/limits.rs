@@ -165,6 +165,13 @@ pub const TRANSLATION: usize = 32 * 1024 * 1024;
 /// Its notes that are told one by one.
 pub const TRANSLATION_NOTES: u32 = 40;
 
+/// Documents that user data and vendor data include, and what these include.
+pub const INCLUDES: usize = 16;
+/// How often documents are fetched that documents name: those of user data, and two times more.
+pub const INCLUDE_ROUNDS: u32 = 3;
+/// Letters of a URL; one with a signature has a few hundred.
+pub const INCLUDE_URL: usize = 2048;
+
 /// Records of a KVP pool; Azure's host reads as many (azure-init).
 pub const KVP_RECORDS: u32 = 1024;
 /// Boots that may end inside `apply` before it is given up: a module that brings the machine down must not do

@@ -8,6 +8,7 @@
 
 use super::text::{number, split_once};
 use crate::error::Result;
+use crate::limits;
 
 /// Bytes of a frame's first line, without its end.
 pub const HEAD: usize = 96;
@@ -284,6 +285,20 @@ impl Reader {
     }
 }
 
+/// True for what may be fetched: http and https, whatever else a program could fetch, and nothing that ends a quoted word.
+#[must_use]
+pub fn is_url(text: &[u8]) -> bool {
+    let rest = |scheme: &[u8]| {
+        let (head, rest) = text.split_at_checked(scheme.len())?;
+        head.eq_ignore_ascii_case(scheme).then_some(rest)
+    };
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\".contains(byte);
+    let host = rest(b"http://").or_else(|| rest(b"https://")).and_then(<[u8]>::first);
+    text.len() <= limits::INCLUDE_URL
+        && text.iter().all(is_plain)
+        && host.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'[')
+}
+
 macro_rules! rules {
     ($($(#[doc = $doc:literal])? $name:ident $severity:ident $text:expr;)*) => {
         /// What there is to be said.
@@ -344,6 +359,10 @@ rules! {
     Base64 note "base64 around it was taken off";
     TooMuch fault "nested too deep, or more values or copies than are taken: the part is left out";
     SameName fault "two scripts of one name: the last one counts";
+    IncludeUrl fault "#include: a URL with http or https, of 2048 letters at most, was expected: left out";
+    IncludeFailed fault "#include: not fetched, see above: left out";
+    IncludeTooMuch fault "#include: too many documents, or documents in documents too deep: left out";
+    IncludeAgain note "#include: this document was included before";
 }
 
 #[cfg(test)]

@@ -14,6 +14,16 @@ pub enum Source {
     Vendor(u32),
 }
 
+impl Source {
+    /// As preroot counts: user data are 0.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::User => 0,
+            Self::Vendor(n) => n + 1,
+        }
+    }
+}
+
 /// A place in user data: a part, and a line of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Origin {

@@ -1,11 +1,14 @@
 //! How do user data come in, and entries go out? Frames, by preroot's `format::translation`.
 //!
 //! Inputs are `user-data`, `vendor-data/N`, and facts: `instance-id`, `hostname`, `platform`, `launch-index`,
-//! `distribution`, and `taken`, the entries `users/N` and `files/N` that the seed has already, a line each.
+//! `distribution`, and `taken`, the entries `users/N` and `files/N` that the seed has already, a line each. `include`: how
+//! often wanted documents are still fetched; `included/N`: a URL, and behind a line feed its document, where it could be
+//! had; `included-before/N`: one that was acted upon.
 
 use crate::config::Entries;
 use crate::limits;
-use crate::note::{Notes, Source};
+use crate::note::Notes;
+use crate::parts::include::Included;
 use crate::translate::{Inputs, Translation};
 use preroot::format::translation::{HEAD, Head, KEYS, Word};
 use std::io::{self, Read, Write};
@@ -84,6 +87,11 @@ fn take(inputs: &mut Inputs, name: &str, bytes: Vec<u8>) {
             inputs.vendor_mapping = Some(inputs.vendor_data.len());
         }
         inputs.vendor_data.push(bytes);
+    } else if let Some((word @ ("included" | "included-before"), _)) = name.split_once('/') {
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let url = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned();
+        let document = end.map(|end| bytes[end + 1..].to_vec());
+        inputs.included.push(Included { url, document, is_applied: word != "included" });
     } else {
         let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
         // Several of one name are its lines.
@@ -125,10 +133,7 @@ fn put_entries(entries: &Entries, to: &mut dyn Write) -> io::Result<()> {
 fn put_notes(notes: &Notes, to: &mut dyn Write) -> io::Result<()> {
     for note in &notes.0 {
         let key = KEYS.iter().position(|key| *key == note.key).unwrap_or_default();
-        let source = match note.origin.source {
-            Source::User => 0,
-            Source::Vendor(n) => n + 1,
-        };
+        let source = note.origin.source.number();
         writeln!(to, "note {}.{key}.{source}.{}.{} 0\n", note.rule as u8, note.origin.part, note.line)?;
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! What is to be done about user data? The story: parts, handled in their order; configurations merged; entries.
 
-use crate::config::{Entries, Place, Reading, Script, commands};
+use crate::config::{Entries, Place, Reading, Script, commands, mapping};
 use crate::limits::{self, Budget};
 use crate::merge::{self, How};
 use crate::note::{Note, Notes, Origin, Source};
+use crate::parts::include::{Included, Library};
 use crate::parts::jinja::Variables;
 use crate::parts::sniff::Kind;
 use crate::parts::{Part, Unpacker, no_yaml};
@@ -16,6 +17,9 @@ use std::collections::BTreeMap;
 const NAME: usize = 100;
 const SCRIPTS: &str = "/var/lib/preroot/scripts";
 
+/// The entry that names documents to be fetched.
+const INCLUDE: &str = "include";
+
 /// What came in.
 #[derive(Default, Debug)]
 pub struct Inputs {
@@ -27,6 +31,8 @@ pub struct Inputs {
     pub vendor_mapping: Option<usize>,
     /// Some were too large to be taken in.
     pub vendor_left_out: bool,
+    /// What `#include` names, as far as it was fetched.
+    pub included: Vec<Included>,
     /// By name: see [`crate::protocol`].
     pub facts: BTreeMap<String, String>,
 }
@@ -55,15 +61,78 @@ struct Handled {
     scripts: Vec<Script>,
 }
 
-/// Translates it all.
+/// Translates it all; where documents came in that were not acted upon yet, what they add alone.
 pub fn translate(inputs: &Inputs) -> Translation {
+    let is_new = |page: &Included| page.document.is_some() && !page.is_applied;
+    if !inputs.included.iter().any(is_new) {
+        return translate_with(inputs, &mut Library::new(rounds(inputs), inputs.included.iter()));
+    }
+    let before = inputs.included.iter().filter(|page| !is_new(page));
+    let before = translate_with(inputs, &mut Library::new(rounds(inputs), before));
+    let (before, notes) = (before.entries, before.notes);
+    let whole = translate_with(inputs, &mut Library::new(rounds(inputs), inputs.included.iter()));
+    added(whole, &before, &notes)
+}
+
+/// How often what is wanted is fetched.
+fn rounds(inputs: &Inputs) -> Option<u32> {
+    inputs.facts.get("include").and_then(|text| text.trim().parse().ok())
+}
+
+/// What is not there already. Files and users are compared whole, disks by the line: none is to be made twice.
+fn added(mut whole: Translation, before: &Entries, notes: &Notes) -> Translation {
+    let old: Vec<_> = files(before).into_values().collect();
+    let same: Vec<usize> = files(&whole.entries)
+        .into_iter()
+        .filter(|(_, file)| old.contains(file))
+        .map(|(number, _)| number)
+        .collect();
+    let users: Vec<&Vec<u8>> =
+        before.iter().filter(|(name, _)| name.starts_with("users/")).map(|(_, user)| user).collect();
+    whole.entries.retain(|name, bytes| match (file_number(name), before.get(name)) {
+        (Some(number), _) => !same.contains(&number),
+        _ if name.starts_with("users/") => !users.contains(&&*bytes),
+        (_, Some(there)) if matches!(name.as_str(), "storage/disks" | "storage/filesystems") => {
+            let there = String::from_utf8_lossy(there);
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            let lines = text.lines().filter(|line| there.lines().all(|other| other != *line));
+            *bytes = lines.map(|line| format!("{line}\n")).collect::<String>().into_bytes();
+            !bytes.is_empty()
+        }
+        (_, there) => name == INCLUDE || there != Some(bytes),
+    });
+    let told = |note: &Note| (note.rule, note.origin, note.line, note.key.clone());
+    let known: Vec<_> = notes.0.iter().map(told).collect();
+    whole.notes.0.retain(|note| !known.contains(&told(note)));
+    whole.replaces_vendor = false;
+    whole
+}
+
+/// N of `files/N/PART`.
+fn file_number(name: &str) -> Option<usize> {
+    name.strip_prefix("files/")?.split('/').next()?.parse().ok()
+}
+
+/// Files by number, with their parts.
+fn files(entries: &Entries) -> BTreeMap<usize, Vec<(&str, &[u8])>> {
+    let mut files: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (name, bytes) in entries {
+        if let (Some(number), Some((_, part))) = (file_number(name), name.rsplit_once('/')) {
+            files.entry(number).or_default().push((part, bytes.as_slice()));
+        }
+    }
+    files
+}
+
+fn translate_with(inputs: &Inputs, library: &mut Library<'_>) -> Translation {
+    mapping::begin_salts();
     let variables = variables(inputs);
     let launch_index = inputs.facts.get("launch-index").and_then(|text| text.trim().parse().ok());
     let mut notes = Notes::default();
     // Document 0 is none.
     let mut origins = vec![Origin::default()];
     let mut unpack = |source, texts: &[&[u8]], mut budget: Budget, notes: &mut Notes| {
-        let mut unpacker = Unpacker::new(source, &variables, notes, &mut budget);
+        let mut unpacker = Unpacker::new(source, &variables, library, notes, &mut budget);
         texts.iter().for_each(|text| unpacker.push(text));
         let parts = unpacker.finish(launch_index);
         handle(parts, &mut origins, &mut budget, notes)
@@ -96,7 +165,11 @@ pub fn translate(inputs: &Inputs) -> Translation {
         }
     }
     vendor.scripts = prefixed(vendor.scripts, user.config.as_ref());
-    Translation { replaces_vendor, ..finish(inputs, user, vendor, &origins, notes) }
+    let mut translation = Translation { replaces_vendor, ..finish(inputs, user, vendor, &origins, notes) };
+    if let Some(wanted) = library.entry() {
+        translation.entries.insert(INCLUDE.into(), wanted);
+    }
+    translation
 }
 
 fn finish(
@@ -437,10 +510,9 @@ fn rank(entries: &mut Entries, user: Option<&Node>) {
 
 /// apply takes all or nothing: files that would be too much with the others are left out here.
 fn fit(entries: &mut Entries, notes: &mut Notes) {
-    let number_of = |name: &str| name.strip_prefix("files/")?.split('/').next()?.parse::<usize>().ok();
     let mut sizes = BTreeMap::new();
     for (name, bytes) in entries.iter() {
-        *sizes.entry(number_of(name)).or_insert(0) += bytes.len();
+        *sizes.entry(file_number(name)).or_insert(0) += bytes.len();
     }
     let (mut left, mut gone) = (limits::ANSWER, Vec::new());
     for (number, size) in sizes {
@@ -451,16 +523,13 @@ fn fit(entries: &mut Entries, notes: &mut Notes) {
     }
     if !gone.is_empty() {
         notes.add(Rule::TooLarge, Origin::default(), 0, "files");
-        entries.retain(|name, _| !gone.contains(&number_of(name)));
+        entries.retain(|name, _| !gone.contains(&file_number(name)));
     }
 }
 
 /// Scripts are files of the seed, 0700.
 fn put_scripts(entries: &mut Entries, scripts: &[Script], taken: &str, notes: &mut Notes) {
-    let ours = entries
-        .keys()
-        .filter_map(|name| name.strip_prefix("files/")?.split('/').next()?.parse::<usize>().ok());
-    let mut used: Vec<usize> = ours.collect();
+    let mut used: Vec<usize> = entries.keys().filter_map(|name| file_number(name)).collect();
     used.extend(numbers(taken, "files/"));
     let mut free = (0..preroot::limits::FILES).filter(|number| !used.contains(number));
     for script in scripts {

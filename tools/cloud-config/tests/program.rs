@@ -264,6 +264,105 @@ fn vendor_data_are_merged_below_user_data_or_switched_off() {
     assert!(out.starts_with("entry hostname"), "{out}");
 }
 
+/// What `#include` says, with so many rounds left and these documents.
+fn including(user_data: &[u8], rounds: &str, pages: &[(&str, &str)]) -> String {
+    let mut inputs = vec![("user-data", user_data), ("include", rounds.as_bytes())];
+    inputs.extend(pages.iter().map(|(name, page)| (*name, page.as_bytes())));
+    translate(&inputs)
+}
+
+const WITH_INCLUDE: &[u8] = b"#cloud-config-archive\n- type: text/cloud-config\n  content: |\n    hostname: vm1\n    password: p\n    runcmd: [outer]\n- content: |\n    #include http://a.example/x?sig=canary\n    # not this one\n    #include-once\n    HTTPS://b.example/y\n- type: text/x-shellscript\n  content: |\n    #!/bin/sh\n    third\n";
+
+#[test]
+fn nothing_is_included_where_nobody_asked_for_it() {
+    let out = translate(&[("user-data", WITH_INCLUDE)]);
+    assert!(out.contains("\nnote 5.0.0.2.0 0\n") && !out.contains("canary"), "{out}");
+    assert!(out.contains("scripts/user/part-003\n"), "{out}");
+}
+
+#[test]
+fn documents_are_asked_for_with_the_lines_that_name_them_and_the_rest_is_translated() {
+    let out = including(WITH_INCLUDE, "3", &[]);
+    let wanted = "0 2 1 http://a.example/x?sig=canary\n0 2 4 HTTPS://b.example/y\n";
+    assert!(out.contains(&format!("entry include {}\n{wanted}", wanted.len())), "{out}");
+    assert!(
+        out.contains("entry hostname 3\nvm1\n") && out.contains("outer") && !out.contains("note "),
+        "{out}"
+    );
+}
+
+#[test]
+fn of_documents_that_were_fetched_what_they_add_is_said_alone() {
+    let x = "http://a.example/x?sig=canary\n#cloud-config\nruncmd: [inner]\nwrite_files: [{path: /x}]\n";
+    let y = "HTTPS://b.example/y\n#!/bin/sh\nsecond\n";
+    let out = including(WITH_INCLUDE, "2", &[("included/0", x), ("included/1", y)]);
+    for text in ["inner", "/x\n", "scripts/user/part-002-002\n", "second"] {
+        assert!(out.contains(text), "{text}: {out}");
+    }
+    for text in ["entry hostname", "users/", "third", "outer", "entry include", "note ", "canary"] {
+        assert!(!out.contains(text), "{text}: {out}");
+    }
+    // Later again, with one that came before.
+    let out = including(WITH_INCLUDE, "2", &[("included-before/0", x), ("included/1", y)]);
+    assert!(out.contains("second") && !out.contains("inner") && !out.contains("/x\n"), "{out}");
+}
+
+#[test]
+fn a_document_that_cannot_be_had_costs_no_other_anything() {
+    let x = "http://a.example/x?sig=canary";
+    let y = "HTTPS://b.example/y\n#cloud-config\ntimezone: UTC\n";
+    let out = including(WITH_INCLUDE, "2", &[("included/0", x), ("included/1", y)]);
+    assert_eq!(out, "entry timezone 3\nUTC\nend - 0\n\n");
+    let out = including(WITH_INCLUDE, "2", &[("included/0", x)]);
+    assert!(out.contains("\nnote 34.0.0.2.1 0\n") && out.contains("entry include"), "{out}");
+}
+
+#[test]
+fn documents_in_documents_are_asked_for_until_it_is_enough() {
+    let x = (
+        "included/0",
+        "http://a.example/x?sig=canary\n#include\nhttp://c.example/\nhttp://a.example/x?sig=canary\n",
+    );
+    let out = including(WITH_INCLUDE, "1", &[x]);
+    assert!(out.contains("0 2 2 http://c.example/\n0 2 4 HTTPS://b.example/y\n"), "{out}");
+    assert!(out.contains("\nnote 36.0.0.2.3 0\n"), "a document that names itself: {out}");
+    let out = including(WITH_INCLUDE, "0", &[x]);
+    assert!(!out.contains("entry include") && out.contains("note 35.0.0.2.2 0\n"), "{out}");
+    let many: String = (0..40).map(|n| format!("http://{n}.example/\n")).collect();
+    let out = including(format!("#include\n{many}").as_bytes(), "3", &[]);
+    assert_eq!((out.matches(".example/\n").count(), out.matches("note 35.").count()), (16, 24), "{out}");
+}
+
+#[test]
+fn only_what_goes_over_http_is_asked_for() {
+    for url in [
+        "file:///etc/shadow",
+        "ftp://x/",
+        "http:/x",
+        "http://",
+        "/etc/shadow",
+        "-K/etc/shadow",
+        "http://x/\"y",
+        "http://x/\\y",
+        "http://x/a b",
+        "http://x/\u{fc}",
+        "http://x/\u{1}",
+        &format!("http://{}", "x".repeat(2048)),
+    ] {
+        let out = including(format!("#include\n{url}\n").as_bytes(), "3", &[]);
+        assert!(out.starts_with("note 33.0.0.1.2 0\n"), "{url}: {out}");
+    }
+}
+
+#[test]
+fn disks_that_were_made_are_not_made_again() {
+    let user_data = b"#cloud-config-archive\n- type: text/cloud-config\n  content: |\n    disk_setup: {/dev/sdc: {overwrite: true, layout: true}}\n    users: [{name: web, plain_text_passwd: p}]\n- content: |\n    #include http://a.example/x\n";
+    let x = "http://a.example/x\n#cloud-config\nmerge_how: 'dict(recurse_dict,recurse_list)+list(append)'\ndisk_setup: {/dev/sdd: {overwrite: true, layout: true}}\nusers: [{name: late}]\n";
+    let out = including(user_data, "2", &[("included/0", x)]);
+    assert!(out.contains("/dev/sdd") && !out.contains("/dev/sdc"), "{out}");
+    assert!(out.contains("name late\n") && !out.contains("name web\n"), "{out}");
+}
+
 #[test]
 fn words_go_into_files_as_they_go_into_pipes() {
     let path = std::env::temp_dir().join(format!("preroot-told-{}", std::process::id()));

@@ -8,6 +8,7 @@ use preroot::format::cloud_config::{self, Learned, Mapping};
 use preroot::format::json::{DEPTH, Event};
 use preroot::format::sha512_crypt::RANDOM;
 use preroot::format::translation::Rule;
+use std::cell::RefCell;
 
 /// What is odd in cloud-config, and not in JSON from a platform.
 pub(super) fn prepared(key: &str, value: &Node) -> Node {
@@ -44,10 +45,26 @@ impl cloud_config::Entries for Store<'_> {
     }
 
     fn random(&mut self) -> Option<[u8; RANDOM]> {
-        let mut bytes = [0; RANDOM];
-        let flags = rustix::rand::GetRandomFlags::NONBLOCK;
-        (rustix::rand::getrandom(&mut bytes, flags) == Ok(RANDOM)).then_some(bytes)
+        SALTS.with_borrow_mut(|(used, salts)| {
+            if *used == salts.len() {
+                let mut bytes = [0; RANDOM];
+                let flags = rustix::rand::GetRandomFlags::NONBLOCK;
+                salts.extend((rustix::rand::getrandom(&mut bytes, flags) == Ok(RANDOM)).then_some(bytes));
+            }
+            *used += 1;
+            salts.get(*used - 1).copied()
+        })
     }
+}
+
+thread_local! {
+    /// How many were used, and all that there were.
+    static SALTS: RefCell<(usize, Vec<[u8; RANDOM]>)> = const { RefCell::new((0, Vec::new())) };
+}
+
+/// The same salts once more, in their order: two translations of one text are to be the same.
+pub(crate) fn begin_salts() {
+    SALTS.with_borrow_mut(|(used, _)| *used = 0);
 }
 
 /// Reads a mapping of keys that it knows.

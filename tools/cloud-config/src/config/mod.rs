@@ -5,7 +5,7 @@
 
 pub mod commands;
 mod files;
-mod mapping;
+pub(crate) mod mapping;
 mod programs;
 mod repositories;
 mod storage;

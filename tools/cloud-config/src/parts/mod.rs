@@ -2,6 +2,7 @@
 
 pub mod base64;
 pub mod gzip;
+pub mod include;
 pub mod jinja;
 pub mod mime;
 pub mod sniff;
@@ -9,9 +10,11 @@ pub mod sniff;
 use crate::limits::{self, Budget};
 use crate::note::{Notes, Origin, Source};
 use crate::yaml::{self, Node, Value};
+use include::{Found, Library};
 use jinja::Variables;
 use preroot::format::translation::Rule;
 use sniff::Kind;
+use std::collections::BTreeSet;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -42,9 +45,14 @@ struct Headers {
 }
 
 /// Takes texts of one source apart.
-pub struct Unpacker<'u> {
+pub struct Unpacker<'u, 'l> {
     source: Source,
     count: u32,
+    /// Of an included document, whose parts have names of their own: the others keep theirs, whatever is in it.
+    inner: Option<u32>,
+    library: &'u mut Library<'l>,
+    /// Documents that were taken apart.
+    used: BTreeSet<String>,
     variables: &'u Variables,
     notes: &'u mut Notes,
     budget: &'u mut Budget,
@@ -52,15 +60,28 @@ pub struct Unpacker<'u> {
     has_too_many: bool,
 }
 
-impl<'u> Unpacker<'u> {
+impl<'u, 'l> Unpacker<'u, 'l> {
     /// For texts of one source: parts are counted through.
     pub fn new(
         source: Source,
         variables: &'u Variables,
+        library: &'u mut Library<'l>,
         notes: &'u mut Notes,
         budget: &'u mut Budget,
     ) -> Self {
-        Self { source, count: 0, variables, notes, budget, parts: Vec::new(), has_too_many: false }
+        let (parts, used) = (Vec::new(), BTreeSet::new());
+        Self {
+            source,
+            count: 0,
+            inner: None,
+            library,
+            used,
+            variables,
+            notes,
+            budget,
+            parts,
+            has_too_many: false,
+        }
     }
 
     /// All parts so far; those of other instances (`launch_index`) are left out.
@@ -79,6 +100,10 @@ impl<'u> Unpacker<'u> {
 
     /// The next text, as it came.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.document(bytes, limits::PART_DEPTH);
+    }
+
+    fn document(&mut self, bytes: &[u8], depth: usize) {
         let Some(bytes) = self.unzipped(bytes) else { return };
         let mut bytes = self.without_base64(bytes);
         // Editors of Windows put one before everything; cloud-init then knows nothing of it.
@@ -88,7 +113,7 @@ impl<'u> Unpacker<'u> {
         if bytes.trim_ascii().is_empty() {
             return;
         }
-        self.text(&bytes, limits::PART_DEPTH);
+        self.text(&bytes, depth);
     }
 
     fn unzipped(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
@@ -174,28 +199,57 @@ impl<'u> Unpacker<'u> {
         if kind == Kind::Archive {
             return self.archive(&content, depth);
         }
-        self.attach(kind, headers, content);
+        self.attach(kind, headers, content, depth);
     }
 
-    fn attach(&mut self, kind: Kind, headers: Headers, content: Vec<u8>) {
+    fn attach(&mut self, kind: Kind, headers: Headers, content: Vec<u8>, depth: usize) {
         if self.parts.len() >= limits::PARTS {
             if !std::mem::replace(&mut self.has_too_many, true) {
                 self.note(Rule::TooManyParts, 0, "");
             }
             return;
         }
-        self.count += 1;
+        match &mut self.inner {
+            Some(inner) => *inner += 1,
+            None => self.count += 1,
+        }
         let (mut kind, mut content) = (kind, content);
         if kind == Kind::Template {
             let Some(text) = self.rendered(&content) else { return };
             content = text.into_bytes();
             kind = sniff::by_prefix(&content).unwrap_or(Kind::Other);
         }
+        if self.library.is_open() && matches!(kind, Kind::Include | Kind::IncludeOnce) {
+            return self.include(&content, depth);
+        }
         let origin = Origin { source: self.source, part: self.count };
         let name = headers.name.filter(|name| !name.is_empty());
-        let name = name.map_or_else(|| format!("part-{:03}", self.count), |name| clean_name(&name));
+        let name = name.map_or_else(|| self.part_name(), |name| clean_name(&name));
         let launch_index = headers.launch_index.or_else(|| index_inside(kind, &content, self.budget));
         self.parts.push(Part { origin, kind, name, content, launch_index, merge_type: headers.merge_type });
+    }
+
+    fn part_name(&self) -> String {
+        let inner = self.inner.map(|inner| format!("-{inner:03}")).unwrap_or_default();
+        format!("part-{:03}{inner}", self.count)
+    }
+
+    /// The documents that a part names take its place, each once.
+    fn include(&mut self, content: &[u8], depth: usize) {
+        let origin = Origin { source: self.source, part: self.count };
+        let outer = self.inner;
+        self.inner = outer.or(Some(0));
+        for (line, url) in include::urls(content) {
+            match self.library.find(&url, origin, line) {
+                Found::Document(_) if !self.used.insert(url) => self.note(Rule::IncludeAgain, line, ""),
+                Found::Document(document) => self.document(document, depth - 1),
+                Found::Wanted => {}
+                Found::Missing => self.note(Rule::IncludeFailed, line, ""),
+                Found::TooMuch => self.note(Rule::IncludeTooMuch, line, ""),
+                Found::Refused => self.note(Rule::IncludeUrl, line, ""),
+            }
+        }
+        self.inner = outer.and(self.inner);
     }
 
     fn rendered(&mut self, content: &[u8]) -> Option<String> {

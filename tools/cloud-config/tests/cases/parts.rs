@@ -4,6 +4,7 @@ use crate::answer::{Answer, Case, binary, bytes, data, run, tree};
 use preroot::format::translation::Rule;
 use preroot_cloud_config::config::Place;
 use preroot_cloud_config::note::{Notes, Source};
+use preroot_cloud_config::parts::include::Library;
 use preroot_cloud_config::parts::jinja::Variables;
 use preroot_cloud_config::parts::{Unpacker, clean_name, sniff};
 use preroot_cloud_config::translate::{Inputs, translate};
@@ -32,7 +33,8 @@ fn launch_indices() {
         let count = |index: &Value| {
             let (variables, mut notes) = (Variables::new(), Notes::default());
             let mut budget = preroot_cloud_config::limits::Budget::default();
-            let mut unpacker = Unpacker::new(Source::User, &variables, &mut notes, &mut budget);
+            let mut library = Library::default();
+            let mut unpacker = Unpacker::new(Source::User, &variables, &mut library, &mut notes, &mut budget);
             unpacker.push(&user_data);
             let index = index.as_i64().or_else(|| index.as_str().and_then(|text| text.parse().ok()));
             unpacker.finish(index).len()
@@ -126,6 +128,7 @@ fn whole_user_data() {
             user_data: bytes(&case.input["user_data"]),
             vendor_data: texts("vd"),
             facts: facts.collect(),
+            included: Vec::new(),
         };
         let translation = translate(&inputs);
         let mut files = Map::new();
