@@ -1,9 +1,9 @@
 //! How does the seed reach the mounted root?
 
 use super::{
-    DIRECTORIES, FILE_PARTS, FILES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STAGING, STATE,
+    DIRECTORIES, FILE_PARTS, FILES, PENDING_STAGING, PRIVATE_DIR, PRIVATE_FILE, SEED, STAGING, STATE, USERS,
     Verdict, begin, each_name, load_context, make_parent, make_state_dir, may_be_applied, path, pending,
-    remove,
+    remove, spooled,
 };
 use crate::error::{Errno, Result};
 use crate::facts::InstanceId;
@@ -77,7 +77,17 @@ pub fn rebegin(run: &mut dyn Dir, root: Option<&mut dyn Dir>, base: &str) -> Res
             true => Ok(()),
             false => copy_value(run, base, None, STAGING, name),
         }),
+    }?;
+    // Of two that speak of one account the later wins: behind these there is room for what a person says.
+    let mut places = USERS.iter();
+    for name in USERS {
+        if spooled(run, name).is_some()
+            && let Some(place) = places.next().filter(|place| *place != name)
+        {
+            run.rename(&path(STAGING, name)?, &path(STAGING, place)?)?;
+        }
     }
+    Ok(())
 }
 
 /// Copies a file of [`FILES`] to another seed, in the same directory or in `to`, but for its path, which makes it one.

@@ -120,6 +120,22 @@ fn vendor_data_that_break_it_cost_the_users_words_nothing() {
     assert_eq!(world.run.text("seed/translated").unwrap(), "true\n");
 }
 
+/// Where it cannot be asked with them, what the initrd made of vendor data stays, and comes first.
+#[test]
+fn a_users_password_wins_over_vendor_data_that_break_the_translator() {
+    let person = |hash: &str| std::format!("default true\nhashed_passwd {hash}\n");
+    let mut world = world(&said(&[("users/2", &person("$6$a$users"))]), 0);
+    world.run.put("seed/asked-by", "vendor-data").put("seed/vendor-data/mapping", "#cloud-config\n{}");
+    world.run.put("seed/users/4", "name first\n").put("seed/users/63", person("$6$a$vendors"));
+    world.system.breaks_on = "input vendor-data/mapping ";
+    boot(&mut world).unwrap();
+    let heard = String::from_utf8(world.system.heard.clone()).unwrap();
+    assert!(heard.contains("\nusers/0\n") && heard.contains("\nusers/1\n"), "{heard}");
+    assert!(!heard.contains("users/4\n") && !heard.contains("users/63\n"), "{heard}");
+    assert!(world.root.text("etc/shadow").unwrap().contains("\nops:$6$a$users:"));
+    assert!(world.root.text("etc/passwd").unwrap().contains("\nfirst:x:"));
+}
+
 #[test]
 fn a_host_name_of_vendor_data_gives_way_to_the_mediums() {
     for (says, name) in [("entry vendor 0\n\n", "mediums"), ("", "vm1")] {
@@ -137,7 +153,7 @@ fn a_host_name_of_vendor_data_gives_way_to_the_mediums() {
 #[test]
 fn vendor_data_of_the_initrd_are_forgotten_where_somebody_merged_them() {
     for replaces in [true, false] {
-        let entries = said(&[("vendor/hostname", "vendors"), ("users/0", "name bob\nlock_passwd true\n")]);
+        let entries = said(&[("vendor/hostname", "vendors"), ("users/1", "name bob\nlock_passwd true\n")]);
         let mut world = world(&(if replaces { "entry vendor 0\n\n" } else { "" }.to_owned() + &entries), 0);
         world.run.put("seed/asked-by", "vendor-data").put("seed/vendor-data/mapping", "#cloud-config\n{}");
         world.run.put("seed/users/63", "name mallory\nlock_passwd true\n").put("seed/timezone", "UTC\n");
