@@ -1,24 +1,20 @@
 //! What is to be done about user data? The story: parts, handled in their order; configurations merged; entries.
 
 use crate::config::{Entries, Place, Reading, Script, commands, mapping};
-use crate::limits::{self, Budget};
+use crate::limits::Budget;
 use crate::merge::{self, How};
 use crate::note::{Note, Notes, Origin, Source};
-use crate::parts::include::{Included, Library};
+use crate::parts::include::{Included, Library, WANTED};
 use crate::parts::jinja::Variables;
 use crate::parts::sniff::Kind;
 use crate::parts::{Part, Unpacker, no_yaml};
 use crate::yaml::{self, Node, Value};
+use crate::{added, patch, places};
 use preroot::format::translation::Rule;
 use std::collections::BTreeMap;
 
-/// Scripts in the seed are files for this directory.
 /// Letters of a part's name that count.
 const NAME: usize = 100;
-const SCRIPTS: &str = "/var/lib/preroot/scripts";
-
-/// The entry that names documents to be fetched.
-const INCLUDE: &str = "include";
 
 /// What came in.
 #[derive(Default, Debug)]
@@ -69,59 +65,13 @@ pub fn translate(inputs: &Inputs) -> Translation {
     }
     let before = inputs.included.iter().filter(|page| !is_new(page));
     let before = translate_with(inputs, &mut Library::new(rounds(inputs), before));
-    let (before, notes) = (before.entries, before.notes);
     let whole = translate_with(inputs, &mut Library::new(rounds(inputs), inputs.included.iter()));
-    added(whole, &before, &notes)
+    added::without(whole, &before)
 }
 
 /// How often what is wanted is fetched.
 fn rounds(inputs: &Inputs) -> Option<u32> {
     inputs.facts.get("include").and_then(|text| text.trim().parse().ok())
-}
-
-/// What is not there already. Files and users are compared whole, disks by the line: none is to be made twice.
-fn added(mut whole: Translation, before: &Entries, notes: &Notes) -> Translation {
-    let old: Vec<_> = files(before).into_values().collect();
-    let same: Vec<usize> = files(&whole.entries)
-        .into_iter()
-        .filter(|(_, file)| old.contains(file))
-        .map(|(number, _)| number)
-        .collect();
-    let users: Vec<&Vec<u8>> =
-        before.iter().filter(|(name, _)| name.starts_with("users/")).map(|(_, user)| user).collect();
-    whole.entries.retain(|name, bytes| match (file_number(name), before.get(name)) {
-        (Some(number), _) => !same.contains(&number),
-        _ if name.starts_with("users/") => !users.contains(&&*bytes),
-        (_, Some(there)) if matches!(name.as_str(), "storage/disks" | "storage/filesystems") => {
-            let there = String::from_utf8_lossy(there);
-            let text = String::from_utf8_lossy(bytes).into_owned();
-            let lines = text.lines().filter(|line| there.lines().all(|other| other != *line));
-            *bytes = lines.map(|line| format!("{line}\n")).collect::<String>().into_bytes();
-            !bytes.is_empty()
-        }
-        (_, there) => name == INCLUDE || there != Some(bytes),
-    });
-    let told = |note: &Note| (note.rule, note.origin, note.line, note.key.clone());
-    let known: Vec<_> = notes.0.iter().map(told).collect();
-    whole.notes.0.retain(|note| !known.contains(&told(note)));
-    whole.replaces_vendor = false;
-    whole
-}
-
-/// N of `files/N/PART`.
-fn file_number(name: &str) -> Option<usize> {
-    name.strip_prefix("files/")?.split('/').next()?.parse().ok()
-}
-
-/// Files by number, with their parts.
-fn files(entries: &Entries) -> BTreeMap<usize, Vec<(&str, &[u8])>> {
-    let mut files: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (name, bytes) in entries {
-        if let (Some(number), Some((_, part))) = (file_number(name), name.rsplit_once('/')) {
-            files.entry(number).or_default().push((part, bytes.as_slice()));
-        }
-    }
-    files
 }
 
 fn translate_with(inputs: &Inputs, library: &mut Library<'_>) -> Translation {
@@ -167,7 +117,7 @@ fn translate_with(inputs: &Inputs, library: &mut Library<'_>) -> Translation {
     vendor.scripts = prefixed(vendor.scripts, user.config.as_ref());
     let mut translation = Translation { replaces_vendor, ..finish(inputs, user, vendor, &origins, notes) };
     if let Some(wanted) = library.entry() {
-        translation.entries.insert(INCLUDE.into(), wanted);
+        translation.entries.insert(WANTED.into(), wanted);
     }
     translation
 }
@@ -202,9 +152,9 @@ fn finish(
     scripts.append(&mut reading.scripts);
     let scripts = once_each(scripts, &mut notes);
     let taken = inputs.facts.get("taken").map(String::as_str).unwrap_or_default();
-    make_room(&mut entries, taken, &mut notes);
-    put_scripts(&mut entries, &scripts, taken, &mut notes);
-    fit(&mut entries, &mut notes);
+    places::make_room(&mut entries, taken, &mut notes);
+    places::put_scripts(&mut entries, &scripts, taken, &mut notes);
+    places::fit(&mut entries, &mut notes);
     rank(&mut entries, user.config.as_ref());
     Translation { entries, notes, user: user.config, vendor: vendor.config, scripts, replaces_vendor: false }
 }
@@ -275,7 +225,8 @@ fn prefixed(scripts: Vec<Script>, user: Option<&Node>) -> Vec<Script> {
     for script in scripts {
         if script.place == Place::Vendor {
             let hidden = Script { name: format!(".{}", script.name), ..script.clone() };
-            let content = format!("#!/bin/sh\nexec {quoted}{SCRIPTS}/vendor/{}\n", hidden.name).into_bytes();
+            let content =
+                format!("#!/bin/sh\nexec {quoted}{}/vendor/{}\n", places::SCRIPTS, hidden.name).into_bytes();
             all.extend([Script { content, ..script }, hidden]);
         } else {
             all.push(script);
@@ -299,7 +250,7 @@ fn handle(parts: Vec<Part>, origins: &mut Vec<Origin>, budget: &mut Budget, note
                 continue;
             }
             Kind::Patch => {
-                let outcome = patch(&part, &mut handled.config, budget);
+                let outcome = patch::apply(&part, &mut handled.config, budget);
                 outcome.unwrap_or_else(|fault| notes.add(Rule::Patch, part.origin, fault.line, fault.rule));
                 continue;
             }
@@ -385,116 +336,13 @@ fn config(part: &Part, document: u16, whole: &mut Option<Node>, budget: &mut Bud
     *whole = Some(body.or(header).merge(old, node));
 }
 
-/// A JSON patch (RFC 6902): `add`, `replace` and `remove`, by members of mappings and places in lists.
-fn patch(part: &Part, whole: &mut Option<Node>, budget: &mut Budget) -> Result<(), yaml::Fault> {
-    let bad = |line: u32, rule: &str| yaml::Fault { line, rule: rule.into() };
-    let text = String::from_utf8_lossy(&part.content);
-    let body = text.trim_start().get("#cloud-config-jsonp".len()..).unwrap_or_default();
-    let list = yaml::load_within(body, budget)?;
-    let mut root = whole.clone().unwrap_or_else(|| list.with(Value::Map(Vec::new())));
-    let steps = list.items().ok_or(bad(list.line, "a list was expected"))?;
-    if steps.len() > limits::PATCHES {
-        return Err(bad(list.line, "too many steps"));
-    }
-    for step in steps {
-        let word = |key: &str| step.get(key).and_then(Node::as_str);
-        let (Some(action), Some(path)) = (word("op"), word("path").and_then(|path| path.strip_prefix('/')))
-        else {
-            return Err(bad(step.line, "op and path were expected"));
-        };
-        let mut names: Vec<String> =
-            path.split('/').map(|name| name.replace("~1", "/").replace("~0", "~")).collect();
-        let last = names.pop().unwrap_or_default();
-        let place = names.iter().try_fold(&mut root, |node, name| inside(node, name));
-        let place = place.ok_or(bad(step.line, "a path that is not there"))?;
-        let value = step.get("value").cloned();
-        if !change(place, action, &last, value) {
-            return Err(bad(step.line, "not add, replace or remove of what is there"));
-        }
-    }
-    *whole = Some(root);
-    Ok(())
-}
-
-fn inside<'n>(node: &'n mut Node, name: &str) -> Option<&'n mut Node> {
-    match &mut node.value {
-        Value::Map(entries) => {
-            entries.iter_mut().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value)
-        }
-        Value::List(items) => items.get_mut(name.parse::<usize>().ok()?),
-        _ => None,
-    }
-}
-
-fn change(node: &mut Node, action: &str, name: &str, value: Option<Node>) -> bool {
-    let key = node.text(name);
-    match (&mut node.value, action, value) {
-        (Value::Map(entries), "remove", _) => {
-            let before = entries.len();
-            entries.retain(|(key, _)| key.as_str() != Some(name));
-            entries.len() < before
-        }
-        (Value::Map(entries), "add" | "replace", Some(value)) => {
-            match entries.iter_mut().find(|(key, _)| key.as_str() == Some(name)) {
-                Some((_, old)) => *old = value,
-                None if action == "add" => entries.push((key, value)),
-                None => return false,
-            }
-            true
-        }
-        (Value::List(items), action, value) => {
-            let at = if name == "-" { Some(items.len()) } else { name.parse().ok() };
-            let Some(at) = at.filter(|at| *at <= items.len()) else { return false };
-            match (action, value) {
-                ("add", Some(value)) => items.insert(at, value),
-                ("replace", Some(value)) if at < items.len() => items[at] = value,
-                ("remove", _) if at < items.len() => _ = items.remove(at),
-                _ => return false,
-            }
-            true
-        }
-        _ => false,
-    }
-}
-
-/// The numbers that the seed has given away below `users/` or `files/`.
-fn numbers(taken: &str, directory: &str) -> Vec<usize> {
-    taken.lines().filter_map(|line| line.strip_prefix(directory)?.trim().parse().ok()).collect()
-}
-
-/// Numbers `users/N` and `files/N` anew, around what is there already; the order stays.
-fn make_room(entries: &mut Entries, taken: &str, notes: &mut Notes) {
-    for (directory, most, rule) in
-        [("users/", preroot::limits::USERS, Rule::User), ("files/", preroot::limits::FILES, Rule::File)]
-    {
-        let theirs = numbers(taken, directory);
-        if theirs.is_empty() {
-            continue;
-        }
-        let number_of = |name: &str| name.strip_prefix(directory)?.split('/').next()?.parse::<usize>().ok();
-        let mut ours: Vec<usize> = entries.keys().filter_map(|name| number_of(name)).collect();
-        ours.sort_unstable();
-        ours.dedup();
-        // What is written later wins: behind all of theirs, where there is room.
-        let behind = theirs.iter().max().map_or(0, |last| last + 1);
-        let first = if directory == "files/" && behind + ours.len() <= most { behind } else { 0 };
-        let mut free = (first..most).filter(|number| !theirs.contains(number));
-        let places: BTreeMap<usize, Option<usize>> =
-            ours.into_iter().map(|number| (number, free.next())).collect();
-        let moved = std::mem::take(entries);
-        for (name, bytes) in moved {
-            let Some(number) = number_of(&name) else {
-                entries.insert(name, bytes);
-                continue;
-            };
-            match places.get(&number).copied().flatten() {
-                Some(place) => {
-                    let rest = &name[directory.len() + number.to_string().len()..];
-                    entries.insert(format!("{directory}{place}{rest}"), bytes);
-                }
-                None => notes.add(rule, Origin::default(), 0, "the seed has no room for it"),
-            }
-        }
+/// A script with a hidden name would not be run, one without a name or with too long a one has no file.
+fn file_name(name: &str, part: u32) -> String {
+    match name {
+        "" => format!("part-{part:03}"),
+        name if name.starts_with('.') => file_name(&format!("_{name}"), part),
+        // Cleaned, they are letters of ASCII.
+        name => name.get(..NAME).map_or_else(|| name.to_owned(), |head| format!("{head}-{part:03}")),
     }
 }
 
@@ -506,57 +354,4 @@ fn rank(entries: &mut Entries, user: Option<&Node>) {
             entries.insert(format!("vendor/{entry}"), bytes);
         }
     }
-}
-
-/// apply takes all or nothing: files that would be too much with the others are left out here.
-fn fit(entries: &mut Entries, notes: &mut Notes) {
-    let mut sizes = BTreeMap::new();
-    for (name, bytes) in entries.iter() {
-        *sizes.entry(file_number(name)).or_insert(0) += bytes.len();
-    }
-    let (mut left, mut gone) = (limits::ANSWER, Vec::new());
-    for (number, size) in sizes {
-        match left.checked_sub(size) {
-            Some(rest) => left = rest,
-            None => gone.push(number),
-        }
-    }
-    if !gone.is_empty() {
-        notes.add(Rule::TooLarge, Origin::default(), 0, "files");
-        entries.retain(|name, _| !gone.contains(&file_number(name)));
-    }
-}
-
-/// Scripts are files of the seed, 0700.
-fn put_scripts(entries: &mut Entries, scripts: &[Script], taken: &str, notes: &mut Notes) {
-    let mut used: Vec<usize> = entries.keys().filter_map(|name| file_number(name)).collect();
-    used.extend(numbers(taken, "files/"));
-    let mut free = (0..preroot::limits::FILES).filter(|number| !used.contains(number));
-    for script in scripts {
-        let total: usize = script.content.len();
-        let (Some(number), true) = (free.next(), total <= limits::DOCUMENT && is_file_name(&script.name))
-        else {
-            notes.add(Rule::File, Origin::default(), 0, "no room for a script, or no name for its file");
-            continue;
-        };
-        let mut put =
-            |part: &str, bytes: &[u8]| entries.insert(format!("files/{number}/{part}"), bytes.to_vec());
-        put("path", format!("{SCRIPTS}/{}/{}", script.place.directory(), script.name).as_bytes());
-        put("mode", b"0700");
-        put("content", &script.content);
-    }
-}
-
-/// A script with a hidden name would not be run, one without a name or with too long a one has no file.
-fn file_name(name: &str, part: u32) -> String {
-    match name {
-        "" => format!("part-{part:03}"),
-        name if name.starts_with('.') => file_name(&format!("_{name}"), part),
-        // Cleaned, they are letters of ASCII.
-        name => name.get(..NAME).map_or_else(|| name.to_owned(), |head| format!("{head}-{part:03}")),
-    }
-}
-
-fn is_file_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..") && !name.contains('/') && name.len() <= 128
 }

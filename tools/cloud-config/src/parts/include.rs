@@ -5,6 +5,9 @@ use crate::note::Origin;
 use preroot::format::translation::is_url;
 use std::collections::BTreeMap;
 
+/// The entry that names documents to be fetched.
+pub const WANTED: &str = "include";
+
 /// A document that somebody fetched, or could not fetch.
 #[derive(Clone, Debug)]
 pub struct Included {
