@@ -31,8 +31,13 @@ cloud-config: toolchain
 install-cloud-config: cloud-config
 	install -D -m 755 tools/cloud-config/target/*/release/preroot-cloud-config $(DESTDIR)$(PREFIX)/bin/preroot-cloud-config
 
-# `cloud-init status --wait` and its like for programs that call it, on images without cloud-init.
+# `cloud-init status --wait` and its like for programs that call it, on images without cloud-init: what is disabled is there, too.
 install-cloud-init:
+	@for file in $(DESTDIR)$(PREFIX)/bin/cloud-init $(DESTDIR)/usr/bin/cloud-init; do \
+		if [ -e $$file ] && ! sed -n 2p $$file | grep -q '^# preroot:'; then \
+			echo "$$file is cloud-init itself: remove its package first, or leave this out" >&2; exit 1; \
+		fi; \
+	done
 	install -D -m 755 packaging/cloud-init/cloud-init $(DESTDIR)$(PREFIX)/bin/cloud-init
 	install -D -m 755 packaging/cloud-init/cloud-init-per $(DESTDIR)$(PREFIX)/bin/cloud-init-per
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PRESETDIR)
