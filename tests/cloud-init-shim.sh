@@ -9,7 +9,8 @@ printf '#!/bin/sh\necho "preroot $*" >>%s/calls\n[ "$1" != status ] || printf %%
 # No systemd of this machine.
 # shellcheck disable=SC2016
 printf '#!/bin/sh\necho "${UNIT:-inactive}"\n' >"$work/systemctl"
-chmod 755 "$work/preroot" "$work/systemctl"
+printf '#!/bin/sh\necho reboot >>%s/reboots\n' "$work" >"$work/reboot"
+chmod 755 "$work/preroot" "$work/systemctl" "$work/reboot"
 passed=0 failed=0
 # says STATE CODE WANTED-CODE WANTED ARGUMENTS...
 says() {
@@ -26,6 +27,12 @@ says() {
     else
         failed=$((failed + 1))
         printf 'FAILED  %s (%s): %s %s, not %s %s\n' "$*" "$state" "$code" "$got" "$wanted_code" "$wanted"
+    fi
+}
+truth() {
+    if "${@:2}"; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        printf 'FAILED  %s\n' "$1"
     fi
 }
 says reported 0 0 'status: done' status
@@ -47,13 +54,29 @@ says reported 0 0 'preroot scripts;' modules --mode=final
 says reported 1 1 'preroot scripts;' modules --mode=final
 says reported 0 2 '' collect-logs
 says reported 0 2 ''
+says reported 0 1 '' query instance
+says reported 0 2 '' schema -c
+mkdir -p "$work/usr/libexec/preroot"
+printf '#!/bin/sh\necho "translator $*"\n' >"$work/usr/libexec/preroot/cloud-config"
+chmod 755 "$work/usr/libexec/preroot/cloud-config"
+says reported 0 0 'translator check /f' schema --config-file /f
 mkdir -p "$work/var/lib/preroot/scripts/user" "$work/var/lib/preroot/scripts/per-boot" && touch "$work/var/lib/preroot/provisioned"
 touch "$work/var/lib/preroot/scripts/user/runcmd" "$work/var/lib/preroot/scripts/per-boot/image" "$work/var/lib/preroot/custom-data"
-says reported 0 0 '' clean --logs
-if [ "$(cd "$work/var/lib/preroot" && find . -type f)" = ./scripts/per-boot/image ]; then passed=$((passed + 1)); else
-    failed=$((failed + 1))
-    printf 'FAILED  clean leaves %s\n' "$(cd "$work/var/lib/preroot" && find . -type f | paste -sd ' ' -)"
-fi
+mkdir -p "$work/var/log" "$work/etc" "$work/var/lib/preroot/marks-id-1" && touch "$work/var/log/preroot-scripts.log"
+says reported 0 2 '' clean --logs --configs all
+truth 'clean with a word it does not know does something' test -e "$work/var/lib/preroot/custom-data"
+says reported 0 0 '' clean -lr --machine-id
+truth 'clean -lr does not reboot' grep -q reboot "$work/reboots"
+truth 'clean -lr leaves the log' test ! -e "$work/var/log/preroot-scripts.log"
+truth 'clean --machine-id' grep -qx uninitialized "$work/etc/machine-id"
+truth "clean leaves $(cd "$work/var/lib/preroot" && find . -type f | sort | paste -sd ' ' -)" \
+    test "$(cd "$work/var/lib/preroot" && find . -type f | sort | paste -sd ' ' -)" = './provisioned ./scripts/per-boot/image'
+# An image of another VM to the next boot, also where it is the same one: that owned what is there.
+truth 'after clean this VM is provisioned' test "$(cat "$work/var/lib/preroot/provisioned")" = cleaned
+# What cannot be removed (here, as the place is a file) is no success, and nobody reboots.
+rm -rf "$work/var/lib/preroot" "$work/reboots" && mkdir -p "$work/var/lib/preroot/provisioned"
+says reported 0 1 '' clean --reboot
+truth 'clean that failed reboots' test ! -e "$work/reboots"
 # cloud-init-per: once for this disk, once for an instance, always; the code is the command's.
 # per INSTANCE WANTED ARGUMENTS...
 per() {
@@ -76,7 +99,10 @@ per i-1 hi0 always c echo -n hi
 per i-1 3 once d sh -c 'exit 3'
 per i-1 0 once d sh -c 'exit 3'
 per i-1 1 once ../../d true
+per i-1 hi0 once 'e f' echo -n hi
+per i-1 0 once e_f echo -n hi
 per i-1 1 never d true
+truth 'preroot status takes them for scripts' test ! -e "$work/state/ran"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
