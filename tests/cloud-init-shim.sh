@@ -1,14 +1,16 @@
 #!/bin/bash
 # Does the cloud-init of packaging/ say what cloud-init says, and do preroot's part? Against a preroot that only repeats its words.
 set -uo pipefail
+STAGES=
 cd "$(dirname "$0")/.." || exit 1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # shellcheck disable=SC2016 # they expand it
 printf '#!/bin/sh\necho "preroot $*" >>%s/calls\n[ "$1" != status ] || printf %%s "$SAYS"\nexit ${CODE:-0}\n' "$work" >"$work/preroot"
-# No systemd of this machine.
+# No systemd of this machine. A job waits for as many looks as JOBS has lines.
 # shellcheck disable=SC2016
-printf '#!/bin/sh\necho "${UNIT:-inactive}"\n' >"$work/systemctl"
+printf '#!/bin/sh\necho "ActiveState=${UNIT:-inactive}"\n[ ! -s "$JOBS" ] || { sed -i 1d "$JOBS" && echo Job=217; }\n' >"$work/systemctl"
+mkdir -p "$work/run/systemd/system"
 printf '#!/bin/sh\necho reboot >>%s/reboots\n' "$work" >"$work/reboot"
 chmod 755 "$work/preroot" "$work/systemctl" "$work/reboot"
 passed=0 failed=0
@@ -18,7 +20,7 @@ says() {
     shift 4
     : >"$work/calls"
     got=$(PATH=$work:$PATH PREROOT=$work/preroot ROOT=$work CODE=$code \
-        SAYS="{\"state\":\"$state\",\"platform\":\"azure\",\"vm_id\":\"id-1\",\"stages\":{}}" \
+        SAYS="{\"state\":\"$state\",\"platform\":\"azure\",\"vm_id\":\"id-1\",\"stages\":{$STAGES},\"scripts\":{}}" JOBS=$work/jobs \
         packaging/cloud-init/cloud-init "$@" 2>/dev/null)
     code=$?
     got+=$(grep -v 'preroot status --json$' "$work/calls" | tr '\n' ';')
@@ -43,6 +45,25 @@ says not-applicable 76 0 'status: disabled' status
 says '' 1 1 'status: error' status
 UNIT=failed says reported 0 2 'status: done' status
 UNIT=activating says reported 0 0 'status: running' status
+# Its turn has not come.
+echo >"$work/jobs"
+says reported 0 0 'status: running' status
+printf '\n\n' >"$work/jobs"
+says reported 0 0 'status: donepreroot status --json --wait;preroot status --json --wait;preroot status --json --wait;' status --wait
+truth 'it waits for a job no longer than it is there' test ! -s "$work/jobs"
+# A VM that waits for its owner longer than preroot waits with it.
+says seeded 0 0 'status: runningpreroot status --json --wait;' status --wait
+# Without systemd preroot itself knows, where its stage is a service.
+rmdir "$work/run/systemd/system"
+says reported 0 0 'status: done' status
+mkdir -p "$work/etc/runlevels/default" && touch "$work/etc/runlevels/default/preroot-scripts"
+says reported 0 0 'status: running' status
+STAGES='"apply":{"outcome":"done","ms":1},"scripts":{"outcome":"done","ms":1}' says reported 0 0 'status: done' status
+STAGES='"scripts":{"outcome":"failed","ms":1}' says reported 0 2 'status: done' status
+rm -r "$work/etc/runlevels" && mkdir -p "$work/etc/init.d" && touch "$work/etc/init.d/S99preroot-scripts"
+says reported 0 0 'status: running' status
+says not-applicable 76 0 'status: disabledpreroot status --json --wait;' status --wait
+rm -r "$work/etc/init.d" && mkdir -p "$work/run/systemd/system"
 says reported 0 0 '{"status": "done", "extended_status": "done", "datasource": "azure", "detail": "preroot", "errors": []}' status --format json
 says reported 0 0 id-1 query instance_id
 says reported 0 0 azure query v1.cloud_name
