@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.." || exit 1
 binary=$PWD/target/release/preroot
 translator=$(find "$PWD"/tools/cloud-config/target/*/release -maxdepth 1 -name preroot-cloud-config | head -n 1)
 
-# in_vm TRANSLATOR USER-DATA SCRIPT: applies in a fresh VM whose /usr/bin/preroot-cloud-config is this program, then runs the script,
-# with the VM's root as $root and what apply said as $said.
+# in_vm TRANSLATOR USER-DATA SCRIPT [MORE]: applies in a fresh VM whose /usr/bin/preroot-cloud-config is this program, then runs the script,
+# with the VM's root as $root and what apply said as $said. MORE is run in the seed before.
 in_vm() {
     # shellcheck disable=SC2016 # it expands there
     unshare -mn sh -c '
@@ -29,6 +29,7 @@ in_vm() {
         put instance-id 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf
         put user/name prerootops; put user/authorized-keys "ssh-ed25519 AAAAC3Nz ops"
         printf "%s" "$3" >custom-data
+        eval "${5:-}"
         cd /
         "$1" apply --root $root --run /mnt/run >$said 2>&1; echo "exit $?" >>$said
         eval "$4"
@@ -124,6 +125,39 @@ for file in x.conf late; do echo "$(stat -c "%u %g %a" $root/etc/preroot-test/$f
 grep "has conf" $root/var/log/preroot-scripts.log
 [ ! -e $root/var/lib/preroot/deferred ]
 ')"
+
+# What the initrd makes of vendor_data.json on a config drive that is a mapping; the medium has a host name of its own.
+# shellcheck disable=SC2016 # the VM expands it
+vendors='
+mkdir -p vendor-data users files/0
+bare() { printf "%s" "$2" >"$1"; }
+put source "hostname vendor-data"; put hostname vendors; bare asked-by vendor-data; bare medium-hostname mediums
+bare files/0/path /etc/preroot-vendor; bare files/0/content initrd; bare timezone Etc/UTC
+put users/63 "name prerootops
+hashed_passwd \$6\$a\$initrd"
+bare vendor-data/mapping "#cloud-config
+{\"hostname\": \"vendors\", \"users\": [{\"name\": \"prerootops\", \"hashed_passwd\": \"\$6\$a\$vendors\", \"lock_passwd\": false}],
+\"write_files\": [{\"path\": \"\\/etc\\/preroot-vendor\", \"content\": \"\\ud83d\\ude00\"}]}"
+'
+# shellcheck disable=SC2016 # no variables
+users='users: [{name: prerootops, hashed_passwd: $6$a$users, lock_passwd: false}]'
+for data in 'vendor_data: {enabled: false}' "$users" '[broken'; do
+    # shellcheck disable=SC2016
+    case $data in
+        vendor*) wanted='mediums - *' ;;
+        users*) wanted='vendors 😀 $6$a$users' ;;
+        *) wanted='vendors 😀 $6$a$vendors' ;;
+    esac
+    # shellcheck disable=SC2016 # the VM expands it
+    check "vendor data of a config drive, and in user data $data" "exit 0
+$wanted" "$(in_vm "$translator" "#cloud-config
+$data
+" '
+tail -n 1 $said
+hash=$(sed -n "s/^prerootops:\([^:]*\):.*/\1/p" $root/etc/shadow)
+echo "$(cat $root/etc/hostname) $(cat $root/etc/preroot-vendor 2>/dev/null || echo -) $hash"
+' "$vendors")"
+done
 
 # Whatever the translator is, the rest of the seed is applied.
 hostile() {

@@ -3,7 +3,10 @@
 use super::lease::write_lease;
 use super::network::write_network;
 use super::persist::copy_value;
-use super::{CUSTOM_DATA, DIRECTORIES, FORMAT, NAMES, PRIVATE_FILE, SEED, STAGING, each_name, path, remove};
+use super::{
+    CUSTOM_DATA, DIRECTORIES, FORMAT, NAMES, PRIVATE_FILE, SEED, STAGING, TRANSLATED, each_name, path,
+    remove, spooled,
+};
 use crate::error::{Errno, Error, Result};
 use crate::facts::{DeviceName, Fact, Facts, PreProvisioning, Provenance};
 use crate::format::dhcp::Lease;
@@ -171,7 +174,10 @@ fn show(run: &mut dyn Dir, facts: &Facts) -> Result<()> {
     if !has_old {
         return run.rename(STAGING, SEED);
     }
-    keep(run, facts.custom_data.is_some())?;
+    // A translation began with all of it, and left out what does not count any more.
+    if spooled(run, TRANSLATED).is_none() {
+        keep(run, facts.custom_data.is_some())?;
+    }
     run.exchange(STAGING, SEED)?;
     remove(run, STAGING)
 }

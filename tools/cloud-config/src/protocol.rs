@@ -10,6 +10,7 @@ use crate::limits;
 use crate::note::Notes;
 use crate::parts::include::Included;
 use crate::translate::{Inputs, Translation};
+use crate::yaml::from_json;
 use preroot::format::translation::{HEAD, Head, KEYS, Word};
 use std::io::{self, Read, Write};
 
@@ -83,10 +84,11 @@ fn take(inputs: &mut Inputs, name: &str, bytes: Vec<u8>) {
     if name == "user-data" {
         inputs.user_data = bytes;
     } else if let Some(rest) = name.strip_prefix(VENDOR) {
-        if rest == "mapping" {
+        let is_mapping = rest == "mapping";
+        if is_mapping {
             inputs.vendor_mapping = Some(inputs.vendor_data.len());
         }
-        inputs.vendor_data.push(bytes);
+        inputs.vendor_data.push(if is_mapping { from_json(&bytes) } else { bytes });
     } else if let Some((word @ ("included" | "included-before"), _)) = name.split_once('/') {
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let url = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned();

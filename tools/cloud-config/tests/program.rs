@@ -264,6 +264,24 @@ fn vendor_data_are_merged_below_user_data_or_switched_off() {
     assert!(out.starts_with("entry hostname"), "{out}");
 }
 
+/// vendor_data.json is JSON, and what is read of it is read as YAML.
+#[test]
+fn vendor_data_may_be_any_json() {
+    let mapping = concat!(
+        "#cloud-config\n{\t\"timezone\":\t\"Etc\\/UTC\",\r\n\t\"write_files\":[{\"path\":\"\\/etc\\/x\",\"content\":",
+        r#""\ud83d\ude00 \uD83D\u0041 \ude00 \\/ \\\/ \\ud83d \u00e9 \"\u007f \b"}]}"#,
+    );
+    let mapping = mapping.replace("\\u007f", "\u{7f}");
+    let out = translate(&[("user-data", b""), ("vendor-data/mapping", mapping.as_bytes())]);
+    assert!(out.starts_with("entry vendor 0\n\n"), "{out}");
+    assert!(
+        out.contains("entry files/0/path 6\n/etc/x\n") && out.contains("entry timezone 7\nEtc/UTC\n"),
+        "{out}"
+    );
+    let text = "\u{1f600} \u{fffd}A \u{fffd} \\/ \\/ \\ud83d \u{e9} \"\u{7f} \u{8}";
+    assert!(out.contains(&format!("entry files/0/content {}\n{text}\n", text.len())), "{out}");
+}
+
 /// What `#include` says, with so many rounds left and these documents.
 fn including(user_data: &[u8], rounds: &str, pages: &[(&str, &str)]) -> String {
     let mut inputs = vec![("user-data", user_data), ("include", rounds.as_bytes())];

@@ -181,6 +181,19 @@ fn vendor_data_of_the_initrd_are_forgotten_where_somebody_merged_them() {
 }
 
 #[test]
+fn of_vendor_data_that_are_switched_off_nothing_stays() {
+    let mut world = world(&("entry vendor 0\n\n".to_owned() + END), 0);
+    world.run.put("seed/asked-by", "vendor-data").put("seed/vendor-data/mapping", "#cloud-config\n{}");
+    let theirs = ["users/63", "timezone", "storage/swap", "groups", "files/0/path"];
+    theirs.iter().for_each(|name| _ = world.run.put(&std::format!("seed/{name}"), "name mallory\n"));
+    boot(&mut world).unwrap();
+    let left = world.run.dump();
+    assert!(theirs.iter().all(|name| !left.contains_key(&std::format!("seed/{name}"))), "{left:?}");
+    assert!(!world.root.text("etc/passwd").unwrap().contains("mallory"));
+    assert!(left.contains_key("seed/vendor-data/mapping") && left.contains_key("seed/custom-data"));
+}
+
+#[test]
 fn notes_are_told_with_their_lines_and_make_the_report_a_warning() {
     let mut world = world(&std::format!("note 15.65.0.1.6 0\n\nnote 9.0.2.3.0 0\n\n{END}"), 0);
     boot(&mut world).unwrap();

@@ -135,6 +135,17 @@ fn power_state(reading: &mut Reading<'_>, value: &Node) {
         Ok(minutes) => format!("+{minutes}"),
         Err(_) => return reading.note(Rule::BadValue, value, "delay is `now` or minutes"),
     };
+    // How long cloud-init's own process may take to end, before: this script comes last, and nobody is waited for.
+    if let Some(node) = value.get("timeout") {
+        let is_number = match &node.value {
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) => true,
+            Value::Text(text) => text.trim().parse::<f64>().is_ok(),
+            _ => false,
+        };
+        if !is_number {
+            return reading.note(Rule::BadValue, node, "timeout is a number of seconds");
+        }
+    }
     let condition = match value.get("condition").map(|node| (&node.value, node)) {
         None => String::new(),
         Some((Value::Bool(true), _)) => String::new(),

@@ -3,9 +3,11 @@
 //! The parser is saphyr's, for YAML 1.2; plain scalars are resolved by YAML 1.1 ([`scalar`]), and collections are built
 //! as cloud-init sees them ([`load`]).
 
+mod json;
 mod load;
 mod scalar;
 
+pub(crate) use json::from_json;
 pub(crate) use load::identity;
 pub use load::{load, load_within};
 

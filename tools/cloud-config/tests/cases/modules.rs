@@ -3,8 +3,9 @@
 use crate::answer::{Answer, bytes, config, entry, run};
 use preroot::facts::UserName;
 use preroot::format::person::Person;
+use preroot::format::translation::Rule;
 use preroot_cloud_config::config::commands::shellify;
-use preroot_cloud_config::translate::Translation;
+use preroot_cloud_config::translate::{Inputs, Translation, translate};
 use preroot_cloud_config::yaml::load;
 use serde_json::{Map, Value, json};
 
@@ -227,6 +228,28 @@ fn scripts_of_ours_are_shell() {
         said.starts_with("up ") && said.ends_with(" it's preroot\n") && !said.contains("UPTIME"),
         "{said}"
     );
+}
+
+/// There it is how long cloud-init may take to end; here it comes last.
+#[test]
+fn the_timeout_of_power_state_is_a_number_and_waits_for_nobody() {
+    for (timeout, is_number) in [
+        ("30", true),
+        ("'1e3'", true),
+        ("2.5", true),
+        ("yes", true),
+        ("'5 minutes'", false),
+        ("[1]", false),
+        ("~", false),
+    ] {
+        let text = format!("#cloud-config\npower_state:\n  mode: reboot\n  timeout: {timeout}\n");
+        let inputs = Inputs { user_data: text.into_bytes(), ..Inputs::default() };
+        let made = translate(&inputs);
+        let notes: Vec<_> = made.notes.0.iter().map(|note| (note.line, note.rule)).collect();
+        assert_eq!(made.scripts.len(), usize::from(is_number), "{timeout}");
+        let told = [(4, Rule::BadValue)];
+        assert_eq!(notes, if is_number { &[] } else { &told[..] }, "{timeout}");
+    }
 }
 
 /// The shell reads it without running it.
