@@ -3,8 +3,9 @@
 use super::{Buffers, Root, SeedPlace, State, below};
 use crate::error::{Errno, Error, Kind, Result};
 use crate::facts::{Facts, Provenance, UserName};
-use crate::format::config::Config;
+use crate::format::authorized_keys::KeyLine;
 use crate::format::person::Person;
+use crate::format::text::Out;
 use crate::limits;
 use crate::seed;
 
@@ -35,6 +36,14 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>, look: Part<State>, act: 
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
+        // What user data want of the default account is not to cost the platform's keys their account.
+        let outcome = match outcome {
+            Err(error) if person.is_platforms && person.is_default && !may_pass(&error) => {
+                root.degrade(outcome);
+                act(&person.plain(), root)
+            }
+            outcome => outcome,
+        };
         match person.is_platforms || outcome.is_err_and(|error| may_pass(&error)) {
             true => first = first.and(outcome),
             false => root.degrade(outcome),
@@ -58,20 +67,23 @@ pub(super) fn each(
     work: &mut dyn FnMut(&Person<'_>, &mut Root<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut first = Ok(());
-    if let Some((user, is_default)) = first_person(facts, root.config)? {
-        let hash = facts.password.as_ref().map_or("", |hash| hash.value.as_str());
-        let keys = facts.keys.as_ref().map_or("", |keys| keys.value.as_str());
-        let mut person = Person::administrator(&user, hash, keys);
-        person.is_default = is_default;
-        person.is_administrator = !is_default || user.as_str() != "root";
-        person.allows_system = is_default || root.config.allow_reset_sys_user();
-        first = work(&person, root);
-    }
-    // What cloud.cfg has switched off does not count for those that the platform did not name.
-    let others = if root.is_switched_off { 0 } else { limits::USERS };
-    for n in 0..others {
+    let (default, described) = default_user(facts, root)?;
+    let hash = facts.password.as_ref().map_or("", |hash| hash.value.as_str());
+    let keys = facts.keys.as_ref().map_or("", |keys| keys.value.as_str());
+    let mut administrator = Person::administrator(&default, hash, keys);
+    if facts.user.is_some() {
+        administrator.allows_system = root.config.allow_reset_sys_user();
+        first = work(&administrator, root);
+    } else if is_for_default(facts) {
         let text = core::mem::take(&mut root.buffers.person);
-        let outcome = match read(facts, root, n, text) {
+        // What is wrong with its file is told below; the platform's keys are for it all the same.
+        let file = described.and_then(|n| read(facts, root, n, text, &default).ok().flatten());
+        first = work(&file.unwrap_or(administrator).of_platform(&default, hash, keys), root);
+        root.buffers.person = text;
+    }
+    for n in 0..others(root) {
+        let text = core::mem::take(&mut root.buffers.person);
+        let outcome = match read(facts, root, n, text, &default) {
             Ok(None) => Ok(()),
             Ok(Some(person)) => work(&person, root),
             Err(error) => {
@@ -85,18 +97,71 @@ pub(super) fn each(
     first
 }
 
-/// The administrator; where a medium has keys or a password and names nobody, the image's default account.
-fn first_person(facts: &Facts, config: &Config) -> Result<Option<(UserName, bool)>> {
-    if let Some(user) = &facts.user {
-        return Ok(Some((user.value.clone(), false)));
-    }
-    let is_for_default = |from: Provenance| !matches!(from, Provenance::Imds | Provenance::OvfMedium);
-    let has_any = facts.keys.as_ref().is_some_and(|fact| is_for_default(fact.from))
-        || facts.password.as_ref().is_some_and(|fact| is_for_default(fact.from));
-    if has_any { default_user(config).map(|user| Some((user, true))) } else { Ok(None) }
+/// How many files there may be. What cloud.cfg has switched off does not count for those that the platform did not name.
+const fn others(root: &Root<'_>) -> usize {
+    if root.is_switched_off { 0 } else { limits::USERS }
 }
 
-fn read<'t>(facts: &Facts, root: &mut Root<'_>, n: usize, buf: &'t mut [u8]) -> Result<Option<Person<'t>>> {
+/// A medium has keys or a password, and names nobody: they are the image's default account's.
+fn is_for_default(facts: &Facts) -> bool {
+    let is_for_default = |from: Provenance| !matches!(from, Provenance::Imds | Provenance::OvfMedium);
+    facts.keys.as_ref().is_some_and(|fact| is_for_default(fact.from))
+        || facts.password.as_ref().is_some_and(|fact| is_for_default(fact.from))
+}
+
+/// Lines of authorized_keys that say whom to log in as, and end. Source: cloud-init `ssh_util.DISABLE_USER_OPTS`.
+#[inline(never)]
+fn redirecting<'t>(keys: &str, name: &UserName, to: &UserName, room: &'t mut [u8]) -> Result<&'t str> {
+    let mut out = Out::new(too_many!("authorized_keys"), room);
+    for key in keys.lines().filter_map(|line| KeyLine::parse(line.as_bytes())) {
+        out.put_all(&[
+            b"no-port-forwarding,no-agent-forwarding,no-X11-forwarding,command=\"echo 'Please login as the user \\\"",
+            to.as_str().as_bytes(),
+            b"\\\" rather than the user \\\"",
+            name.as_str().as_bytes(),
+            b"\\\".';echo;sleep 10;exit 142\" ",
+            key.kind,
+            b" ",
+            key.blob,
+            b" ",
+            key.comment,
+            b"\n",
+        ])?;
+    }
+    let n = out.as_bytes().len();
+    let text = core::str::from_utf8(room.get(..n).unwrap_or_default());
+    text.map_err(|_| malformed!("seed", "not UTF-8", 0))
+}
+
+/// Who is meant where nobody is named: the platform's administrator; else whom the first file for the default account
+/// names (cloud-config's `user` takes that account's place), and which file that is; else Provisioning.DefaultUser,
+/// `system_info.default_user` of cloud.cfg, or root.
+#[inline(never)]
+fn default_user(facts: &Facts, root: &mut Root<'_>) -> Result<(UserName, Option<usize>)> {
+    if let Some(user) = &facts.user {
+        return Ok((user.value.clone(), None));
+    }
+    let images = UserName::parse(root.config.default_user())?;
+    for n in 0..others(root) {
+        let text = core::mem::take(&mut root.buffers.person);
+        let file = read(facts, root, n, text, &images).ok().flatten();
+        let name = file.filter(|person| person.is_default).map(|person| person.name);
+        root.buffers.person = text;
+        if let Some(name) = name {
+            return Ok((name, Some(n)));
+        }
+    }
+    Ok((images, None))
+}
+
+#[inline(never)]
+fn read<'t>(
+    facts: &'t Facts,
+    root: &mut Root<'_>,
+    n: usize,
+    buf: &'t mut [u8],
+    default: &UserName,
+) -> Result<Option<Person<'t>>> {
     let (dir, base) = match root.seed {
         SeedPlace::Run(base) => (&mut *root.run, base),
         SeedPlace::Root(base) => (&mut *root.dir, base),
@@ -106,12 +171,23 @@ fn read<'t>(facts: &Facts, root: &mut Root<'_>, n: usize, buf: &'t mut [u8]) -> 
         Err(error) if error.is_not_found() => return Ok(None),
         outcome => outcome?,
     };
-    let text = core::str::from_utf8(buf.get(..n).unwrap_or_default());
-    let text = text.map_err(|_| malformed!("seed", "not UTF-8", 0))?;
-    let platforms = facts.user.as_ref().map(|fact| fact.value.clone());
-    let default = platforms.clone().map_or_else(|| default_user(root.config), Ok)?;
-    let mut person = Person::parse(text, &default)?;
-    if person.is_default && platforms.is_some_and(|user| user == person.name) {
+    let (text, room) = buf.split_at_mut_checked(n).unwrap_or_default();
+    let text = core::str::from_utf8(text).map_err(|_| malformed!("seed", "not UTF-8", 0))?;
+    let mut person = Person::parse(text, default)?;
+    let keys = facts.keys.as_ref().map_or("", |keys| keys.value.as_str());
+    if person.is_redirected {
+        person.more_keys = redirecting(keys, &person.name, default, room)?;
+    } else if person.has_platforms_keys {
+        person.more_keys = keys;
+    }
+    if person.is_default
+        && facts.password.is_none()
+        && !(person.hash.is_empty() && person.first_hash.is_empty())
+    {
+        // As the image's cloud.cfg has it for that account; one that the platform gave a password is open.
+        person.is_locked = person.is_locked.or(Some(true));
+    }
+    if person.is_default && facts.user.as_ref().is_some_and(|user| user.value == person.name) {
         // Where the platform names an administrator that is the default account, which has all that comes with it; what
         // is said here comes on top.
         (person.is_default, person.is_administrator) = (false, false);
@@ -119,11 +195,6 @@ fn read<'t>(facts: &Facts, root: &mut Root<'_>, n: usize, buf: &'t mut [u8]) -> 
     // Whoever wrote cloud-config for this VM may mean root, too.
     person.allows_system = true;
     Ok(Some(person))
-}
-
-/// Who is meant where nobody is named: Provisioning.DefaultUser, `system_info.default_user` of cloud.cfg, or root.
-pub(super) fn default_user(config: &Config) -> Result<UserName> {
-    UserName::parse(config.default_user())
 }
 
 impl<'a> Buffers<'a> {

@@ -100,9 +100,9 @@ fn look(person: &Person<'_>, root: &mut Root<'_>) -> Result<State> {
     Ok(if is_whole { State::Satisfied } else { State::Missing })
 }
 
-/// As useradd's `-m` and `-M`, and as cloud-init calls it for system accounts.
+/// As useradd's `-m` and `-M`, and as cloud-init calls it for system accounts; the platform's keys need a place.
 const fn makes_home(person: &Person<'_>) -> bool {
-    !person.no_home && !person.is_system
+    person.is_platforms || !person.no_home && !person.is_system
 }
 
 fn has_line(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, file: &'static Object, name: &str) -> Result<bool> {
@@ -114,12 +114,11 @@ fn is_member_everywhere(dir: &mut dyn Dir, buffers: &mut Buffers<'_>, person: &P
     let name = person.name.as_str();
     for file in [object!(GROUP), object!(GSHADOW)] {
         let text = read(dir, file.name, file, buffers.old)?;
-        let may_lack = person.is_administrator || file.name == GSHADOW;
-        let is_member = |group: &str| find(text, group).map_or(may_lack, |line| line.has_member(name));
-        let is_everywhere = match person.is_administrator {
-            true => GROUPS.iter().all(|group| is_member(group)),
-            false => person.groups().all(is_member),
-        };
+        let is_member =
+            |group: &str, may_lack| find(text, group).map_or(may_lack, |line| line.has_member(name));
+        let mut administrators = GROUPS.iter().filter(|_| person.is_administrator);
+        let is_everywhere = administrators.all(|group| is_member(group, true))
+            && person.groups().all(|group| is_member(group, file.name == GSHADOW));
         if !is_everywhere {
             return Ok(false);
         }

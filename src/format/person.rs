@@ -54,6 +54,14 @@ pub struct Person<'t> {
     pub expires: Option<u32>,
     /// Days between the end of a password and that of the account.
     pub inactive: Option<u32>,
+    /// Rules of sudo were asked for, or none: an administrator has no other then.
+    pub has_sudo: bool,
+    /// The platform's keys are this account's, too.
+    pub has_platforms_keys: bool,
+    /// Whoever logs in with one of the platform's keys is told who the default account is, and nothing else.
+    pub is_redirected: bool,
+    /// More lines of authorized_keys.
+    pub more_keys: &'t str,
     /// For repeated keys.
     lines: &'t str,
 }
@@ -85,6 +93,10 @@ impl<'t> Person<'t> {
             must_change: false,
             expires: None,
             inactive: None,
+            has_sudo: false,
+            has_platforms_keys: false,
+            is_redirected: false,
+            more_keys: "",
             lines,
         }
     }
@@ -93,6 +105,32 @@ impl<'t> Person<'t> {
     #[must_use]
     pub fn administrator(name: &UserName, hash: &'t str, keys: &'t str) -> Self {
         Self { is_administrator: true, is_platforms: true, hash, ..Self::of(name.clone(), keys) }
+    }
+
+    /// The account that the platform's keys and password are for, where it names nobody: made as `self` says, if that is
+    /// to be made; what else `self` asks for is its own.
+    #[must_use]
+    pub fn of_platform(self, name: &UserName, hash: &'t str, keys: &'t str) -> Self {
+        Self {
+            name: name.clone(),
+            is_administrator: name.as_str() != "root",
+            is_platforms: true,
+            is_default: true,
+            must_exist: false,
+            allows_system: true,
+            hash,
+            is_locked: None,
+            must_change: false,
+            more_keys: "",
+            lines: keys,
+            ..self
+        }
+    }
+
+    /// The same, made as an account is that nobody wants anything of.
+    #[must_use]
+    pub fn plain(&self) -> Self {
+        Self::of(self.name.clone(), "").of_platform(&self.name, self.hash, self.lines)
     }
 
     /// Reads a file of the seed. Every value is checked. `default` is who is meant where it names nobody but the default
@@ -140,7 +178,8 @@ impl<'t> Person<'t> {
             "default" => self.is_default = truth()?,
             "must_exist" => self.must_exist = truth()?,
             "ssh_authorized_keys" => _ = SshKey::parse(value)?,
-            "sudo" | "doas" => {}
+            "sudo" => self.has_sudo = true,
+            "doas" => {}
             "gecos" => self.gecos = field()?,
             "homedir" => self.home = path()?,
             "shell" => self.shell = path()?,
@@ -157,6 +196,8 @@ impl<'t> Person<'t> {
             "expire" => self.must_change = truth()?,
             "expiredate" => self.expires = Some(day(value)?),
             "inactive" => self.inactive = Some(count()?),
+            "platform_keys" => self.has_platforms_keys = truth()?,
+            "ssh_redirect_user" => self.is_redirected = truth()?,
             _ => return Err(malformed!(WHAT, "unknown key of a user", 0)),
         }
         Ok(())
@@ -169,7 +210,14 @@ impl<'t> Person<'t> {
 
     /// Lines for authorized_keys.
     pub fn keys(&self) -> impl Iterator<Item = &'t str> + Clone {
-        self.values(if self.is_platforms { "" } else { "ssh_authorized_keys " })
+        let own = self.values(if self.is_platforms { "" } else { "ssh_authorized_keys " });
+        own.chain(self.more_keys.lines().filter(|key| !key.is_empty()))
+    }
+
+    /// An administrator of whom nothing else was said.
+    #[must_use]
+    pub const fn may_everything(&self) -> bool {
+        self.is_administrator && !self.has_sudo
     }
 
     /// Rules of sudoers, without the name.

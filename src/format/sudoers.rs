@@ -34,7 +34,7 @@ pub fn emit(person: &Person<'_>, uid: u32, out: &mut Out<'_>) -> Result<()> {
         true => b"# Written by preroot for the administrator of this VM.\n",
         false => b"# Written by preroot for a user of this VM.\n",
     })?;
-    for rule in person.sudo().chain(person.is_administrator.then_some(everything)) {
+    for rule in person.sudo().chain(person.may_everything().then_some(everything)) {
         if !is_rule(rule) {
             return Err(malformed!("sudoers", "rule of sudo", 0));
         }

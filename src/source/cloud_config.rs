@@ -134,7 +134,11 @@ mod tests {
         assert_eq!(run.text("seed/ntp").unwrap(), "server a\n");
         assert_eq!(run.text("seed/hostname").unwrap(), "vm1\n");
         assert_eq!(run.text("seed/user/password-login").unwrap(), "false\n");
-        assert!(run.text("seed/users/63").unwrap().starts_with("default true\nhashed_passwd $6$"));
+        assert!(
+            run.text("seed/users/63")
+                .unwrap()
+                .starts_with("default true\nlock_passwd false\nhashed_passwd $6$")
+        );
         seed::remove(&mut run, seed::SEED).unwrap();
         assert!(run.dump().is_empty(), "{:?}", run.dump().keys());
     }

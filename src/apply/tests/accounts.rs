@@ -308,3 +308,110 @@ fn a_disk_without_room_is_no_fault_of_what_was_asked_for() {
     }
     assert!(failures > 5, "{failures}");
 }
+
+const SECOND: &str = "ssh-rsa AAAAB3Nz second";
+
+/// A medium with keys that names nobody, and these files of users.
+fn nobodys(files: &[(&str, &str)]) -> Image {
+    let mut image = Image::configured("Provisioning.DefaultUser=debian\n");
+    (image.facts.user, image.facts.password) = (None, None);
+    image.facts.keys.as_mut().unwrap().from = crate::facts::Provenance::ConfigDrive;
+    for (file, text) in files {
+        image.run.put(&std::format!("seed/users/{file}"), *text);
+    }
+    image
+}
+
+#[test]
+fn a_user_takes_the_place_of_the_default_account() {
+    let file = "default true\nname carol\nuid 1500\nshell /bin/sh\ngroups crew\nhashed_passwd $6$c$d\n";
+    let keys = std::format!("default true\nname carol\nssh_authorized_keys {SECOND}\n");
+    let mut image = nobodys(&[("0", file), ("63", &keys)]);
+    image.all();
+    let passwd = image.text("etc/passwd");
+    assert!(passwd.ends_with("\ncarol:x:1500:1500::/home/carol:/bin/sh\n") && !passwd.contains("debian"));
+    assert_eq!(image.text("home/carol/.ssh/authorized_keys"), std::format!("{KEY}\n{SECOND}\n"));
+    assert!(image.text("etc/sudoers.d/90-preroot-carol").ends_with("\ncarol ALL=(ALL) NOPASSWD: ALL\n"));
+    for group in ["adm:x:4:", "sudo:x:27:", "crew:x:"] {
+        let text = image.text("etc/group");
+        let is_member = |line: &str| line.starts_with(group) && line.ends_with(":carol");
+        assert!(text.lines().any(is_member), "{group}: {text}");
+    }
+    // cloud.cfg locks that account's password, where user data do not say otherwise.
+    assert!(image.text("etc/shadow").contains("\ncarol:!$6$c$d:"), "{}", image.text("etc/shadow"));
+    assert!(image.root.owner("home/debian").is_none());
+}
+
+#[test]
+fn the_platforms_administrator_stays_who_it_is() {
+    let mut image = Image::debian();
+    image.facts.password = None;
+    image.run.put("seed/users/0", "default true\nname carol\n");
+    image.run.put("seed/users/1", "default true\nhashed_passwd $6$c$d\n");
+    image.all();
+    assert_eq!(image.text("home/ops/.ssh/authorized_keys"), std::format!("{KEY}\n"));
+    assert!(image.root.text("home/carol/.ssh/authorized_keys").is_none());
+    assert!(image.text("etc/shadow").contains("\nops:!$6$c$d:"));
+    image.facts.password = fact(crate::facts::PasswordHash::parse(HASH).unwrap());
+    image.all();
+    assert!(
+        image.text("etc/shadow").contains("\nops:$6$c$d:"),
+        "the platform's password made it an open one"
+    );
+}
+
+#[test]
+fn a_password_for_the_default_account_is_open() {
+    let mut image = nobodys(&[
+        ("0", "default true\nhashed_passwd $6$a$b\n"),
+        ("63", "default true\nlock_passwd false\nhashed_passwd $6$c$d\n"),
+    ]);
+    image.all();
+    assert!(image.text("etc/shadow").ends_with("\ndebian:$6$c$d:20000:0:99999:7:::\n"));
+}
+
+#[test]
+fn the_platforms_keys_have_an_account_whatever_is_wanted_of_it() {
+    let mut image = nobodys(&[("0", "default true\nname carol\nuid 0\nsystem true\nno_create_home true\n")]);
+    assert_eq!(image.converge("users").unwrap_err().reason(), "a user's id is another's");
+    image.converge("ssh_keys").unwrap();
+    assert_eq!(image.text("home/carol/.ssh/authorized_keys"), std::format!("{KEY}\n"));
+}
+
+#[test]
+fn root_has_the_platforms_keys_where_it_is_not_disabled() {
+    let own = std::format!("name root\nssh_authorized_keys {SECOND}\nplatform_keys true\n");
+    let mut image = Image::debian();
+    image.root.put_dir("root");
+    image.run.put("seed/users/62", own);
+    image.all();
+    assert_eq!(image.text("root/.ssh/authorized_keys"), std::format!("{SECOND}\n{KEY}\n"));
+    assert_eq!(image.check("ssh_keys").unwrap(), State::Satisfied);
+    assert!(image.text("etc/shadow").starts_with("root:*:19000:"));
+}
+
+#[test]
+fn who_is_redirected_is_told_whom_to_log_in_as() {
+    let mut image = nobodys(&[("0", "name old\nssh_redirect_user true\n")]);
+    image.all();
+    // As cloud-init 22.4.2 writes it.
+    let told = "no-port-forwarding,no-agent-forwarding,no-X11-forwarding,command=\"echo 'Please login as the user \\\"debian\\\" \
+        rather than the user \\\"old\\\".';echo;sleep 10;exit 142\" ";
+    assert_eq!(image.text("home/old/.ssh/authorized_keys"), std::format!("{told}{KEY}\n"));
+    assert_eq!(image.text("home/debian/.ssh/authorized_keys"), std::format!("{KEY}\n"));
+    assert_eq!(image.check("ssh_keys").unwrap(), State::Satisfied);
+}
+
+#[test]
+fn rules_of_sudo_take_the_place_of_the_default_accounts() {
+    for (rule, expected) in
+        [("sudo\n", None), ("sudo\nsudo ALL=(root) /bin/ls\n", Some("carol ALL=(root) /bin/ls\n"))]
+    {
+        let mut image = nobodys(&[("0", &std::format!("default true\nname carol\n{rule}"))]);
+        image.all();
+        let rules = image.root.text("etc/sudoers.d/90-preroot-carol");
+        let rules = rules
+            .map(|text| text.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect::<String>());
+        assert_eq!(rules.as_deref(), expected);
+    }
+}

@@ -35,7 +35,7 @@ pub(super) struct Accounts {
     password: Option<Slot>,
     /// For each file: it is a line of chpasswd.
     chpasswd: u64,
-    /// root gets the default account's keys.
+    /// root gets the default account's keys, those of the platform with them (cloud-init, cc_ssh.apply_credentials).
     shares_with_root: bool,
     keeps_password: bool,
     has_users: bool,
@@ -359,7 +359,7 @@ impl Accounts {
         match whom {
             Whom::Default => {
                 self.password = Some(slot);
-                entries.put(&file, b"default true\n")?;
+                entries.put(&file, b"default true\nlock_passwd false\n")?;
             }
             Whom::Named(name) => {
                 self.chpasswd |= 1u64.wrapping_shl(u32::try_from(slot).unwrap_or_default());
@@ -385,6 +385,13 @@ impl Accounts {
             }
             if !self.shares_with_root {
                 entries.forget(&file(roots)?)?;
+            }
+        }
+        if self.shares_with_root {
+            match self.keys.map(|(_, roots)| roots).or_else(|| self.other()) {
+                Some(slot) if self.keys.is_some() => entries.put(&file(slot)?, b"platform_keys true\n")?,
+                Some(slot) => entries.put(&file(slot)?, b"name root\nplatform_keys true\n")?,
+                None => learned.refuse(FULL.above(limits::USERS)),
             }
         }
         if has_none && let Some(slot) = self.password.take() {

@@ -196,6 +196,7 @@ const ROWS: &[(Place, &str, Row)] = &[
     (Place::User, "no_user_group", of(Act::UserTruth("no_user_group"))),
     (Place::User, "system", of(Act::UserTruth("system"))),
     (Place::User, "lock_passwd", of(Act::UserTruth("lock_passwd"))),
+    (Place::User, "ssh_redirect_user", of(Act::UserTruth("ssh_redirect_user"))),
 ];
 
 /// What the value behind `key` is in an object.

@@ -293,3 +293,19 @@ proptest! {
         let _ = read_into(&mut Kept::default(), text.as_bytes(), &[3]);
     }
 }
+
+#[test]
+fn root_has_the_platforms_keys_only_where_it_is_not_disabled() {
+    for (document, file, expected) in [
+        (json!({"disable_root": false}), "users/63", Some(String::from("name root\nplatform_keys true\n"))),
+        (
+            json!({"disable_root": "no", "ssh_authorized_keys": [KEY], "users": ["alice"]}),
+            "users/62",
+            Some(format!("name root\nssh_authorized_keys {KEY}\nplatform_keys true\n")),
+        ),
+        (json!({"disable_root": true, "ssh_authorized_keys": [KEY]}), "users/62", None),
+        (json!({"ssh_authorized_keys": [KEY]}), "users/62", None),
+    ] {
+        assert_eq!(read(&document).0.get(file), expected.as_ref(), "{document}");
+    }
+}

@@ -8,7 +8,7 @@ use preroot::format::translation::Rule;
 use std::collections::HashMap;
 
 /// Keys of a user that ask for what preroot does not have.
-const UNSUPPORTED: &[&str] = &["ssh_redirect_user", "snapuser"];
+const UNSUPPORTED: &[&str] = &["snapuser"];
 
 /// `user`, a name or a mapping: it takes the place of the image's default account.
 pub(super) fn default_of(config: &Node) -> Option<Node> {
@@ -49,7 +49,14 @@ fn add(reading: &mut Reading<'_>, item: &Node, users: &mut Vec<Node>) {
         // The image's default account, and more of it.
         Value::Map(_) if item.get("name").and_then(Node::as_str) == Some("default") => {
             users.push(item.text("default"));
-            reading.default_user.get_or_insert_with(|| item.clone());
+            // What both say is `user`'s to say (distros/ug_util.py).
+            let known = reading.default_user.take().unwrap_or(item.with(Value::Map(Vec::new())));
+            let is_new = |(key, _): &&(Node, Node)| {
+                !known.entries().iter().any(|(known, _)| known.as_str() == key.as_str())
+            };
+            let more = item.entries().iter().filter(is_new).cloned();
+            reading.default_user =
+                Some(known.with(Value::Map([known.entries(), &more.collect::<Vec<_>>()].concat())));
         }
         Value::Map(entries) if item.get("name").is_some() || entries.len() != 1 => {
             users.push(person(reading, item, None));
@@ -89,6 +96,17 @@ fn person(reading: &mut Reading<'_>, user: &Node, name: Option<&Node>) -> Node {
                 }
                 continue;
             }
+            word @ "ssh_redirect_user" => match &value.value {
+                Value::Bool(false) => continue,
+                Value::Bool(true) if !has_own_keys(user) => value.clone(),
+                Value::Text(text) if text == "default" && !has_own_keys(user) => {
+                    value.with(Value::Bool(true))
+                }
+                _ => {
+                    reading.note(Rule::BadValue, value, word);
+                    continue;
+                }
+            },
             // Of useradd: lastlog is sparse.
             "no_log_init" => continue,
             "name" if name.is_some() => continue,
@@ -101,6 +119,14 @@ fn person(reading: &mut Reading<'_>, user: &Node, name: Option<&Node>) -> Node {
         keys.push((key.text(word), value));
     }
     user.with(Value::Map(keys))
+}
+
+/// cloud-init makes nobody who has keys, and is to log in as somebody else.
+fn has_own_keys(user: &Node) -> bool {
+    let names = user.entries().iter().filter_map(|(key, _)| key.as_str());
+    names
+        .map(|name| name.replace('-', "_"))
+        .any(|name| matches!(&*name, "ssh_authorized_keys" | "ssh_import_id"))
 }
 
 /// What programs of the image do for an account: keys from elsewhere need the network.
@@ -125,12 +151,16 @@ pub(super) fn put_rest(reading: &mut Reading<'_>) {
     }
 }
 
-/// What `user` and an entry named `default` say of the image's default account: lines for each of its files, or a file of
-/// its own.
+/// What `user` and an entry named `default` say of the image's default account: a file of its own.
 pub(super) fn put_default(reading: &mut Reading<'_>) {
     let Some(user) = reading.default_user.take() else { return };
+    let has_sudo = user.entries().iter().any(|(key, _)| key.as_str() == Some("sudo"));
     let user = person(reading, &user, None);
     let mut lines = String::new();
+    // With or without a rule, it takes the place of the image's for that account.
+    if has_sudo {
+        lines += "sudo\n";
+    }
     for (key, value) in user.entries() {
         let key = key.as_str().unwrap_or_default();
         if key == "name" && value.as_str() == Some("default") {
@@ -138,6 +168,7 @@ pub(super) fn put_default(reading: &mut Reading<'_>) {
         }
         for value in value.each() {
             let text = match value.truth() {
+                Some(false) if key == "sudo" => continue,
                 Some(truth) if matches!(value.value, Value::Bool(_)) => truth.to_string(),
                 _ => value.python_text().unwrap_or_default(),
             };
@@ -151,24 +182,17 @@ pub(super) fn put_default(reading: &mut Reading<'_>) {
     if lines.is_empty() {
         return;
     }
-    let is_name = |line: &&str| line.starts_with("name ");
-    let name: String = lines.lines().filter(is_name).map(|line| line.to_owned() + "\n").collect();
-    let mut is_first = true;
-    for (entry, text) in &mut reading.entries {
-        let rest =
-            text.strip_prefix(b"default true\n").filter(|_| entry.starts_with("users/")).map(<[u8]>::to_vec);
-        if let Some(rest) = rest {
-            let lines = if std::mem::take(&mut is_first) { &lines } else { &name };
-            *text = [b"default true\n", lines.as_bytes(), &rest].concat();
+    // Who is meant by every file for that account; one of its own comes before those with passwords, which win.
+    let name: String = lines.split_inclusive('\n').filter(|line| line.starts_with("name ")).collect();
+    for (_, text) in reading.entries.iter_mut().filter(|(entry, _)| entry.starts_with("users/")) {
+        if let Some(rest) = text.strip_prefix(b"default true\n") {
+            *text = [b"default true\n", name.as_bytes(), rest].concat();
         }
     }
-    let free = (0..preroot::limits::USERS)
-        .map(|n| format!("users/{n}"))
-        .find(|entry| !reading.entries.contains_key(entry));
-    match free.filter(|_| is_first) {
+    let mut files = (0..preroot::limits::USERS).map(|n| format!("users/{n}"));
+    match files.find(|entry| !reading.entries.contains_key(entry)) {
         Some(entry) => _ = reading.entries.insert(entry, format!("default true\n{lines}").into_bytes()),
-        None if is_first => reading.note(Rule::User, &user, "too many users"),
-        None => {}
+        None => reading.note(Rule::User, &user, "too many users"),
     }
 }
 
