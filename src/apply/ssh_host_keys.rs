@@ -2,9 +2,10 @@
 //!
 //! Keys that came with the image, or were made for another VM, are replaced: whoever has root there could pose as this
 //! one. They stay where the configuration says so (Provisioning.RegenerateSshHostKeyPair), and where another agent made
-//! them for this VM: its people know them already.
+//! them for this VM: its people know them already. Which kinds are made user data say, or the configuration
+//! (Provisioning.SshHostKeyPairType); where none of those can be made, all are: without a key sshd would not start.
 
-use super::{Root, State, below, exists, join, named};
+use super::{PathText, Root, State, below, exists, join, named};
 use crate::error::Result;
 use crate::format::text::split_once;
 use crate::seed;
@@ -15,6 +16,10 @@ const MADE_FOR: &str = "var/lib/preroot/host-keys";
 /// cloud-init's word for the VM it provisioned; waagent's is in its directory.
 const CLOUD_INIT: &str = "var/lib/cloud/data/instance-id";
 const KEYGEN: &[&str] = &["/usr/bin/ssh-keygen", "/bin/ssh-keygen"];
+/// Of keys that sshd takes everywhere.
+const KINDS: &[&str; 3] = &["rsa", "ecdsa", "ed25519"];
+/// The configuration's word for all kinds.
+const ALL: &str = "auto";
 type Name = heapless::String<64>;
 
 pub(super) fn check(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<State> {
@@ -22,7 +27,11 @@ pub(super) fn check(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<Stat
         return Ok(State::Foreign { why: "this image has no sshd" });
     }
     let keys = count_keys(root)?;
-    if keys.whole > 0 && keys.empty.is_none() && !are_replaced(root)? {
+    let mut has_all = keys.whole > 0 && keys.empty.is_none();
+    for kind in asked(root) {
+        has_all = has_all && exists(root.dir, &file(kind)?)?;
+    }
+    if has_all && !are_replaced(root)? {
         return Ok(State::Satisfied);
     }
     match root.program(KEYGEN) {
@@ -42,17 +51,45 @@ pub(super) fn apply(_: &crate::facts::Facts, root: &mut Root<'_>) -> Result<()> 
     while let Some(name) = count_keys(root)?.empty {
         root.dir.remove(&below(DIRECTORY, &name)?).map_err(named(object!("SSH host key")))?;
     }
-    let kind = root.config.ssh_host_key_type();
-    let file = join(&["/etc/ssh/ssh_host_", kind, "_key"])?;
-    let one = [keygen, "-q", "-N", "", "-t", kind, "-f", &file];
-    let all = [keygen, "-A"];
-    // Beside others one of its name may be there already, and ssh-keygen would ask.
-    let argv = if kind == "auto" || count_keys(root)?.whole > 0 { &all[..] } else { &one };
-    let failed = malformed!("SSH host keys", "ssh-keygen failed");
-    super::run_of_image(root.system, root.path, argv, object!("SSH host keys"), failed)?;
+    let kinds = asked(root);
+    let mut has_any = false;
+    for kind in kinds.iter().copied() {
+        // What refuses one kind is no reason to have no key.
+        let made = if exists(root.dir, &file(kind)?)? { Ok(()) } else { make(root, keygen, kind) };
+        has_any |= made.is_ok();
+        root.degrade(made);
+    }
+    if !has_any {
+        let kind = root.config.ssh_host_key_type();
+        // Beside others one of its name may be there already, and ssh-keygen would ask.
+        let is_alone = count_keys(root)?.whole == 0;
+        make(root, keygen, if is_alone { kind } else { ALL })?;
+    }
     // ssh-keygen does not sync what it writes.
     root.dir.sync_all().map_err(named(object!("SSH host keys")))?;
     seed::mark(root.dir, MADE_FOR, root.id).map_err(named(object!("SSH host keys")))
+}
+
+/// Makes a key of this kind, or those of all kinds that are missing.
+fn make(root: &mut Root<'_>, keygen: &str, kind: &str) -> Result<()> {
+    let file = join(&["/", &file(kind)?])?;
+    let one = [keygen, "-q", "-N", "", "-t", kind, "-f", &file];
+    let all = [keygen, "-A"];
+    let argv = if kind == ALL { &all[..] } else { &one };
+    let failed = malformed!("SSH host keys", "ssh-keygen failed");
+    super::run_of_image(root.system, root.path, argv, object!("SSH host keys"), failed)
+}
+
+fn file(kind: &str) -> Result<PathText> {
+    join(&[DIRECTORY, "/ssh_host_", kind, "_key"])
+}
+
+/// The kinds that user data ask for, of this VM's keys.
+fn asked(root: &mut Root<'_>) -> heapless::Vec<&'static str, 3> {
+    let mut text = [0; 64];
+    let text = core::str::from_utf8(root.seed_file(seed::HOST_KEYS, &mut text).unwrap_or_default());
+    let is_asked = |kind: &&&str| text.unwrap_or_default().lines().any(|line| line == **kind);
+    KINDS.iter().filter(is_asked).copied().collect()
 }
 
 /// True when what is there is not this VM's, and is not meant to be shared.

@@ -86,6 +86,8 @@ pub const MEDIUM_HOST_NAME: &str = "medium-hostname";
 pub const LAUNCH_INDEX: &str = "launch-index";
 /// Inside a seed: lines `GROUP MEMBER,MEMBER`.
 pub const GROUPS: &str = "groups";
+/// Inside a seed: kinds of SSH host keys, a line each: no others are made.
+pub const HOST_KEYS: &str = "ssh-host-keys";
 /// Inside a seed: user data were translated into its entries; `failed` where they could not be.
 pub const TRANSLATED: &str = "translated";
 /// Inside a seed: the files of `write_files`, a directory each, by number.
@@ -167,6 +169,7 @@ pub(crate) const KEPT: &[&str] = &[
     MEDIUM_HOST_NAME,
     NETWORK_ALL,
     GROUPS,
+    HOST_KEYS,
     LAUNCH_INDEX,
     TRANSLATED,
 ];
@@ -188,6 +191,7 @@ const TRANSLATIONS: &[&str] = &[
     LOCALE,
     RESOLV_CONF,
     GROUPS,
+    HOST_KEYS,
 ];
 
 /// Drops what vendor data became in the initrd, in the seed being written: somebody reads them again, or they are not

@@ -193,3 +193,27 @@ fn a_link_on_the_way_to_keys_elsewhere_is_refused() {
     assert!(image.converge("ssh_keys").is_err());
     assert!(image.root.text("tmp/x/ops").is_none());
 }
+
+#[test]
+fn user_data_say_which_kinds_of_host_keys_are_made() {
+    let one = |kind| std::format!("/usr/bin/ssh-keygen -q -N  -t {kind} -f /etc/ssh/ssh_host_{kind}_key");
+    for (conf, status, expected) in [
+        ("", 0, std::vec![one("ecdsa"), one("ed25519")]),
+        ("Provisioning.SshHostKeyPairType=rsa\n", 0, std::vec![one("ecdsa"), one("ed25519")]),
+        // What is there stays, and what is asked for comes beside it.
+        ("Provisioning.RegenerateSshHostKeyPair=n\n", 0, std::vec![one("ecdsa")]),
+        ("", 1, std::vec![one("ecdsa"), one("ed25519"), "/usr/bin/ssh-keygen -A".into()]),
+    ] {
+        let mut image = Image::configured(conf);
+        image.root.put("var/lib/preroot/host-keys", "i-template");
+        image.run.put("seed/ssh-host-keys", "ed25519\necdsa\n");
+        image.system.programs.insert("/usr/bin/ssh-keygen".into(), status);
+        assert_eq!(image.converge("ssh_host_keys").is_ok(), status == 0, "{conf}");
+        assert_eq!(image.system.runs, expected, "{conf}");
+    }
+    for text in ["", "dsa\n", "x\n"] {
+        let mut image = Image::debian();
+        image.run.put("seed/ssh-host-keys", text);
+        assert_eq!(image.check("ssh_host_keys").unwrap(), State::Satisfied, "{text}");
+    }
+}

@@ -105,6 +105,35 @@ pub(super) fn absolute(path: &str) -> String {
     format!("/{}", names.join("/"))
 }
 
+/// Of host keys.
+const KINDS: &[&str] = &["rsa", "ecdsa", "ed25519"];
+
+/// Which kinds of host keys apply makes: those given, in case their files cannot be written; else `ssh_genkeytypes`. It
+/// makes all where there would be none.
+pub(super) fn put_kinds_of_keys(reading: &mut Reading<'_>, config: &Node) {
+    let path = |kind: &str| format!("/etc/ssh/ssh_host_{kind}_key");
+    let is_given = |kind: &&&str| reading.files.iter().any(|(file, ..)| *file == path(kind));
+    let mut kinds: Vec<String> = KINDS.iter().filter(is_given).map(ToString::to_string).collect();
+    if config.get("ssh_keys").is_none_or(Node::is_null)
+        && let Some(asked) = config.get("ssh_genkeytypes")
+    {
+        reading.set_key("ssh_genkeytypes");
+        for kind in asked.each() {
+            match kind.python_text().filter(|kind| KINDS.contains(&kind.as_str())) {
+                Some(kind) if kinds.contains(&kind) => {}
+                Some(kind) => kinds.push(kind),
+                None => reading.note(Rule::UnsupportedValue, kind, "no kind of host key"),
+            }
+        }
+        if kinds.is_empty() && !asked.is_null() {
+            reading.note(Rule::BadValue, asked, "sshd needs a host key");
+        }
+    }
+    if !kinds.is_empty() {
+        reading.entries.insert("ssh-host-keys".into(), (kinds.join("\n") + "\n").into_bytes());
+    }
+}
+
 /// `ssh_keys`: this VM's host keys, made elsewhere; each takes the place of one that apply made.
 pub(super) fn read_host_keys(reading: &mut Reading<'_>, value: &Node) {
     let mut certificates = String::new();
@@ -113,9 +142,10 @@ pub(super) fn read_host_keys(reading: &mut Reading<'_>, value: &Node) {
         let content = text.python_text().unwrap_or_default();
         let content = if content.ends_with('\n') { content } else { content + "\n" };
         let file = match name.rsplit_once('_') {
-            Some((kind @ ("rsa" | "ecdsa" | "ed25519"), "private")) => Some((kind, "", "0600")),
-            Some((kind @ ("rsa" | "ecdsa" | "ed25519"), "public")) => Some((kind, ".pub", "0644")),
-            Some((kind @ ("rsa" | "ecdsa" | "ed25519"), "certificate")) => {
+            Some((kind, _)) if !KINDS.contains(&kind) => None,
+            Some((kind, "private")) => Some((kind, "", "0600")),
+            Some((kind, "public")) => Some((kind, ".pub", "0644")),
+            Some((kind, "certificate")) => {
                 certificates += &format!("HostCertificate /etc/ssh/ssh_host_{kind}_key-cert.pub\n");
                 Some((kind, "-cert.pub", "0644"))
             }

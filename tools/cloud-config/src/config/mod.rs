@@ -165,7 +165,7 @@ const ROWS: &[(&str, Act)] = &[
     ("growpart", Act::Early),
     ("resize_rootfs", Act::Early),
     ("ssh_deletekeys", Act::Early),
-    ("ssh_genkeytypes", Act::Early),
+    ("ssh_genkeytypes", Act::Quiet),
     ("migrate", Act::Nothing),
     ("launch-index", Act::Quiet),
     ("vendor_data", Act::Quiet),
@@ -244,6 +244,7 @@ impl<'r> Reading<'r> {
             }
         }
         mapping::read(self, &config.with(Value::Map(plain)));
+        files::put_kinds_of_keys(self, config);
         files::put_others(self);
         self.set_key("user");
         users::put_default(self);

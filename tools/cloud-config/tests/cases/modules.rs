@@ -151,6 +151,68 @@ fn users() {
     });
 }
 
+#[test]
+fn every_file_for_the_default_account_names_the_user() {
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBJRUdOcFyZ2eR2BGbVmtZR3L3VzGrzO9hO4OZGgF0Bk";
+    let made = config(&json!({
+        "user": {"name": "carol", "uid": 1500}, "users": ["alice", {"name": "default", "uid": 7, "gecos": "C"}],
+        "password": "$6$a$b", "ssh_authorized_keys": [key], "disable_root": true,
+    }));
+    assert_eq!(entry(&made, "users/0"), "name alice\nlock_passwd true\n");
+    assert_eq!(entry(&made, "users/1"), "default true\nname carol\nuid 1500\ngecos C\n");
+    assert_eq!(people(&made).len(), 4);
+    for (name, text) in people(&made).iter().filter(|(_, text)| text.starts_with("default true\n")) {
+        assert_eq!(name, "carol", "{text}");
+        assert_eq!(text.contains("hashed_passwd"), text.contains("lock_passwd false"), "{text}");
+    }
+}
+
+#[test]
+fn rules_of_sudo_take_the_place_of_the_default_accounts() {
+    for (sudo, expected) in [
+        (json!(null), "sudo\n"),
+        (json!(false), "sudo\n"),
+        (json!(["ALL=(root) /bin/ls"]), "sudo\nsudo ALL=(root) /bin/ls\n"),
+    ] {
+        let made = config(&json!({"user": {"name": "carol", "sudo": sudo}}));
+        let text = entry(&made, "users/0");
+        let lines: String = text.split_inclusive('\n').filter(|line| line.starts_with("sudo")).collect();
+        assert_eq!(lines, expected, "{text}");
+    }
+}
+
+#[test]
+fn kinds_of_host_keys_are_those_given_or_asked_for() {
+    for (cfg, expected) in [
+        (json!({"ssh_genkeytypes": ["ed25519", "ecdsa", "ed25519", "dsa", 7]}), "ed25519\necdsa\n"),
+        (json!({"ssh_genkeytypes": "rsa"}), "rsa\n"),
+        (json!({"ssh_genkeytypes": []}), ""),
+        (
+            json!({"ssh_keys": {"ed25519_private": "x", "ed25519_public": "y"}, "ssh_genkeytypes": ["rsa"]}),
+            "ed25519\n",
+        ),
+        // What cannot be used leaves a machine with keys of its own.
+        (json!({"ssh_keys": {"ed25519_private": "x"}, "ssh_genkeytypes": ["rsa"]}), ""),
+    ] {
+        assert_eq!(entry(&config(&cfg), "ssh-host-keys"), expected, "{cfg}");
+    }
+}
+
+#[test]
+fn who_is_redirected_has_no_keys() {
+    let text = |user: Value| entry(&config(&json!({"users": [user]})), "users/0").to_owned();
+    for word in [json!(true), json!("default")] {
+        let user = text(json!({"name": "old", "ssh_redirect_user": word}));
+        assert_eq!(user, "name old\nssh_redirect_user true\nlock_passwd true\n");
+    }
+    for (word, key) in
+        [(json!(true), "ssh-authorized-keys"), (json!("bob"), "gecos"), (json!(false), "gecos")]
+    {
+        let user = text(json!({"name": "old", "ssh_redirect_user": word, key: []}));
+        assert_eq!(user, "name old\nlock_passwd true\n");
+    }
+}
+
 /// Lines of the seed's `groups`.
 fn groups(case: &crate::answer::Case, made: &Translation) -> Answer {
     let expected = case.expected[1].as_object().unwrap();
