@@ -52,7 +52,7 @@ REASONS = {
     "fstab unit": "preroot: mounts wait for preroot's unit, not for cloud-init's",
     "swap line": "preroot: the line of the swap file has no comment; `deprovision` knows it by /var/lib/preroot/fstab",
     "swapon": "preroot: switches the file on by its name, cloud-init by `swapon -a`",
-    "more host keys": "preroot: makes the kinds of host keys that were not given or not asked for, too",
+    "host keys": "preroot: makes all kinds of host keys where none is asked for; cloud-init makes none, and sshd does not start",
     "public key": "cloud-init: a given public host key has mode 0600 and no line end",
     "image accounts": "preroot: an account of the image joins its groups and has its missing home made; cloud-init skips it",
     "files after users": "preroot: files come after accounts, so a home with a file in it is a whole one",
@@ -62,11 +62,8 @@ REASONS = {
     "cloud name": "preroot: v1.cloud_name is the platform's name; cloud-init has `unknown` for NoCloud",
     "status": "cloud-init: `status` is `error` where one of its modules failed or a script did; preroot's is `done` (2 for scripts, by their unit)",
     "administrators groups": "preroot: an administrator has adm, sudo, wheel and systemd-journal, and the groups asked for",
-    # known, and not mended
-    "defect: user": "defect: `user: {name: x}` renames the default account; preroot makes both, and the platform's keys are the other's",
     "root key options": "cloud-init: loses the options of a key for root",
     "group blanks": "cloud-init: takes the blank behind a comma for a part of the group's name, and fails",
-    "defect: disable_root": "defect: with `disable_root: false` root has only the keys of user data, not the platform's",
 }
 ALWAYS = {"backups", "default locale", "restart", "debconf", "hosts", "dsa", "sudoers directory", "sudoers file", "star", "root keys", "order of keys", "empty keys"}
 LOCKED = r"no-port-forwarding,no-agent-forwarding,no-X11-forwarding,command=\"echo 'Please login as the user .*"
@@ -144,10 +141,9 @@ ROWS = (
     ("swap line", "etc/fstab|lines of fstab", "only ours", r"/swap\.img\snone\sswap\ssw\s0\s0", ""),
     ("swapon", "calls", "only ours", r"swapon (/swap\.img|-a)", ".*swap.*"),
     ("swapon", "calls", "only theirs", "swapon -a", ".*swap.*"),
-    ("more host keys", r"etc/ssh/ssh_host_(rsa|ecdsa|ed25519)_key(\.pub)?", "kind|only ours", "nothing / file|<a private key>|<a public key> .*", ".*(ssh_keys|ssh_genkeytypes):.*"),
-    ("more host keys", "sshd -T", "only theirs", "exit 1|sshd: no hostkeys available -- exiting.", r".*ssh_genkeytypes: \[\].*"),
-    ("more host keys", "sshd -T", "only ours", ".*", r".*ssh_genkeytypes: \[\].*"),
-    ("more host keys", "sshd -T", "only ours", "hostkey /etc/ssh/ssh_host_(rsa|ecdsa|ed25519)_key", ".*(ssh_keys|ssh_genkeytypes):.*"),
+    ("host keys", r"etc/ssh/ssh_host_(rsa|ecdsa|ed25519)_key(\.pub)?", "kind|only ours", "nothing / file|<a private key>|<a public key> .*", r".*ssh_genkeytypes: \[\].*"),
+    ("host keys", "sshd -T", "only theirs", "exit 1|sshd: no hostkeys available -- exiting.", r".*ssh_genkeytypes: \[\].*"),
+    ("host keys", "sshd -T", "only ours", ".*", r".*ssh_genkeytypes: \[\].*"),
     ("public key", r"etc/ssh/ssh_host_ed25519_key\.pub", "mode|only theirs|only ours", r"0o600 / 0o644|ssh-ed25519 .*", ".*ssh_keys:.*"),
     ("image accounts", "etc/(group|gshadow)", "only theirs|only ours", r"adm:.*", ".*name: www-data.*"),
     ("image accounts", "var/www" + SKELETON, "owner|kind|only ours", ".*", ".*name: www-data.*"),
@@ -155,7 +151,7 @@ ROWS = (
     ("files after users", "home/debian" + SKELETON, "owner|mode|kind|only ours", ".*", ".*path: /home/debian/.*"),
     ("root key options", r"root/\.ssh/authorized_keys", "only ours", 'from="10.0.0.0/8",no-pty .*', ".*disable_root: false.*"),
     ("group blanks", "etc/(group|gshadow)", "only ours", "ops:.*", '.*groups: "developers, ops".*'),
-    ("defect: disable_root", r"root/\.ssh/authorized_keys", "only theirs", KEY, ".*disable_root: false.*"),
+    ("root key options", r"root/\.ssh/authorized_keys", "only theirs", r"ssh-ed25519 \S+ limited", ".*disable_root: false.*"),
     ("files after users", "home/[^/]+/\\.hello", "kind|only theirs", ".*", ".*path: /etc/skel/\\.hello.*"),
     ("half made", "etc/shadow", "only theirs", r"debian:!:today:.*", ".*# no comment.*"),
     ("half made", "etc/shadow", "only ours", r"debian:<a hash of 'secret'>:.*", ".*# no comment.*"),
@@ -219,14 +215,6 @@ def account(difference, name, theirs, ours):
     return bool(re.fullmatch(f"(home/|home/x-|srv/){re.escape(name)}" + SKELETON, path)) or path == "rules of sudo" and text.startswith(name + " ")
 
 
-def of_user(difference, case):
-    """`user`: keys and a locked password that the default account would have."""
-    path, aspect, text = difference
-    names = re.findall(r"\nuser:\n(?:  .*\n)*?  name: (\S+)\n", "\n" + case["user-data"] + "\n" + case["vendor-data"])
-    return any(re.fullmatch(rf"home/{re.escape(name)}/\.ssh(/authorized_keys)?", path) and (aspect == "kind" or aspect == "only theirs")
-               or path == "etc/shadow" and re.match(rf"{re.escape(name)}:!?\$", text) for name in names)
-
-
 def given_to_root(difference, case):
     """Keys that user data give to root himself: cloud-init locks those as well."""
     path, aspect, text = difference
@@ -240,11 +228,8 @@ def verdict(difference, case, theirs, ours):
     if emptied(difference, theirs):
         return "empty keys"
     text = case["user-data"] + case["vendor-data"]
-    is_renamed = bool(re.search(r"(?m)^user:", text))
     if account(difference, ADMINISTRATOR, theirs, ours):
-        return "no keys" if has(theirs, ADMINISTRATOR) else "defect: user" if is_renamed else "administrator"
-    if is_renamed and of_user(difference, case):
-        return "defect: user"
+        return "no keys" if has(theirs, ADMINISTRATOR) else "administrator"
     if given_to_root(difference, case):
         return "root keys"
     for name, *patterns, said in COMPILED:
