@@ -23,6 +23,8 @@ pub enum Verb {
     Apply,
     /// Wait for the owner of a VM that was started before it had one.
     Pool,
+    /// What user data include.
+    Include,
     /// Run what the image and the VM's maker left to run.
     Scripts,
     /// Have the DHCP client publish the host name.
@@ -65,6 +67,7 @@ impl Verb {
             Self::Initrd => "initrd",
             Self::Apply => "apply",
             Self::Pool => "pool",
+            Self::Include => "include",
             Self::Scripts => "scripts",
             Self::HostName => "host-name",
             Self::Report => "report",
@@ -193,6 +196,7 @@ fn verb_of(word: &str) -> Option<Verb> {
         "initrd" => Verb::Initrd,
         "apply" => Verb::Apply,
         "pool" => Verb::Pool,
+        "include" => Verb::Include,
         "scripts" => Verb::Scripts,
         "host-name" => Verb::HostName,
         "report" => Verb::Report,

@@ -169,6 +169,18 @@ pub const TRANSLATION_NOTES: u32 = 40;
 pub const INCLUDES: usize = 16;
 /// How often documents are fetched that documents name: those of user data, and two times more.
 pub const INCLUDE_ROUNDS: u32 = 3;
+/// Bytes of one that is included, and of all.
+pub const INCLUDED: (u64, u64) = (16 * 1024 * 1024, 32 * 1024 * 1024);
+/// For one try to fetch one.
+pub const INCLUDE_TRY_MS: u64 = 60_000;
+/// For all of one boot.
+pub const INCLUDE_MS: u64 = 120_000;
+/// Tries, and the time between two; as cloud-init (user_data.py).
+pub const INCLUDE_TRIES: u32 = 10;
+/// See [`INCLUDE_TRIES`].
+pub const INCLUDE_AGAIN_MS: u64 = 5_000;
+/// Boots that try to fetch what could not be had.
+pub const INCLUDE_BOOTS: u32 = 5;
 /// Letters of a URL; one with a signature has a few hundred.
 pub const INCLUDE_URL: usize = 2048;
 

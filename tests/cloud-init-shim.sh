@@ -71,8 +71,8 @@ says reported 0 1 '' query userdata
 says reported 76 0 'preroot fetch --offline;' init --local
 says reported 76 0 'preroot fetch --online;preroot apply;' init
 says reported 76 0 'preroot apply;' modules --mode=config
-says reported 0 0 'preroot scripts;' modules --mode=final
-says reported 1 1 'preroot scripts;' modules --mode=final
+says reported 0 0 'preroot include;preroot scripts;' modules --mode=final
+says reported 1 1 'preroot include;preroot scripts;' modules --mode=final
 says reported 0 2 '' collect-logs
 says reported 0 2 ''
 says reported 0 1 '' query instance

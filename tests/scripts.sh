@@ -16,6 +16,7 @@ run tests/cloud-config.sh
 run tests/cloud-init-shim.sh
 if [ "$(id -u)" -eq 0 ]; then
     run tests/cloud-config-apply.sh
+    run tests/cloud-config-include.sh
     run python3 tests/oracle/cloud_config_differential.py 12
     run python3 tests/cloud/report_test.py
     run python3 tests/cloud/kvp_test.py

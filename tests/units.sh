@@ -61,6 +61,8 @@ printf '%s\n' '[Unit]' Wants=network-online.target 'After=network-online.target 
 said=$(systemd-analyze --root="$tree" --man=no verify multi-user.target 2>&1) || true
 # A target is behind what it wants, but for units without default dependencies.
 verdict "multi-user.target waits for scripts" grep -q '^DefaultDependencies=no$' "$units/preroot-scripts.service"
+verdict "multi-user.target waits for documents that user data include" grep -q '^DefaultDependencies=no$' "$units/preroot-include.service"
+verdict "scripts come before what user data include" grep -q '^After=.* preroot-include.service' "$units/preroot-scripts.service"
 verdict "scripts are ordered behind multi-user.target" [ -z "$(grep '^After=.*multi-user.target' "$units"/preroot-scripts.service \
     "$units"/cloud-final.service)" ]
 # They wait for the rest of the boot while it goes on, and no longer than it does.

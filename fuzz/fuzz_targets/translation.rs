@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use preroot::error::Result;
-use preroot::format::translation::{Note, Reader, Sink};
+use preroot::format::translation::{Note, Reader, Sink, Wanted, is_url};
 
 #[derive(Default, PartialEq, Debug)]
 struct Kept(Vec<u8>, Vec<Note>);
@@ -23,6 +23,9 @@ impl Sink for Kept {
 
 fuzz_target!(|data: &[u8]| {
     let (mut whole, mut parts) = (Kept::default(), Kept::default());
+    if let Some(wanted) = Wanted::parse(data) {
+        assert!(is_url(wanted.url.as_bytes()) && data.ends_with(wanted.url.as_bytes()));
+    }
     let mut first = Reader::default();
     let outcome = first.push(data, &mut whole).is_ok();
     let mut second = Reader::default();

@@ -13,7 +13,6 @@ use crate::sys::Owner;
 
 /// Where it ends up.
 pub(super) const FILE: &str = "var/lib/preroot/custom-data";
-const SCRIPTS: &str = "var/lib/preroot/scripts";
 /// What `preroot scripts` finds of it.
 const LINK: &str = "var/lib/preroot/scripts/user/custom-data";
 const LINKED: &str = "../../custom-data";
@@ -73,10 +72,10 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
         if is_given { write(root, copy)? } else { remove(root, &copy.path)? }
     }
     if is_given && root.config.execute_custom_data() {
-        make_dir(root, SCRIPTS)?;
+        make_dir(root, seed::SCRIPTS)?;
         make_dir(root, split(LINK).0)?;
-        may_exist(root.dir.make_symlink(LINK, LINKED)).map_err(named(object!(SCRIPTS)))?;
-        root.dir.sync_dir(split(LINK).0).map_err(named(object!(SCRIPTS)))?;
+        may_exist(root.dir.make_symlink(LINK, LINKED)).map_err(named(object!(seed::SCRIPTS)))?;
+        root.dir.sync_dir(split(LINK).0).map_err(named(object!(seed::SCRIPTS)))?;
     }
     Ok(())
 }

@@ -29,6 +29,7 @@ mod doas;
 mod home;
 pub(crate) mod hostname;
 pub(crate) mod hosts;
+pub mod include;
 mod labels;
 mod locale;
 pub mod machine_id;
@@ -301,6 +302,7 @@ pub const MODULES: &[Module] = &[
     module!(resolv_conf),
     module!(scsi_timeout),
     module!(write_files),
+    module!(include),
     module!(custom_data),
     module!(waagent),
     module!(labels),
@@ -337,7 +339,7 @@ impl Module {
     /// True when only others than the platform ask for any of it: user data, or the medium in their place.
     #[must_use]
     pub fn is_others(&self) -> bool {
-        ["data_disks", "boot_scripts"].contains(&self.name)
+        ["data_disks", "boot_scripts", "include"].contains(&self.name)
             || SWITCHES.iter().any(|(name, _, is_all)| *name == self.name && *is_all)
     }
 

@@ -1,7 +1,7 @@
 //! Whose are the scripts of user data? Those that a captured image brings were another VM's, and are not run here: what
 //! this VM's user data say comes behind.
 
-use super::{Root, State, custom_data, deferred, exists, ignore_missing, join, named, next_name};
+use super::{Root, State, custom_data, deferred, exists, ignore_missing, include, join, named, next_name};
 use crate::error::Result;
 use crate::facts::{Facts, InstanceId};
 use crate::seed;
@@ -20,7 +20,8 @@ pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
         return Ok(State::Satisfied);
     }
     let has_any = DIRECTORIES.iter().any(|directory| next_name(root.dir, directory, "").is_some())
-        || exists(root.dir, deferred::PLACE)?;
+        || exists(root.dir, deferred::PLACE)?
+        || exists(root.dir, include::PLACE)?;
     Ok(if has_any { State::Missing } else { State::Satisfied })
 }
 
@@ -32,7 +33,7 @@ pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
 /// others may do so again.
 pub(crate) fn forget_all(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
     let marks = seed::marks(id)?;
-    for module in ["write_files", "custom_data"] {
+    for module in ["write_files", "include", "custom_data"] {
         ignore_missing(root.remove(&join(&[&marks, "/", module])?))?;
     }
     ignore_missing(root.remove(custom_data::FILE))?;
@@ -48,5 +49,6 @@ fn forget(root: &mut dyn Dir, directories: &[&str]) -> Result<()> {
             last = name;
         }
     }
+    include::forget(root)?;
     if exists(root, deferred::PLACE)? { deferred::forget_all(root) } else { Ok(()) }
 }

@@ -1,6 +1,6 @@
 //! Who is looked after? The administrator, then whoever the seed has besides: every module of accounts asks here.
 
-use super::{Buffers, Root, SeedPlace, State, below};
+use super::{Buffers, Root, SeedPlace, State, below, include};
 use crate::error::{Errno, Error, Kind, Result};
 use crate::facts::{Facts, Provenance, UserName};
 use crate::format::authorized_keys::KeyLine;
@@ -71,7 +71,9 @@ pub(super) fn each(
     let hash = facts.password.as_ref().map_or("", |hash| hash.value.as_str());
     let keys = facts.keys.as_ref().map_or("", |keys| keys.value.as_str());
     let mut administrator = Person::administrator(&default, hash, keys);
-    if facts.user.is_some() {
+    if include::is_at_work(root) {
+        // Documents that user data include come when it was made, and without its password.
+    } else if facts.user.is_some() {
         administrator.allows_system = root.config.allow_reset_sys_user();
         first = work(&administrator, root);
     } else if is_for_default(facts) {
@@ -137,7 +139,7 @@ fn redirecting<'t>(keys: &str, name: &UserName, to: &UserName, room: &'t mut [u8
 /// names (cloud-config's `user` takes that account's place), and which file that is; else Provisioning.DefaultUser,
 /// `system_info.default_user` of cloud.cfg, or root.
 #[inline(never)]
-fn default_user(facts: &Facts, root: &mut Root<'_>) -> Result<(UserName, Option<usize>)> {
+pub(super) fn default_user(facts: &Facts, root: &mut Root<'_>) -> Result<(UserName, Option<usize>)> {
     if let Some(user) = &facts.user {
         return Ok((user.value.clone(), None));
     }

@@ -7,7 +7,7 @@
 
 use super::account::{GROUP, PASSWD};
 use super::replace::{self, Ownership, Target};
-use super::{PathText, Root, SeedPlace, State, below, deferred, exists, join, named, read, split};
+use super::{PathText, Root, SeedPlace, State, below, deferred, exists, include, join, named, read, split};
 use crate::error::{Errno, Error, Result, Rule};
 use crate::facts::Facts;
 use crate::format::base64::{Decoder, base64_rules};
@@ -48,7 +48,7 @@ pub(super) fn check_below(root: &mut Root<'_>, start: &str) -> Result<State> {
 
 pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
     // The seed has all of them until this has ended: what an earlier try kept may be of other user data.
-    if exists(root.dir, deferred::PLACE)? {
+    if exists(root.dir, deferred::PLACE)? && !include::is_at_work(root) {
         deferred::forget_all(root.dir)?;
     }
     apply_below(root, "")

@@ -168,6 +168,8 @@ keys! {
     decode_custom_data: Switch = "Provisioning.DecodeCustomData", "n y";
     /// customData is run once.
     execute_custom_data: Switch = "Provisioning.ExecuteCustomData", "n n";
+    /// What `#include` in user data names is fetched.
+    include: Switch = "Provisioning.Include", "n n";
     /// The platform may name a system account as the administrator.
     allow_reset_sys_user: Switch = "Provisioning.AllowResetSysUser", "n n";
     /// The resource disk is formatted when it is fresh, and mounted.

@@ -299,6 +299,32 @@ pub fn is_url(text: &[u8]) -> bool {
         && host.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'[')
 }
 
+/// A document that the translator lacks: a line `SOURCE PART LINE URL` of the entry `include`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wanted<'w> {
+    /// As in a [`Note`].
+    pub source: u32,
+    /// The part that names it.
+    pub part: u32,
+    /// The line in it.
+    pub line: u32,
+    /// Where it is: may be a secret.
+    pub url: &'w str,
+}
+
+impl<'w> Wanted<'w> {
+    /// Reads a line without its end; `None` for what is none.
+    #[must_use]
+    pub fn parse(line: &'w [u8]) -> Option<Self> {
+        let text = core::str::from_utf8(line).ok()?;
+        let mut words = text.split(' ');
+        let mut next = || number(words.next()?.as_bytes());
+        let (source, part, line) = (next()?, next()?, next()?);
+        let url = words.next().filter(|url| is_url(url.as_bytes()) && words.next().is_none())?;
+        Some(Self { source, part, line, url })
+    }
+}
+
 macro_rules! rules {
     ($($(#[doc = $doc:literal])? $name:ident $severity:ident $text:expr;)*) => {
         /// What there is to be said.
@@ -331,7 +357,7 @@ rules! {
     TooManyParts fault "too many parts: the rest is left out";
     TooDeep fault "parts inside of parts, too deep: left out";
     Unknown fault "neither cloud-config nor a script: left out";
-    Include fault "#include: nothing is fetched; left out";
+    Include fault "#include: nothing is fetched where Provisioning.Include is not y: left out";
     PartHandler fault "#part-handler is Python: left out";
     Template fault "more of Jinja than {{ variables }}: the part is left out";
     MissingVariable fault "a variable of Jinja that nobody knows";
@@ -360,14 +386,13 @@ rules! {
     TooMuch fault "nested too deep, or more values or copies than are taken: the part is left out";
     SameName fault "two scripts of one name: the last one counts";
     IncludeUrl fault "#include: a URL with http or https, of 2048 letters at most, was expected: left out";
-    IncludeFailed fault "#include: not fetched, see above: left out";
     IncludeTooMuch fault "#include: too many documents, or documents in documents too deep: left out";
     IncludeAgain note "#include: this document was included before";
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Head, Note, RULES, Reader, Rule, Sink, Word};
+    use super::{Head, Note, RULES, Reader, Rule, Sink, Wanted, Word};
     use crate::error::Result;
     use proptest::prelude::{any, prop, prop_assert_eq, proptest};
     use std::collections::BTreeMap;
@@ -424,6 +449,28 @@ mod tests {
             prop_assert_eq!(first, second);
             prop_assert_eq!(whole, parts);
         }
+    }
+
+    #[test]
+    fn only_urls_of_http_are_wanted() {
+        let wanted = Wanted::parse(b"0 2 14 HTTPS://[::1]:8/x?sig=a%2f{b}&c=[1-2]").unwrap();
+        assert_eq!((wanted.source, wanted.part, wanted.line), (0, 2, 14));
+        assert_eq!(wanted.url, "HTTPS://[::1]:8/x?sig=a%2f{b}&c=[1-2]");
+        let bad = [
+            "file:///etc/shadow",
+            "http://",
+            "http://-x",
+            "ftp://x",
+            "http://x\n",
+            "http://x y",
+            "http://x\"",
+            "http://x\\",
+        ];
+        for url in bad {
+            assert_eq!(Wanted::parse(std::format!("0 1 2 {url}").as_bytes()), None, "{url}");
+        }
+        assert_eq!(Wanted::parse(std::format!("0 1 2 http://{}", "x".repeat(2042)).as_bytes()), None);
+        assert!(Wanted::parse(b"0 1 http://x").is_none() && Wanted::parse(b"").is_none());
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod persist;
 mod publish;
 
 pub use load::{is_waiting, load, load_context, load_pre_provisioning, may_be_applied, wants_proxy_agent};
-pub use persist::{keep_file, persist, rebegin};
+pub use persist::{keep_file, keep_words, persist, rebegin};
 pub use publish::{Context, Verdict, add_failure, failure, note_failure, publish, publish_in_root};
 
 use load::Reader;
@@ -41,6 +41,10 @@ pub const PROVISIONED_HERE: &str = "etc/preroot.provisioned";
 pub const POOL: &str = "var/lib/preroot/pool";
 /// Below the root: holds the instance id once the platform took our Ready.
 pub const REPORTED: &str = "var/lib/preroot/reported";
+/// Below the root: scripts of user data, a directory for each time they run.
+pub const SCRIPTS: &str = "var/lib/preroot/scripts";
+/// Below the root: a file for each script that ran: for which VM or boot, and its exit status.
+pub const RAN: &str = "var/lib/preroot/ran";
 /// Below the root: the administrator's name, for `deprovision --user`.
 pub const USER: &str = "var/lib/preroot/user";
 /// Below the root: entries of fstab are ours, and the swap file that one of them is for, as it stands there.
@@ -90,6 +94,8 @@ pub const GROUPS: &str = "groups";
 pub const HOST_KEYS: &str = "ssh-host-keys";
 /// Inside a seed: user data were translated into its entries; `failed` where they could not be.
 pub const TRANSLATED: &str = "translated";
+/// Inside a seed: documents that user data include, where they may be fetched ([`crate::format::translation::Wanted`]).
+pub const INCLUDE: &str = "include";
 /// Inside a seed: the files of `write_files`, a directory each, by number.
 pub const FILES: &str = "files";
 macro_rules! users {
@@ -172,6 +178,7 @@ pub(crate) const KEPT: &[&str] = &[
     HOST_KEYS,
     LAUNCH_INDEX,
     TRANSLATED,
+    INCLUDE,
 ];
 
 /// Entries that the translator of user data may put, beside [`USERS`] and [`FILES`]. The first two are facts.
@@ -444,6 +451,7 @@ pub fn remove_secrets(dir: &mut dyn Dir, base: &str) -> Result<()> {
             USER_DATA,
             NETWORK_CONFIG,
             VENDOR_MAPPING,
+            INCLUDE,
             MOUNTS,
             MOUNT_DEFAULTS,
         ];

@@ -65,6 +65,7 @@ fn complete(run: &mut dyn Dir, root: &mut dyn Dir, kept: &str) -> Result<()> {
 ///
 /// # Errors
 /// As [`begin`]; `Os`.
+#[inline(never)]
 pub fn rebegin(run: &mut dyn Dir, root: Option<&mut dyn Dir>, base: &str) -> Result<()> {
     begin(run)?;
     let is_ours = |name: &str| super::NAMES.contains(&name);
@@ -123,7 +124,63 @@ pub fn keep_file(
     })
 }
 
+/// What a later translation has to know: who this VM is, and what was said to it. Neither passwords nor keys, but for those
+/// in the texts.
+const WORDS: &[&str] = &[
+    "format",
+    "platform",
+    "source",
+    "instance-id",
+    "hostname",
+    "user/name",
+    "verdict",
+    super::CUSTOM_DATA,
+    super::USER_DATA,
+    super::FQDN,
+    super::PRESERVE_HOST_NAME,
+    super::MANAGE_HOSTS,
+    super::MOUNT_DEFAULTS,
+    super::ASKED_BY,
+    super::VENDOR_MAPPING,
+    super::LAUNCH_INDEX,
+    super::INCLUDE,
+];
+
+/// Copies what a later translation has to know to a seed of its own, in the same directory or in `to`: whole or not at all.
+///
+/// # Errors
+/// `Os`.
+#[inline(never)]
+pub fn keep_words(from: &mut dyn Dir, base: &str, mut to: Option<&mut dyn Dir>, target: &str) -> Result<()> {
+    let staging = path(STATE, "include.tmp")?;
+    {
+        let to: &mut dyn Dir = match &mut to {
+            Some(to) => *to,
+            None => from,
+        };
+        make_state_dir(to)?;
+        remove(to, &staging)?;
+        to.make_dir(&staging, PRIVATE_DIR)?;
+        DIRECTORIES.iter().try_for_each(|name| to.make_dir(&path(&staging, name)?, PRIVATE_DIR))?;
+    }
+    WORDS.iter().chain(super::VENDOR_DATA).try_for_each(|name| {
+        let to: Option<&mut dyn Dir> = match &mut to {
+            Some(to) => Some(&mut **to),
+            None => None,
+        };
+        copy_value(from, base, to, &staging, name)
+    })?;
+    let to: &mut dyn Dir = match to {
+        Some(to) => to,
+        None => from,
+    };
+    to.sync_all()?;
+    to.rename(&staging, target)?;
+    to.sync_dir(STATE)
+}
+
 /// Copies a value from one seed to another, with `to` in another directory; none is fine.
+#[inline(never)]
 pub(super) fn copy_value(
     from: &mut dyn Dir,
     base: &str,

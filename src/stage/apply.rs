@@ -45,6 +45,8 @@ struct Story<'s, 'k> {
     dry_run: bool,
     /// When the platform hears that this takes its time; never: it does not ask.
     progress_us: u64,
+    /// How often documents may be fetched that user data include; `None`: never.
+    rounds: Option<u32>,
     /// Name of the first module that failed.
     failed_in: &'static str,
     /// When the scripts of each boot have to end: they are run where they belong, and what is left of them at the end.
@@ -81,6 +83,7 @@ pub(super) fn run(
         true => kernel.clock.now_us().saturating_add(limits::PROGRESS_MS * 1000),
         false => u64::MAX,
     };
+    let rounds = config.include().then_some(limits::INCLUDE_ROUNDS);
     let mut story = Story {
         kernel,
         facts,
@@ -91,6 +94,7 @@ pub(super) fn run(
         root_path,
         dry_run,
         progress_us,
+        rounds,
         failed_in: "",
         boot_until_us: None,
     };
@@ -245,6 +249,7 @@ impl Story<'_, '_> {
     }
 
     /// Reads it, and refuses what is not for this machine to apply.
+    #[inline(never)]
     fn load(&mut self, place: SeedPlace<'_>) -> Result<()> {
         let (dir, base): (&mut dyn Dir, &str) = match place {
             SeedPlace::Run(base) => (self.kernel.run, base),
@@ -395,6 +400,7 @@ impl Story<'_, '_> {
     }
 
     /// What others than the platform asked it for in vain, if nothing else failed.
+    #[inline(never)]
     fn run_module(&mut self, module: &Module, place: SeedPlace<'_>) -> Result<Option<Error>> {
         let begin_us = self.kernel.clock.now_us();
         let wall_s = self.kernel.clock.wall_s();
@@ -500,6 +506,7 @@ fn mark_done(root: &mut dyn Dir, marks: &str, mark: &str) {
     let _ = root.create_unsynced(mark, Owner::root(0o600), b"");
 }
 
+#[inline(never)]
 fn sweep(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
     let marks = seed::marks(id)?;
     // Those of the modules, and the notes of what a module did once.
@@ -529,6 +536,7 @@ fn ignore_missing(outcome: Result<()>) -> Result<()> {
     }
 }
 
+pub(super) mod include;
 mod translation;
 
 #[cfg(test)]

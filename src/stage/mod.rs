@@ -63,6 +63,7 @@ in the real root:
   kvp                    answer the host in place of hv_kvp_daemon
   pool                   wait for the owner of a VM that was started before it had one, or for IMDS
   resource-disk          format the temporary disk if it is fresh; mount it, make its swap
+  include                fetch what user data include, and apply it
   scripts                run the image's scripts that are due, and customData if it is to run
   host-name              have the DHCP client tell the platform a new host name
 for people:
@@ -210,6 +211,10 @@ fn dispatch(kernel: &mut Kernel<'_>, scratch: &mut Scratch, command: &Command) -
         }
         Verb::Pool => pool::run(kernel, scratch, command.dry_run),
         Verb::ResourceDisk => resource_disk::run(kernel, &mut scratch.bytes, command),
+        Verb::Include => {
+            let Scratch { facts, bytes, net, .. } = scratch;
+            apply::include::run(kernel, facts, bytes, net, command)
+        }
         Verb::Scripts => scripts::run(kernel, &mut scratch.bytes, command.root, command.dry_run),
         Verb::HostName => host_name::run(kernel, &mut scratch.bytes, command.dry_run),
         Verb::Report => report::run(kernel, scratch, command),

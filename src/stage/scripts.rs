@@ -61,8 +61,7 @@ const PLACES: &[Place] = &[
 pub(super) const BOOT: &str = boot_scripts::DIRECTORY;
 const EARLY: &[Place] = &[Place { directory: BOOT, word: "boot", when: When::Boot }];
 
-/// One file for each script that ran: for which VM or boot, and its exit status.
-pub(super) const RECORDS: &str = "var/lib/preroot/ran";
+pub(super) const RECORDS: &str = seed::RAN;
 const LOG: &str = "var/log/preroot-scripts.log";
 const CONSOLE: &str = "dev/console";
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";

@@ -105,7 +105,7 @@ install_preroot() {
     make --no-print-directory -s -C "$REPO" -o build install DESTDIR="$1" PREFIX=/usr
     [ "$WITH" != openrc ] || { install_openrc "$1"; return; }
     chroot "$1" systemctl preset preroot-apply.service preroot-pool.service preroot-report-early.service preroot-report.service preroot-resource-disk.service \
-        preroot-scripts.service preroot-host-name.path 2>/dev/null
+        preroot-include.service preroot-scripts.service preroot-host-name.path 2>/dev/null
 }
 install_openrc() { # as packaging/install.mk says for Debian
     local unit

@@ -2,7 +2,8 @@
 //! is trusted as little as a medium (docs/cloud-config.md).
 
 use super::Story;
-use crate::apply::{SeedPlace, hostname, hosts};
+use crate::apply::include::Stage;
+use crate::apply::{SeedPlace, deferred, hostname, hosts, include};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::{Fact, Facts, Hostname, Provenance};
@@ -15,7 +16,7 @@ use crate::source::cloud_config::Said;
 use crate::sys::{Dir, FileType, Log, Talk};
 
 /// The first that the image has.
-const PROGRAMS: &[&str] = &["usr/libexec/preroot/cloud-config", "usr/bin/preroot-cloud-config"];
+pub(super) const PROGRAMS: &[&str] = &["usr/libexec/preroot/cloud-config", "usr/bin/preroot-cloud-config"];
 const WHAT: &str = "cloud-config";
 const FOREIGN: Error = unsupported!(WHAT, "an entry that no translator may put");
 /// For the seed, beside what is good in it.
@@ -30,16 +31,7 @@ impl Story<'_, '_> {
         if !self.has_user_data(place) {
             return place;
         }
-        let (root, log) = (&mut *self.kernel.root, &mut *self.kernel.log);
-        let mut is_it = |path: &'static str| match is_program(root, path) {
-            Ok(is_there) => is_there,
-            Err(error) => {
-                let values = [Value::Text(path), Value::Why(error)];
-                log.say(Level::Warning, "/{}: not run: {}", &values);
-                false
-            }
-        };
-        let Some(program) = PROGRAMS.iter().copied().find(|path| is_it(path)) else {
+        let Some(program) = self.program(PROGRAMS) else {
             let text = "user data are kept, and not acted upon: the image has no preroot-cloud-config";
             self.say(Level::Warning, text, &[]);
             return place;
@@ -48,20 +40,7 @@ impl Story<'_, '_> {
             self.say(Level::Info, "user data would be translated", &[]);
             return place;
         }
-        let outcome = self.try_translate(place, program, limits::TRANSLATOR_MS, true).or_else(|error| {
-            // By now it is in memory, and a host that was busy may not be any more.
-            let most_ms = limits::TRANSLATOR_MS * if error.is(Kind::Deadline) { 2 } else { 1 };
-            // What a platform says is not to cost the user's words anything.
-            let (has_vendor_data, why) = (self.has_vendor_data(place), [Value::Why(error)]);
-            match has_vendor_data {
-                true => self.say(Level::Error, "once more, without vendor data: {}", &why),
-                false if error.is(Kind::Deadline) => {
-                    self.say(Level::Warning, "once more, with more time: {}", &why)
-                }
-                false => return Err(error),
-            }
-            self.try_translate(place, program, most_ms, !has_vendor_data)
-        });
+        let outcome = self.translate_by(place, program);
         let outcome = outcome.or_else(|error| {
             self.say(Level::Error, "user data were not translated: {}", &[Value::Why(error)]);
             // For the report.
@@ -75,6 +54,40 @@ impl Story<'_, '_> {
                 place
             }
         }
+    }
+
+    /// The first of these that the image has, and that may be run.
+    #[inline(never)]
+    pub(super) fn program(&mut self, paths: &[&'static str]) -> Option<&'static str> {
+        let (root, log) = (&mut *self.kernel.root, &mut *self.kernel.log);
+        let mut is_it = |path: &'static str| match is_program(root, path) {
+            Ok(is_there) => is_there,
+            Err(error) => {
+                let values = [Value::Text(path), Value::Why(error)];
+                log.say(Level::Warning, "/{}: not run: {}", &values);
+                false
+            }
+        };
+        paths.iter().copied().find(|path| is_it(path))
+    }
+
+    /// As often as may help; what it says is published.
+    #[inline(never)]
+    pub(super) fn translate_by(&mut self, place: SeedPlace<'_>, program: &str) -> Result<()> {
+        self.try_translate(place, program, limits::TRANSLATOR_MS, true).or_else(|error| {
+            // By now it is in memory, and a host that was busy may not be any more.
+            let most_ms = limits::TRANSLATOR_MS * if error.is(Kind::Deadline) { 2 } else { 1 };
+            // What a platform says is not to cost the user's words anything.
+            let (has_vendor_data, why) = (self.has_vendor_data(place), [Value::Why(error)]);
+            match has_vendor_data {
+                true => self.say(Level::Error, "once more, without vendor data: {}", &why),
+                false if error.is(Kind::Deadline) => {
+                    self.say(Level::Warning, "once more, with more time: {}", &why)
+                }
+                false => return Err(error),
+            }
+            self.try_translate(place, program, most_ms, !has_vendor_data)
+        })
     }
 
     pub(super) fn seed_dir<'p>(&mut self, place: SeedPlace<'p>) -> (&mut dyn Dir, &'p str) {
@@ -106,6 +119,7 @@ impl Story<'_, '_> {
         seed::VENDOR_DATA.iter().chain(&[seed::VENDOR_MAPPING]).any(|name| self.has(place, name))
     }
 
+    #[inline(never)]
     fn begin_anew(&mut self, place: SeedPlace<'_>) -> Result<()> {
         match place {
             SeedPlace::Run(base) => seed::rebegin(self.kernel.run, None, base),
@@ -142,7 +156,13 @@ impl Story<'_, '_> {
         let (begin_us, user_data) = (self.kernel.clock.now_us(), self.user_data());
         let kernel = &mut *self.kernel;
         let mut talk = Conversation {
-            ears: Ears::new(kernel.run, kernel.log, usize::try_from(most).unwrap_or(usize::MAX)),
+            ears: Ears {
+                may_include: self.rounds.is_some(),
+                ..Ears::new(kernel.run, kernel.log, usize::try_from(most).unwrap_or(usize::MAX))
+            },
+            root: kernel.root,
+            rounds: self.rounds,
+            is_including: place == SeedPlace::Root(include::PLACE),
             facts: self.facts,
             platform,
             distribution,
@@ -221,6 +241,8 @@ struct Ears<'c> {
     vendor_said: Said,
     /// What vendor data became in the initrd was forgotten.
     replaces_vendor: bool,
+    /// Documents may be asked for.
+    may_include: bool,
     /// The entry that is being put.
     last: PathText,
     bytes: usize,
@@ -240,6 +262,7 @@ impl<'c> Ears<'c> {
             said,
             vendor_said,
             replaces_vendor: false,
+            may_include: false,
             last,
             bytes: 0,
             most: most.min(limits::TRANSLATION),
@@ -260,7 +283,8 @@ impl Sink for Ears<'_> {
             Some(fact) => (fact, &mut self.vendor_said),
             None => (name, &mut self.said),
         };
-        if !seed::is_translation(entry) {
+        let is_include = self.may_include && name == seed::INCLUDE;
+        if !is_include && !seed::is_translation(entry) {
             return Err(FOREIGN);
         }
         self.bytes = self.bytes.saturating_add(bytes.len());
@@ -316,6 +340,8 @@ enum Phrase {
 enum Item<'i> {
     /// A value of the seed.
     Entry(&'static str, &'static str, u64),
+    /// A document that was fetched.
+    Page(&'i str, PathText, u64),
     /// A text of ours.
     Text(&'static str, &'i str),
     /// Nothing, in this place.
@@ -325,6 +351,11 @@ enum Item<'i> {
 
 struct Conversation<'c> {
     ears: Ears<'c>,
+    /// With documents that were fetched.
+    root: &'c mut dyn Dir,
+    /// How often others may still be; `None` where none is.
+    rounds: Option<u32>,
+    is_including: bool,
     facts: &'c Facts,
     platform: Platform,
     distribution: &'c str,
@@ -341,7 +372,10 @@ const HOST_NAME: usize = FACTS + 1;
 const PLATFORM: usize = FACTS + 2;
 const DISTRIBUTION: usize = FACTS + 3;
 const LAUNCH_INDEX: usize = FACTS + 4;
-const USERS: usize = FACTS + 5;
+const INCLUDE: usize = FACTS + 5;
+/// Documents, those first that were fetched now.
+const PAGES: usize = INCLUDE + 1;
+const USERS: usize = PAGES + 2 * limits::INCLUDES;
 const FILES: usize = USERS + limits::USERS;
 const END: usize = FILES + limits::FILES;
 
@@ -361,12 +395,32 @@ impl Conversation<'_> {
             PLATFORM => text("platform", Some(self.platform.word())),
             DISTRIBUTION => text("distribution", Some(self.distribution).filter(|id| !id.is_empty())),
             LAUNCH_INDEX => entry(seed::LAUNCH_INDEX, seed::LAUNCH_INDEX),
+            INCLUDE => match self.rounds {
+                Some(rounds) => {
+                    *name = join(&[&digits_of(usize::try_from(rounds).unwrap_or_default())])?;
+                    Item::Text("include", name)
+                }
+                None => Item::None,
+            },
+            PAGES..USERS if !self.is_including => Item::None,
+            PAGES..USERS => {
+                let n = n.saturating_sub(PAGES);
+                let (stage, word, n) = match n.checked_sub(limits::INCLUDES) {
+                    Some(n) => (Stage::Old, "included-before/", n),
+                    None => (Stage::New, "included/", n),
+                };
+                *name = join(&[word, &digits_of(n)])?;
+                let path = stage.file(n)?;
+                self.root.stat(&path).map_or(Item::None, |stat| Item::Page(name, path, stat.size))
+            }
             USERS.. if n < END => {
                 *name = match n {
                     FILES.. => join(&["files/", &number(FILES), "/path"])?,
                     _ => join(&["users/", &number(USERS)])?,
                 };
-                let is_there = seed::spooled(self.ears.run, name).is_some();
+                // What waits for packages has its number, too.
+                let is_there = seed::spooled(self.ears.run, name).is_some()
+                    || (self.is_including && self.root.stat(&join(&[deferred::PLACE, "/", name])?).is_ok());
                 let bare = name.strip_suffix("/path").unwrap_or(name);
                 if is_there { Item::Text("taken", bare) } else { Item::None }
             }
@@ -400,20 +454,25 @@ impl Conversation<'_> {
                 self.item = self.item.saturating_add(1);
                 Ok(Some(n))
             }
-            (Phrase::Head, Item::Entry(input, _, size)) => {
+            (Phrase::Head, Item::Entry(input, _, size) | Item::Page(input, _, size)) => {
                 let length = digits_of(usize::try_from(size).unwrap_or(usize::MAX));
+                let n = put(room, &["input ", input, " ", &length, "\n"])?;
                 self.at = Phrase::Body(0, size);
-                put(room, &["input ", input, " ", &length, "\n"]).map(Some)
+                Ok(Some(n))
             }
-            (Phrase::Body(from, size), Item::Entry(_, entry, _)) if from < size => {
-                let n = seed::read_spooled(self.ears.run, entry, from, room)?;
+            (Phrase::Body(from, size), item @ (Item::Entry(..) | Item::Page(..))) if from < size => {
+                let n = match item {
+                    Item::Page(_, path, _) => self.root.read_at(&path, from, room)?,
+                    Item::Entry(_, entry, _) => seed::read_spooled(self.ears.run, entry, from, room)?,
+                    _ => 0,
+                };
                 if n == 0 {
                     return Err(malformed!(WHAT, "user data became shorter", 0));
                 }
                 self.at = Phrase::Body(from.saturating_add(n as u64), size);
                 Ok(Some(n))
             }
-            (Phrase::Body(..), Item::Entry(..)) => {
+            (Phrase::Body(..), Item::Entry(..) | Item::Page(..)) => {
                 (self.item, self.at) = (self.item.saturating_add(1), Phrase::Head);
                 put(room, &["\n"]).map(Some)
             }
@@ -445,7 +504,7 @@ fn digits_of(number: usize) -> heapless::String<20> {
     text
 }
 
-fn put(room: &mut [u8], parts: &[&str]) -> Result<usize> {
+pub(super) fn put(room: &mut [u8], parts: &[&str]) -> Result<usize> {
     let mut n: usize = 0;
     for part in parts {
         let end = n.saturating_add(part.len());

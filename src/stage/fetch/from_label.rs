@@ -462,7 +462,7 @@ mod tests {
             assert!(world.log.lines.iter().map(|line| &**line).any(|line| is_said(&line)), "{what}");
         }
         for entry in seed::KEPT.iter().chain(&[seed::FILES]).filter(|entry| {
-            let quiet = [seed::ASKED_BY, seed::TRANSLATED, seed::VENDOR_MAPPING];
+            let quiet = [seed::ASKED_BY, seed::TRANSLATED, seed::VENDOR_MAPPING, seed::INCLUDE];
             !quiet.contains(entry) && ![seed::MEDIUM_HOST_NAME, seed::LAUNCH_INDEX].contains(entry)
         }) {
             let (_, module) = ACTED_UPON.iter().find(|(name, _)| name == entry).expect(entry);

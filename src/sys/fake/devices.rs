@@ -278,6 +278,10 @@ pub struct FakeSystem {
     pub output: Option<(FakeDir, String)>,
     /// What a program answers to what it was told, and that.
     pub says: Vec<u8>,
+    /// The same of a program of this path alone.
+    pub answers: BTreeMap<String, Vec<u8>>,
+    /// Every program that was talked to, and what it was told.
+    pub told: Vec<(String, String)>,
     /// See [`FakeSystem::says`].
     pub heard: Vec<u8>,
     /// An input that such a program does not survive; empty for none.
@@ -320,6 +324,8 @@ impl Default for FakeSystem {
             acts: None,
             output: None,
             says: Vec::new(),
+            answers: BTreeMap::new(),
+            told: Vec::new(),
             heard: Vec::new(),
             breaks_on: "",
             kvp: None,
@@ -439,11 +445,13 @@ impl System for FakeSystem {
             }
             self.heard.extend_from_slice(&room[..n]);
         }
+        let program = argv.first().copied().unwrap_or_default();
+        self.told.push((program.into(), String::from_utf8_lossy(&self.heard).into_owned()));
         let is_broken = String::from_utf8_lossy(&self.heard).contains(self.breaks_on);
         if is_broken && !self.breaks_on.is_empty() {
             return Ok(134);
         }
-        self.says.chunks(7).try_for_each(|piece| talk.take(piece))?;
+        self.answers.get(program).unwrap_or(&self.says).chunks(7).try_for_each(|piece| talk.take(piece))?;
         self.run(root, argv, timeout_ms)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Inputs are `user-data`, `vendor-data/N`, and facts: `instance-id`, `hostname`, `platform`, `launch-index`,
 //! `distribution`, and `taken`, the entries `users/N` and `files/N` that the seed has already, a line each. `include`: how
-//! often wanted documents are still fetched; `included/N`: a URL, and behind a line feed its document, where it could be
-//! had; `included-before/N`: one that was acted upon.
+//! often wanted documents are still fetched; `included/N`: a URL, and behind a line feed its document;
+//! `included-before/N`: one that was acted upon.
 
 use crate::config::Entries;
 use crate::limits;
@@ -90,9 +90,9 @@ fn take(inputs: &mut Inputs, name: &str, bytes: Vec<u8>) {
         }
         inputs.vendor_data.push(if is_mapping { from_json(&bytes) } else { bytes });
     } else if let Some((word @ ("included" | "included-before"), _)) = name.split_once('/') {
-        let end = bytes.iter().position(|byte| *byte == b'\n');
-        let url = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned();
-        let document = end.map(|end| bytes[end + 1..].to_vec());
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+        let url = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let document = bytes.get(end + 1..).unwrap_or_default().to_vec();
         inputs.included.push(Included { url, document, is_applied: word != "included" });
     } else {
         let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();

@@ -59,11 +59,11 @@ struct Handled {
 
 /// Translates it all; where documents came in that were not acted upon yet, what they add alone.
 pub fn translate(inputs: &Inputs) -> Translation {
-    let is_new = |page: &Included| page.document.is_some() && !page.is_applied;
+    let is_new = |page: &Included| !page.is_applied;
     if !inputs.included.iter().any(is_new) {
         return translate_with(inputs, &mut Library::new(rounds(inputs), inputs.included.iter()));
     }
-    let before = inputs.included.iter().filter(|page| !is_new(page));
+    let before = inputs.included.iter().filter(|page| page.is_applied);
     let before = translate_with(inputs, &mut Library::new(rounds(inputs), before));
     let whole = translate_with(inputs, &mut Library::new(rounds(inputs), inputs.included.iter()));
     added::without(whole, &before)

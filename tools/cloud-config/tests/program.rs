@@ -327,12 +327,9 @@ fn of_documents_that_were_fetched_what_they_add_is_said_alone() {
 
 #[test]
 fn a_document_that_cannot_be_had_costs_no_other_anything() {
-    let x = "http://a.example/x?sig=canary";
     let y = "HTTPS://b.example/y\n#cloud-config\ntimezone: UTC\n";
-    let out = including(WITH_INCLUDE, "2", &[("included/0", x), ("included/1", y)]);
-    assert_eq!(out, "entry timezone 3\nUTC\nend - 0\n\n");
-    let out = including(WITH_INCLUDE, "2", &[("included/0", x)]);
-    assert!(out.contains("\nnote 34.0.0.2.1 0\n") && out.contains("entry include"), "{out}");
+    let out = including(WITH_INCLUDE, "2", &[("included/1", y)]);
+    assert!(out.starts_with("entry include ") && out.ends_with("entry timezone 3\nUTC\nend - 0\n\n"), "{out}");
 }
 
 #[test]
@@ -343,12 +340,12 @@ fn documents_in_documents_are_asked_for_until_it_is_enough() {
     );
     let out = including(WITH_INCLUDE, "1", &[x]);
     assert!(out.contains("0 2 2 http://c.example/\n0 2 4 HTTPS://b.example/y\n"), "{out}");
-    assert!(out.contains("\nnote 36.0.0.2.3 0\n"), "a document that names itself: {out}");
+    assert!(out.contains("\nnote 35.0.0.2.3 0\n"), "a document that names itself: {out}");
     let out = including(WITH_INCLUDE, "0", &[x]);
-    assert!(!out.contains("entry include") && out.contains("note 35.0.0.2.2 0\n"), "{out}");
+    assert!(!out.contains("entry include") && out.contains("note 34.0.0.2.2 0\n"), "{out}");
     let many: String = (0..40).map(|n| format!("http://{n}.example/\n")).collect();
     let out = including(format!("#include\n{many}").as_bytes(), "3", &[]);
-    assert_eq!((out.matches(".example/\n").count(), out.matches("note 35.").count()), (16, 24), "{out}");
+    assert_eq!((out.matches(".example/\n").count(), out.matches("note 34.").count()), (16, 24), "{out}");
 }
 
 #[test]

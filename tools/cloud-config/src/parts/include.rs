@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 /// The entry that names documents to be fetched.
 pub const WANTED: &str = "include";
 
-/// A document that somebody fetched, or could not fetch.
+/// A document that somebody fetched.
 #[derive(Clone, Debug)]
 pub struct Included {
     /// Where it is from.
     pub url: String,
-    /// What is there; `None`: it could not be had.
-    pub document: Option<Vec<u8>>,
+    /// What is there.
+    pub document: Vec<u8>,
     /// Its words were acted upon in an earlier translation.
     pub is_applied: bool,
 }
@@ -22,7 +22,7 @@ pub struct Included {
 /// All that is known of them, and what is still wanted.
 #[derive(Default, Debug)]
 pub struct Library<'l> {
-    known: BTreeMap<&'l str, Option<&'l [u8]>>,
+    known: BTreeMap<&'l str, &'l [u8]>,
     /// How often wanted ones are still fetched; `None` where nothing ever is.
     rounds: Option<u32>,
     wanted: Vec<(Origin, u32, String)>,
@@ -32,8 +32,6 @@ pub struct Library<'l> {
 pub enum Found<'l> {
     /// The document.
     Document(&'l [u8]),
-    /// It could not be had.
-    Missing,
     /// It will be asked for.
     Wanted,
     /// Too many, or too deep.
@@ -45,7 +43,7 @@ pub enum Found<'l> {
 impl<'l> Library<'l> {
     /// Of those among `included` that count.
     pub fn new(rounds: Option<u32>, included: impl Iterator<Item = &'l Included>) -> Self {
-        let known = included.map(|page| (page.url.as_str(), page.document.as_deref())).collect();
+        let known = included.map(|page| (page.url.as_str(), page.document.as_slice())).collect();
         Self { known, rounds, wanted: Vec::new() }
     }
 
@@ -57,8 +55,7 @@ impl<'l> Library<'l> {
     /// Looks a document up.
     pub fn find(&mut self, url: &str, origin: Origin, line: u32) -> Found<'l> {
         match self.known.get(url) {
-            Some(Some(document)) => return Found::Document(document),
-            Some(None) => return Found::Missing,
+            Some(document) => return Found::Document(document),
             None if !is_url(url.as_bytes()) => return Found::Refused,
             None => {}
         }

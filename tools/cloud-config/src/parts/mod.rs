@@ -244,7 +244,6 @@ impl<'u, 'l> Unpacker<'u, 'l> {
                 Found::Document(_) if !self.used.insert(url) => self.note(Rule::IncludeAgain, line, ""),
                 Found::Document(document) => self.document(document, depth - 1),
                 Found::Wanted => {}
-                Found::Missing => self.note(Rule::IncludeFailed, line, ""),
                 Found::TooMuch => self.note(Rule::IncludeTooMuch, line, ""),
                 Found::Refused => self.note(Rule::IncludeUrl, line, ""),
             }
