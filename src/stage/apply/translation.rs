@@ -341,7 +341,7 @@ enum Item<'i> {
     /// A value of the seed.
     Entry(&'static str, &'static str, u64),
     /// A document that was fetched.
-    Page(&'i str, PathText, u64),
+    Page(&'i str, (Stage, usize), u64),
     /// A text of ours.
     Text(&'static str, &'i str),
     /// Nothing, in this place.
@@ -410,8 +410,8 @@ impl Conversation<'_> {
                     None => (Stage::New, "included/", n),
                 };
                 *name = join(&[word, &digits_of(n)])?;
-                let path = stage.file(n)?;
-                self.root.stat(&path).map_or(Item::None, |stat| Item::Page(name, path, stat.size))
+                let file = self.root.stat(&stage.file(n)?);
+                file.map_or(Item::None, |file| Item::Page(name, (stage, n), file.size))
             }
             USERS.. if n < END => {
                 *name = match n {
@@ -462,7 +462,7 @@ impl Conversation<'_> {
             }
             (Phrase::Body(from, size), item @ (Item::Entry(..) | Item::Page(..))) if from < size => {
                 let n = match item {
-                    Item::Page(_, path, _) => self.root.read_at(&path, from, room)?,
+                    Item::Page(_, (stage, n), _) => self.root.read_at(&stage.file(n)?, from, room)?,
                     Item::Entry(_, entry, _) => seed::read_spooled(self.ears.run, entry, from, room)?,
                     _ => 0,
                 };
