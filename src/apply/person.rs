@@ -125,7 +125,7 @@ fn redirecting<'t>(keys: &str, name: &UserName, to: &UserName, room: &'t mut [u8
             key.kind,
             b" ",
             key.blob,
-            b" ",
+            if key.comment.is_empty() { b"" } else { b" " },
             key.comment,
             b"\n",
         ])?;

@@ -459,10 +459,22 @@ def vendor(r):
 
 # --- cases -------------------------------------------------------------------------------------------------
 
+# What is asked of the default account, and of who is to log in as that: each as it is.
+CAROL = {"name": "carol", "shell": "/bin/sh"}
+DEFAULT = (
+    {"user": {**CAROL, "sudo": None}, "users": ["default", {"name": "old", "ssh_redirect_user": True}]},
+    {"user": {**CAROL, "sudo": "ALL=(root) /usr/bin/id", "hashed_passwd": HASHES[0]}},
+    {"user": {**CAROL, "sudo": False, "hashed_passwd": HASHES[0]}, "password": HASHES[1], "chpasswd": {"expire": False}},
+    {"user": CAROL, "users": [{"name": "old", "ssh_redirect_user": "default"}], "disable_root": False},
+    {"user": "carol", "users": [{"name": "default", "uid": 1500}, {"name": "bob"}], "ssh_authorized_keys": KEYS[1:3]},
+)
+
+
 def cases(seed, count):
     """`count` of them, spread over all kinds: [{name, user-data, vendor-data, meta-data, boots}]"""
     plan = [(name, n) for name in TOPICS for n in range(ALONE.get(name, DEFAULT_ALONE))]
     plan += [("several", n) for n in range(60)] + [("parts", n) for n in range(26)] + [("jinja", n) for n in range(5)] + [("vendor", n) for n in range(12)]
+    plan += [("default", n) for n in range(len(DEFAULT))]
     count = count or len(plan)
     if count < len(plan):
         chosen = sorted(random.Random(f"{seed} sample").sample(range(len(plan)), count))
@@ -487,6 +499,8 @@ def one(seed, kind, n):
         text = in_parts(r)
     elif kind == "jinja":
         text = jinja(r)
+    elif kind == "default":
+        text = config(DEFAULT[n])
     elif kind == "vendor":
         text, case["vendor-data"] = vendor(r)
     else:

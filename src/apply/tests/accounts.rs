@@ -400,6 +400,12 @@ fn who_is_redirected_is_told_whom_to_log_in_as() {
     assert_eq!(image.text("home/old/.ssh/authorized_keys"), std::format!("{told}{KEY}\n"));
     assert_eq!(image.text("home/debian/.ssh/authorized_keys"), std::format!("{KEY}\n"));
     assert_eq!(image.check("ssh_keys").unwrap(), State::Satisfied);
+    let mut keys = crate::facts::SshKeys::new();
+    keys.push(crate::facts::SshKey::parse("no-pty ssh-rsa AAAAB3Nz").unwrap()).unwrap();
+    image.facts.keys.as_mut().unwrap().value = keys;
+    image.converge("ssh_keys").unwrap();
+    let expected = std::format!("{told}{KEY}\n{told}ssh-rsa AAAAB3Nz\n");
+    assert_eq!(image.text("home/old/.ssh/authorized_keys"), expected);
 }
 
 #[test]

@@ -182,8 +182,10 @@ pub(super) fn put_default(reading: &mut Reading<'_>) {
     if lines.is_empty() {
         return;
     }
-    // Who is meant by every file for that account; one of its own comes before those with passwords, which win.
-    let name: String = lines.split_inclusive('\n').filter(|line| line.starts_with("name ")).collect();
+    // Who is meant by every file for that account, and that it may not everything; a file of its own comes before those
+    // with passwords, which win.
+    let is_everywhere = |line: &&str| line.starts_with("name ") || *line == "sudo\n";
+    let name: String = lines.split_inclusive('\n').filter(is_everywhere).collect();
     for (_, text) in reading.entries.iter_mut().filter(|(entry, _)| entry.starts_with("users/")) {
         if let Some(rest) = text.strip_prefix(b"default true\n") {
             *text = [b"default true\n", name.as_bytes(), rest].concat();

@@ -174,7 +174,11 @@ fn rules_of_sudo_take_the_place_of_the_default_accounts() {
         (json!(false), "sudo\n"),
         (json!(["ALL=(root) /bin/ls"]), "sudo\nsudo ALL=(root) /bin/ls\n"),
     ] {
-        let made = config(&json!({"user": {"name": "carol", "sudo": sudo}}));
+        let made = config(&json!({"user": {"name": "carol", "sudo": sudo}, "password": "$6$a$b"}));
+        assert!(
+            entry(&made, "users/63").contains("\nsudo\n"),
+            "the file of the password does not give it everything"
+        );
         let text = entry(&made, "users/0");
         let lines: String = text.split_inclusive('\n').filter(|line| line.starts_with("sudo")).collect();
         assert_eq!(lines, expected, "{text}");
