@@ -151,6 +151,14 @@ impl Parts<'_> {
     }
 }
 
+/// How the documents of this boot are fetched.
+struct Fetching {
+    curl: Result<&'static str>,
+    until_us: u64,
+    /// By number: those that could not be had, which was told.
+    missing: heapless::Vec<usize, { limits::INCLUDES }>,
+}
+
 impl Story<'_, '_> {
     /// Fetches, translates, and looks what the documents want in their turn.
     #[inline(never)]
@@ -158,10 +166,13 @@ impl Story<'_, '_> {
         let place = SeedPlace::Root(PLACE);
         let program = self.program(PROGRAMS);
         let program = program.ok_or(unsupported!(WHAT, "the image has no preroot-cloud-config"))?;
-        let until_us = self.kernel.clock.now_us().saturating_add(limits::INCLUDE_MS * 1000);
-        let mut missing = heapless::Vec::<usize, { limits::INCLUDES }>::new();
+        let mut fetching = Fetching {
+            curl: self.program(CURL).ok_or(NO_CURL),
+            until_us: self.kernel.clock.now_us().saturating_add(limits::INCLUDE_MS * 1000),
+            missing: heapless::Vec::new(),
+        };
         for rounds in (0..limits::INCLUDE_ROUNDS).rev() {
-            if !self.fetch_all(until_us, &mut missing)? {
+            if !self.fetch_all(&mut fetching)? {
                 break;
             }
             // Each round says all that the documents add; the facts as they were before them.
@@ -173,35 +184,41 @@ impl Story<'_, '_> {
                 break;
             }
         }
-        if missing.is_empty() { Ok(()) } else { Err(MISSING) }
+        if fetching.missing.is_empty() { Ok(()) } else { Err(MISSING) }
     }
 
-    /// True where a document came.
-    fn fetch_all(
-        &mut self,
-        until_us: u64,
-        missing: &mut heapless::Vec<usize, { limits::INCLUDES }>,
-    ) -> Result<bool> {
+    /// True where a document came. Each has its turn before any has another: a server that hangs costs no other document its
+    /// time.
+    #[inline(never)]
+    fn fetch_all(&mut self, fetching: &mut Fetching) -> Result<bool> {
+        for tried in 1..=limits::INCLUDE_TRIES {
+            let mut is_left = false;
+            for n in 0..limits::INCLUDES {
+                let root = &mut *self.kernel.root;
+                let is_there = exists(root, &Stage::Old.file(n)?)? || exists(root, &Stage::New.file(n)?)?;
+                let mut url = heapless::String::new();
+                if is_there || fetching.missing.contains(&n) {
+                    continue;
+                }
+                let Some([source, part, line]) = self.wanted(n, &mut url) else { continue };
+                let Err(error) = self.try_fetch(n, &url, fetching) else { continue };
+                let again_us = self.kernel.clock.now_us().saturating_add(limits::INCLUDE_AGAIN_MS * 1000);
+                if tried < limits::INCLUDE_TRIES && !FINAL.contains(&error) && again_us < fetching.until_us {
+                    is_left = true;
+                    continue;
+                }
+                let text = "{}, part {}, line {}: #include: not fetched: {}";
+                self.say(Level::Error, text, &[source, part, line, Value::Why(error)]);
+                let _ = fetching.missing.push(n);
+            }
+            if !is_left {
+                break;
+            }
+            self.kernel.clock.sleep_ms(limits::INCLUDE_AGAIN_MS);
+        }
         let mut has_new = false;
         for n in 0..limits::INCLUDES {
-            if exists(self.kernel.root, &Stage::Old.file(n)?)? {
-                continue;
-            }
-            if !exists(self.kernel.root, &Stage::New.file(n)?)? {
-                let mut url = heapless::String::new();
-                let Some(line) = self.wanted(n, &mut url) else { continue };
-                if missing.contains(&n) {
-                    continue;
-                }
-                if let Err(error) = self.fetch(n, &url, until_us) {
-                    let text = "{}, part {}, line {}: #include: not fetched: {}";
-                    let [source, part, line] = line;
-                    self.say(Level::Error, text, &[source, part, line, Value::Why(error)]);
-                    let _ = missing.push(n);
-                    continue;
-                }
-            }
-            has_new = true;
+            has_new |= exists(self.kernel.root, &Stage::New.file(n)?)?;
         }
         Ok(has_new)
     }
@@ -221,31 +238,13 @@ impl Story<'_, '_> {
         Some([source, Value::Number(wanted.part.into()), Value::Number(wanted.line.into())])
     }
 
-    /// As often as there is time for.
-    fn fetch(&mut self, n: usize, url: &str, until_us: u64) -> Result<()> {
-        let missing = unsupported!(WHAT, "the image has no curl, which fetches them");
-        let curl = join(&["/", self.program(CURL).ok_or(missing)?])?;
-        let mut outcome = Err(deadline!("documents that user data include", limits::INCLUDE_MS));
-        for tried in 0..limits::INCLUDE_TRIES {
-            let now_us = self.kernel.clock.now_us();
-            let pause_ms = if tried == 0 { 0 } else { limits::INCLUDE_AGAIN_MS };
-            let left_ms = (until_us.saturating_sub(now_us) / 1000).saturating_sub(pause_ms);
-            if left_ms == 0 {
-                break;
-            }
-            if pause_ms > 0 {
-                self.kernel.clock.sleep_ms(pause_ms);
-            }
-            outcome = self.try_fetch(n, &curl, url, left_ms.min(limits::INCLUDE_TRY_MS));
-            if outcome.is_ok() || outcome.is_err_and(|error| [LARGE, REFUSED].contains(&error)) {
-                break;
-            }
-        }
-        outcome
-    }
-
     #[inline(never)]
-    fn try_fetch(&mut self, n: usize, curl: &str, url: &str, most_ms: u64) -> Result<()> {
+    fn try_fetch(&mut self, n: usize, url: &str, fetching: &Fetching) -> Result<()> {
+        let curl = join(&["/", fetching.curl?])?;
+        let left_ms = fetching.until_us.saturating_sub(self.kernel.clock.now_us()) / 1000;
+        if left_ms == 0 {
+            return Err(deadline!("documents that user data include", limits::INCLUDE_MS));
+        }
         let (root, part) = (&mut *self.kernel.root, Stage::Part.file(n)?);
         let _ = root.make_dir(DOCUMENTS, Owner::root(0o700));
         let _ = root.remove(&part);
@@ -260,7 +259,8 @@ impl Story<'_, '_> {
         }
         let most = most.min(all.saturating_sub(there)).min(root.free_bytes() / 2);
         let mut page = Page { root, path: &part, url, is_asked: false, most };
-        let argv = [curl, "--disable", "--config", "-"];
+        let argv = [&*curl, "--disable", "--config", "-"];
+        let most_ms = left_ms.min(limits::INCLUDE_TRY_MS);
         let ended = self.kernel.system.run_talking(self.root_path, &argv, most_ms, self.bytes, &mut page);
         let fetched = ended.and_then(|code| match u64::try_from(code).unwrap_or_default() {
             0 => Ok(()),
@@ -327,6 +327,9 @@ impl Story<'_, '_> {
     }
 }
 
+const NO_CURL: Error = unsupported!(WHAT, "the image has no curl, which fetches them");
+/// To ask again would change nothing.
+const FINAL: &[Error] = &[LARGE, REFUSED, NO_CURL];
 const REFUSED: Error = unsupported!(WHAT, "curl refuses the URL, or where it leads");
 const LARGE: Error = too_many!("bytes of a document, or of all", 16 * 1024 * 1024);
 

@@ -137,6 +137,16 @@ fn one_that_cannot_be_had_costs_no_other_and_is_not_done_twice() {
 }
 
 #[test]
+fn one_that_fails_keeps_no_other_waiting() {
+    let mut world = world(0);
+    world.root.put(LIST, std::format!("0 1 2 https://z.example/\n0 1 3 {URL}\n"));
+    world.system.breaks_on = "url = \"https://z.example/";
+    assert!(include(&mut world).is_err());
+    let asked = |n: usize| world.system.told[1 + n].1.contains("z.example");
+    assert!(asked(0) && !asked(1) && asked(2) && tries(&world) == 11);
+}
+
+#[test]
 fn documents_in_documents_are_fetched_in_rounds() {
     let mut world = world(0);
     let more = entry("include", "0 1 9 http://z.example/\n") + &entry("files/0/path", "/etc/motd");
