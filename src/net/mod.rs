@@ -30,6 +30,8 @@ pub struct Buffers {
     pub head: [u8; limits::HTTP_HEAD],
     /// Conversations with DHCP servers, one for each interface.
     pub clients: heapless::Vec<Client, { limits::LINKS }>,
+    /// The lease that was told last: its address, the number of its interface, whether it leads to the platform.
+    pub told: Option<([u8; 4], u32, bool)>,
 }
 
 impl Buffers {
@@ -43,6 +45,7 @@ impl Buffers {
             tcp_tx: [0; limits::HTTP_REQUEST],
             head: [0; limits::HTTP_HEAD],
             clients: heapless::Vec::new(),
+            told: None,
         }
     }
 }

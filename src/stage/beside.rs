@@ -12,7 +12,7 @@ pub(super) const FETCH: &str = "fetch.pid";
 /// The same of whoever answers the host in the initrd.
 pub(super) const KVP: &str = "kvp.pid";
 
-/// Notes this process, so that [`end`] finds it.
+/// Notes this process, so that [`end`] finds it: its number, and when it began, in the kernel's ticks.
 #[inline(never)]
 pub(super) fn note(kernel: &mut Kernel<'_>, command: &Command) {
     let name = match command.verb {
@@ -21,22 +21,35 @@ pub(super) fn note(kernel: &mut Kernel<'_>, command: &Command) {
         Verb::Kvp if command.early => KVP,
         _ => return,
     };
-    let mut buf = [0; 20];
-    let text = digits(kernel.system.pid().into(), &mut buf);
+    let pid = kernel.system.pid();
+    let Ok(text) = join(&[digits(pid.into(), &mut [0; 20]), " ", &began(kernel, pid)]) else { return };
     let _ = kernel.run.remove(name);
     let _ = kernel.run.create_unsynced(name, Owner::root(0o644), text.as_bytes());
 }
 
-/// Kills the process that `name` notes. False: it is gone.
+/// The process that `name` notes, if it is there: its number may be another's by now, of ours too.
 #[inline(never)]
+pub(super) fn find(kernel: &mut Kernel<'_>, name: &str) -> Option<u32> {
+    let mut buf = [0; 48];
+    let length = kernel.run.read(name, &mut buf).ok()?;
+    let (pid, noted) = core::str::from_utf8(buf.get(..length)?).ok()?.split_once(' ')?;
+    let pid = number(pid.as_bytes())?;
+    (!noted.is_empty() && began(kernel, pid) == noted).then_some(pid)
+}
+
+/// Kills the process that `name` notes. False: it is gone.
 pub(super) fn end(kernel: &mut Kernel<'_>, name: &str) -> bool {
-    let mut buf = [0; 20];
-    let length = kernel.run.read(name, &mut buf).unwrap_or_default();
-    let Some(pid) = buf.get(..length).and_then(number) else { return false };
-    let Ok(path) = join(&["proc/", digits(pid.into(), &mut [0; 20]), "/comm"]) else { return false };
-    // The number may be another's by now.
+    find(kernel, name).is_some_and(|pid| kernel.system.kill(pid).is_ok())
+}
+
+/// Field 22 of its stat (proc_pid_stat(5)), as it stands there; "" where it is not. The second, a name, may hold anything.
+fn began(kernel: &mut Kernel<'_>, pid: u32) -> heapless::String<20> {
+    let mut buf = [0; 512];
+    let path = join(&["proc/", digits(pid.into(), &mut [0; 20]), "/stat"]).unwrap_or_default();
     let length = kernel.host.read(&path, &mut buf).unwrap_or_default();
-    buf.get(..length).is_some_and(|comm| comm.starts_with(b"preroot")) && kernel.system.kill(pid).is_ok()
+    let text = buf.get(..length).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default();
+    let ticks = text.rsplit_once(')').and_then(|(_, fields)| fields.split_ascii_whitespace().nth(19));
+    ticks.and_then(|ticks| heapless::String::try_from(ticks).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -47,18 +60,23 @@ mod tests {
     #[test]
     fn only_a_process_of_ours_that_is_still_there_is_killed() {
         let mut world = World::new();
-        let mut noted = |words: &[&'static str]| {
+        let noted = |world: &mut World, words: &[&'static str]| {
             let command = crate::cli::parse(&mut words.iter().map(|word| Some(*word))).unwrap();
             note(&mut world.kernel(), &command);
         };
-        noted(&["fetch", "--online"]);
-        noted(&["kvp"]);
-        assert!(!end(&mut world.kernel(), FETCH), "it has ended");
-        world.host.put("proc/4242/comm", "sshd\n");
-        assert!(!end(&mut world.kernel(), FETCH), "another has its number");
-        world.host.put("proc/4242/comm", "preroot\n");
+        noted(&mut world, &["fetch", "--online"]);
+        noted(&mut world, &["kvp"]);
+        assert!(!end(&mut world.kernel(), FETCH), "when it began is not known");
+        let stat = |began| {
+            std::format!("4242 (preroot) (x) S 1 1 1 0 -1 4194560 9 0 0 0 0 0 0 0 20 0 1 0 {began} 1 2")
+        };
+        world.host.put("proc/4242/stat", stat(77));
+        noted(&mut world, &["fetch", "--online"]);
+        world.host.put("proc/4242/stat", stat(99));
+        assert!(!end(&mut world.kernel(), FETCH), "another of ours has its number");
+        world.host.put("proc/4242/stat", stat(77));
         assert!(end(&mut world.kernel(), FETCH) && !end(&mut world.kernel(), KVP));
-        world.run.put(FETCH, "42x");
+        world.run.put(FETCH, "42x 77");
         assert!(!end(&mut world.kernel(), FETCH));
         assert_eq!(world.system.killed, [4242]);
     }

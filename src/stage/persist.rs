@@ -285,7 +285,11 @@ fn ends(kernel: &mut Kernel<'_>, is_over: &dyn Fn(&mut dyn Dir) -> bool) -> bool
 /// From the real root: nobody waited for fetch's first half on a later boot, and `persist` may never have been run.
 pub(super) fn end_early(kernel: &mut Kernel<'_>) {
     if kernel.run.stat(FETCH_BEGUN).is_ok() && kernel.run.stat(FETCH_ENDED).is_err() {
-        stop(kernel, &|run| run.stat(FETCH_ENDED).is_ok());
+        match beside::find(kernel, beside::FETCH) {
+            Some(_) => stop(kernel, &|run| run.stat(FETCH_ENDED).is_ok()),
+            // systemd ended it with the initrd's units: nobody would say so.
+            None => _ = kernel.run.create_unsynced(CANCEL, Owner::root(0o644), b""),
+        }
     }
 }
 

@@ -243,7 +243,8 @@ impl Machine {
             process.call(unit, words);
         };
         let (number, thread) = self.beside.start(self.now.get(), Box::new(work));
-        self.host.clone().put(&format!("proc/{}/comm", FIRST_PID + number), "preroot\n");
+        let stat = format!("{0} (preroot) S{1} {0} 0", FIRST_PID + number, " 0".repeat(18));
+        self.host.clone().put(&format!("proc/{}/stat", FIRST_PID + number), stat);
         self.children.borrow_mut().push(Child { name: words[0], number, kill_us, is_shot, thread });
     }
 

@@ -352,6 +352,11 @@ impl<'h, 'o> Hunt<'h, 'o> {
         let (Some(trial), Some(lease)) = (self.trials.get(n), client.and_then(Client::lease)) else { return };
         let ms = now_us.saturating_sub(self.begin_us) / 1000;
         let values = [Value::Ipv4(lease.address), Value::Name(&trial.nic.name), Value::Millis(ms)];
+        // Who tries for days says each lease once.
+        let told = (lease.address, trial.nic.index, lease.is_primary());
+        if self.online.talk.buffers.told == Some(told) {
+            return;
+        }
         let text = match lease.is_primary() {
             true => "lease of {} on {} after {}",
             false => "lease of {} on {} after {}, without a route to the platform: no better one came",
@@ -361,6 +366,7 @@ impl<'h, 'o> Hunt<'h, 'o> {
             let text = "DHCP names {} as the wireserver: that is not Azure's, and not used";
             self.online.talk.log.say(Level::Warning, text, &[Value::Ipv4(address)]);
         }
+        self.online.talk.buffers.told = Some(told);
     }
 
     fn say_none(&mut self) {

@@ -469,6 +469,21 @@ fn what_the_caller_cannot_store_is_not_asked_again() {
     assert_eq!(cloud.story.iter().filter(|line| line.starts_with("GET")).count(), 1);
 }
 
+/// A pool's VM tries for days.
+#[test]
+fn a_lease_that_stays_is_told_once() {
+    let mut buffers = Box::new(Buffers::new());
+    let mut again = |others: bool| {
+        let (mut world, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "azure")], &[GOOD]));
+        if others {
+            buffers.told = Some(([10, 0, 0, 5], 2, true));
+        }
+        with_lease(&mut kernel(&mut world, &mut cloud), &mut buffers, None, &mut |_, _| Ok(())).unwrap();
+        world.log.lines.iter().filter(|line| line.contains("lease of")).count()
+    };
+    assert_eq!([again(false), again(false), again(true), again(false)], [1, 0, 1, 0]);
+}
+
 #[test]
 fn a_saved_lease_needs_no_dhcp_and_survives_a_rename() {
     let (mut first, mut cloud) = (world(&["eth0"]), Cloud::new(&[("eth0", "azure")], &[GOOD]));

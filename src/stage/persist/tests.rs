@@ -242,3 +242,15 @@ fn another_platform_is_not_applicable() {
     );
     assert!(world.log.lines.is_empty());
 }
+
+#[test]
+fn a_fetch_that_systemd_has_ended_is_not_waited_for() {
+    for (began, waits) in [("", false), ("7", true)] {
+        let mut world = azure();
+        world.run.put(super::FETCH_BEGUN, "").put(crate::stage::beside::FETCH, "4242 7");
+        world.host.put("proc/4242/stat", std::format!("4242 (preroot) S{} {began}", " 0".repeat(18)));
+        super::end_early(&mut world.kernel());
+        assert_eq!((world.clock.sleeps.is_empty(), world.system.killed.is_empty()), (!waits, !waits));
+        assert!(world.run.text(crate::sys::CANCEL).is_some());
+    }
+}

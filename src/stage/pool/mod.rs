@@ -162,6 +162,7 @@ fn tell(kernel: &mut Kernel<'_>, scratch: &mut Scratch, wait: Wait, id: &Instanc
             }
         }
         kernel.say(Level::Info, "moved to another network", &[]);
+        net.told = None;
         return Ok(());
     }
 }

@@ -33,22 +33,26 @@ pub(super) fn await_document(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id:
         begin(facts, &id);
         kernel.clock.watch(limits::POOL_WATCH_MS);
         let random = entropy::salt(kernel);
-        let mut is_decided = false;
+        let (mut is_decided, mut is_over) = (false, false);
         let begun = seed::begin(kernel.run);
+        // Without a place for it nothing is asked; once the time is over that is told.
+        let is_late = until_us.is_some_and(|until_us| kernel.clock.now_us() >= until_us);
         let mut work = |session: &mut Session<'_>, rest: &mut Rest<'_>| {
             let mut asked = Try { facts, ovf, imds, random, until_us };
-            let heard = asked.ask(session, rest);
+            let heard = match begun {
+                Ok(()) => asked.ask(session, rest),
+                Err(error) => Ok((Gathered::over(session), Err(error))),
+            };
             until_us = asked.until_us;
             let (mut gathered, imds) = heard?;
             is_decided = true;
             // What a seed does not write itself it keeps of the one before: here that is a placeholder's.
-            seed::remove(rest.run, seed::SEED)?;
-            let mut verdict = match imds {
+            let mut verdict = seed::remove(rest.run, seed::SEED).and_then(|()| match imds {
                 Ok(imds) => gathered.conclude(rest.run, facts, imds),
                 Err(error) => gathered.refuse(rest.run, facts, error),
-            };
-            let is_late = until_us.is_some_and(|until_us| session.now_us() >= until_us);
-            if is_late
+            });
+            is_over = until_us.is_some_and(|until_us| session.now_us() >= until_us);
+            if is_over
                 && let Err(error) = verdict
                 && is_os(verdict)
             {
@@ -61,18 +65,20 @@ pub(super) fn await_document(kernel: &mut Kernel<'_>, scratch: &mut Scratch, id:
             }
             gathered.say_verdict(&mut |level, text, values| session.say(level, text, values));
             // What has no seed is told by whoever has one: this try is not the last.
-            if !is_os(verdict) || is_late {
+            if !is_os(verdict) || is_over {
                 gathered.tell_fatal(session, rest, bytes, facts);
             }
             verdict
         };
-        let outcome = begun.and_then(|()| online::with_lease(kernel, net, None, &mut work));
+        let outcome = match begun {
+            Err(error) if !is_late => Err(error),
+            _ => online::with_lease(kernel, net, None, &mut work),
+        };
         ovf.reset();
         net.wipe();
         // A full /run may become less full; a verdict stays. Neither is waited for longer than for IMDS.
-        let is_late = until_us.is_some_and(|until_us| kernel.clock.now_us() >= until_us);
         match outcome {
-            outcome if is_decided && (!is_os(outcome) || is_late) => return outcome,
+            outcome if is_decided && (!is_os(outcome) || is_over) => return outcome,
             outcome => complaint.say(kernel, outcome)?,
         }
     }

@@ -31,6 +31,7 @@ struct Platform {
     document: VecDeque<(u16, &'static str)>,
     instance: VecDeque<(u16, &'static str)>,
     requests: Vec<String>,
+    on_document: Box<dyn FnMut()>,
 }
 
 impl Platform {
@@ -40,6 +41,7 @@ impl Platform {
             document: document.iter().copied().collect(),
             instance: instance.iter().copied().collect(),
             requests: Vec::new(),
+            on_document: Box::new(|| {}),
         }
     }
 
@@ -101,6 +103,9 @@ impl Stream for Exchange<'_> {
     fn receive(&mut self, bytes: &mut [u8], _: u64) -> Result<usize> {
         if !core::mem::replace(&mut self.is_answered, true) {
             let is_for_document = self.request.windows(15).any(|window| window == b"reprovisiondata");
+            if is_for_document {
+                (self.platform.on_document)();
+            }
             let answers = match (self.address == IMDS, is_for_document) {
                 (false, _) => &mut self.platform.health,
                 (true, true) => &mut self.platform.document,
@@ -347,6 +352,29 @@ fn what_is_not_there_yet_is_asked_for_five_minutes_and_then_told() {
         assert!(reason == "ovf-env.xml" || failure.as_str() == reason, "{failure}");
         // Nothing is waited for now: apply sees a seed that must not be used, report what to tell.
         assert!(!is_waiting(&mut world));
+    }
+}
+
+/// Whenever the time ends in a try, and whatever of it the full /run refuses.
+#[test]
+fn a_run_that_stays_full_is_told_once() {
+    for tick_us in [1_000, 700_000] {
+        for is_read_only in [false, true] {
+            let mut world = pooled(PreProvisioning::None);
+            seed::mark(&mut world.root, seed::POOL, &id()).unwrap();
+            world.clock.tick_us = tick_us;
+            let (mut run, mut seen) = (world.run.clone(), 0);
+            let mut platform = Platform::new(&[(200, OWNERS)], &[(200, OWNED)]);
+            platform.on_document = Box::new(move || {
+                // The document of the first try is seen.
+                seen += 1;
+                if seen == 1 && is_read_only { run.set_read_only(true) } else { run.set_full(true) }
+            });
+            assert!(wait(&mut world, &mut platform).is_err(), "{tick_us}");
+            let is_fatal = |request: &&String| request.starts_with(READY) && request.contains("NotReady");
+            let told = platform.requests.iter().filter(is_fatal).count();
+            assert_eq!(told, 1, "{tick_us} {is_read_only}: {:?}", world.log.lines);
+        }
     }
 }
 

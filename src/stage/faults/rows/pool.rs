@@ -174,7 +174,7 @@ fn room(rows: &mut Rows, kind: (&'static str, &'static str)) {
     rows.add(format!("pool: {}, /run is full a while", kind.0), Expect::Ready, said, move |sim| {
         pooled(sim, kind);
         sim.when(MOVED, 0, move |machine, _| full(machine, true));
-        sim.when("lease of", 5, move |machine, _| full(machine, false));
+        sim.when("IMDS: write", 3, move |machine, _| full(machine, false));
     });
     rows.blocked(Blocked { events: true, ..Blocked::default() });
     let expect = Expect::Failed("write".into());
