@@ -15,7 +15,7 @@ packages=systemd,systemd-sysv,udev,dbus,openssh-server,sudo,iproute2,e2fsprogs,p
 case $WITH in
     '') ;;
     cloud-init) tool=$tool,cloud-init,cloud-guest-utils ;; # growpart: the same work as ours
-    user-data) tool=$tool,cloud-init,cloud-guest-utils,systemd-timesyncd ;;
+    user-data) tool=$tool,cloud-init,cloud-guest-utils,systemd-timesyncd,curl ;; # curl: #include
     waagent) tool=$tool,waagent,fdisk,parted ;;
     openrc) packages=openrc,sysvinit-core,ifupdown,isc-dhcp-client,${packages#systemd,systemd-sysv,} ;;
     selinux) tool=$tool,selinux-policy-default,policycoreutils,selinux-utils,attr ;;

@@ -14,7 +14,6 @@ Content-Type: text/cloud-config
 
 #cloud-config
 # $CANARY_DATA
-timezone: Europe/Berlin
 groups: [crew]
 users:
 - default
@@ -64,14 +63,30 @@ Content-Disposition: attachment; filename="zz-setup.sh"
 #!/bin/sh
 echo setup >>/var/lib/vm-ran
 
+--=== laboratory ===
+Content-Type: text/x-include-url
+
+# where it is is a secret, too
+http://10.0.0.1:8000/base.yaml?token=$CANARY_DATA
+http://10.0.0.1:8000/included.sh?token=$CANARY_DATA
+
 --=== laboratory ===--
 MIME
+}
+# What the team has on a server of its own.
+serve_included() {
+    mkdir -p "$LAB/included"
+    printf '#cloud-config\ntimezone: Europe/Berlin\n' >"$LAB/included/base.yaml"
+    printf '#!/bin/sh\necho included >>/var/lib/vm-ran\n' >"$LAB/included/included.sh"
+    sh "$REPO/tests/cloud/namespace.sh" cloud "$NAMESPACE" python3 -m http.server --bind 10.0.0.1 --directory "$LAB/included" 8000 \
+        >"$LAB/included.log" 2>&1 &
+    companions+=($!)
 }
 
 USER_DATA_SHOWN=/etc/lab/app.conf,/etc/lab/late.conf,/etc/environment,/etc/timezone,/etc/hostname
 # What the machine must be after its first boot, whoever made it.
 user_data_applied() {
-    expect ran 'bootcmd package per-boot hello runcmd-root setup'
+    expect ran 'bootcmd package per-boot included hello runcmd-root setup'
     expect show-app.conf '0640 root:adm listen = 8080[|]'
     expect show-late.conf '0644 labhello:labhello written last'
     expect show-environment '.*LAB=yes[|].*'
@@ -98,6 +113,7 @@ user_data_world() {
     append="${append% vm.wait=30} vm.wait=240 vm.show=$USER_DATA_SHOWN"
     own_disk
     VM_CUSTOM_DATA=$(user_data)
+    meanwhile=serve_included
     data=$LAB/data.img
     truncate -s 128M "$data"
 }
@@ -115,7 +131,7 @@ real_cloud_config() {
     new_person
     medium=azure
     user_data_world
-    plant /etc/preroot.conf 644 <<<Provisioning.Agent=preroot
+    printf 'Provisioning.%s\n' Agent=preroot Include=y | plant /etc/preroot.conf 644
     boot real-cloud-config-1
     user_data_applied
     expect_ready_by health-json 1
@@ -125,7 +141,7 @@ real_cloud_config() {
     printf '        kernel to the final message: cloud-init %s s, preroot %s s (%s)\n' "${theirs:-?}" "${ours:-?}" "$ACCEL"
     medium=empty
     boot real-cloud-config
-    expect ran 'bootcmd package per-boot hello runcmd-root setup bootcmd per-boot'
+    expect ran 'bootcmd package per-boot included hello runcmd-root setup bootcmd per-boot'
     expect data-mount '/dev/vdb ext4'
     expect failed-units ' *'
     expect_reports Ready 0
