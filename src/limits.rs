@@ -80,8 +80,14 @@ pub const YEAR_MS: u64 = 365 * 86_400_000;
 pub const POOL_WATCH_MS: u64 = 600_000;
 /// The same of whoever answers the host in the initrd: it looks each [`POLL_MS`].
 pub const KVP_WATCH_MS: u64 = 10_000;
-/// So often both are begun.
-pub const LIVES: u32 = 3;
+/// So often it is begun: the initrd has no time for pauses.
+pub const KVP_LIVES: u32 = 3;
+/// So often a pool's wait is begun, where none of these lives was a [`LONG_LIFE_MS`].
+pub const POOL_LIVES: u32 = 8;
+/// The first pause between two of them.
+pub const POOL_LIFE_PAUSE_MS: u64 = 1_000;
+/// Whoever is lost after this was well before: it counts anew.
+pub const LONG_LIFE_MS: u64 = 3_600_000;
 /// For azure-proxy-agent to say that it signs requests: cloud-init has it wait 120 s, and this is somewhat more.
 pub const PROXY_AGENT_MS: u64 = 130_000;
 /// For the whole online half: carrier, lease and IMDS, and one report.

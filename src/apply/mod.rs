@@ -144,6 +144,8 @@ pub struct Root<'a> {
     pub config: &'a Config,
     /// The image's cloud.cfg has switched off what this module does for others than the platform.
     pub is_switched_off: bool,
+    /// Another boot would give this VM up: what might pass is not waited for any more.
+    pub is_last_try: bool,
     /// What user data ask for and cannot have: the first of it. The boot goes on.
     pub partly: Option<Error>,
     /// Which VM this is.

@@ -26,13 +26,14 @@ pub(super) fn check(facts: &Facts, root: &mut Root<'_>, part: Part<State>) -> Re
     Ok(if looked.is_err() { State::Missing } else { all })
 }
 
-/// Applies to those for whom it is missing. One failure stops no other person's turn; the administrator's is returned,
-/// and another's that the next boot may not have; else another's is a fault.
+/// Applies to those for whom it is missing. One failure stops no other person's turn, but a lock that is held is waited
+/// for once; the administrator's failure is returned, and another's that the next boot may not have; else another's is a
+/// fault.
 pub(super) fn apply(facts: &Facts, root: &mut Root<'_>, look: Part<State>, act: Part<()>) -> Result<()> {
-    let mut first = Ok(());
+    let (mut first, mut held) = (Ok(()), Ok(()));
     each(facts, root, &mut |person, root| {
         let outcome = match look(person, root) {
-            Ok(State::Missing) => act(person, root),
+            Ok(State::Missing) => held.and_then(|()| act(person, root)),
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
@@ -44,7 +45,10 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>, look: Part<State>, act: 
             }
             outcome => outcome,
         };
-        match person.is_platforms || outcome.is_err_and(|error| may_pass(&error)) {
+        if outcome.is_err_and(|error| error.is(Kind::Deadline)) {
+            held = outcome;
+        }
+        match person.is_platforms || !root.is_last_try && outcome.is_err_and(|error| may_pass(&error)) {
             true => first = first.and(outcome),
             false => root.degrade(outcome),
         }

@@ -381,7 +381,7 @@ rules! {
     Early note "done before, in the initrd or by apply";
     Nothing note "means nothing to preroot";
     VendorOff note "vendor data is switched off by user data";
-    Deferred note "defer: written with the others, after the accounts were made";
+    Opaque note "nothing that cloud-init knows: kept for whoever reads it";
     Base64 note "base64 around it was taken off";
     TooMuch fault "nested too deep, or more values or copies than are taken: the part is left out";
     SameName fault "two scripts of one name: the last one counts";

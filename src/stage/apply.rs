@@ -49,6 +49,8 @@ struct Story<'s, 'k> {
     rounds: Option<u32>,
     /// Name of the first module that failed.
     failed_in: &'static str,
+    /// Another boot would give up.
+    is_last_try: bool,
     /// When the scripts of each boot have to end: they are run where they belong, and what is left of them at the end.
     boot_until_us: Option<u64>,
 }
@@ -97,6 +99,7 @@ pub(super) fn run(
         rounds,
         failed_in: "",
         boot_until_us: None,
+        is_last_try: false,
     };
     story.grow_file_system();
     if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
@@ -109,7 +112,9 @@ pub(super) fn run(
     if !dry_run {
         // First: whatever ends this early, the platform hears why.
         note_failure(story.kernel.run, story.failed_in, outcome);
-        story.run_boot_scripts();
+        if story.boot_until_us.is_none() {
+            story.run_boot_scripts();
+        }
     }
     outcome
 }
@@ -179,10 +184,17 @@ impl Story<'_, '_> {
         Err(not_applicable!("preroot pool waits for this VM's owner, or for IMDS"))
     }
 
+    /// True once another VM's scripts, which a captured image brings, are gone: what is there is this VM's.
+    fn has_own_scripts(&mut self) -> bool {
+        let mark = seed::marks(&self.id).and_then(|marks| join(&[&marks, "/old_scripts"]));
+        seed::is_marked(self.kernel.root, seed::PROVISIONED, &self.id)
+            || mark.is_ok_and(|mark| self.kernel.root.stat(&mark).is_ok())
+    }
+
     /// `bootcmd` and boothooks, on every boot, those that have not run in it: that one of them fails is no failure of this stage.
     #[inline(never)]
     fn run_boot_scripts(&mut self) {
-        let is_off = self.dry_run || self.config.agent() == "disabled";
+        let is_off = self.dry_run || self.config.agent() == "disabled" || !self.has_own_scripts();
         let now_us = self.kernel.clock.now_us();
         let until_us =
             *self.boot_until_us.get_or_insert(now_us.saturating_add(limits::BOOT_SCRIPTS_MS * 1000));
@@ -280,13 +292,15 @@ impl Story<'_, '_> {
 
     /// Counts the boots that came this far and did not finish; gives up above [`limits::APPLY_BOOTS`].
     fn count_boot(&mut self, pending: &str) -> Result<()> {
-        if self.kernel.run.stat(COUNTED).is_ok() {
-            return Ok(());
-        }
         let path = state_path("boots-", &self.id)?;
         let mut digits = [0; 16];
         let length = self.kernel.root.read(&path, &mut digits).unwrap_or_default();
         let before = digits.get(..length).and_then(|text| number(text.trim_ascii())).unwrap_or_default();
+        let is_counted = self.kernel.run.stat(COUNTED).is_ok();
+        self.is_last_try = before.saturating_add(u32::from(!is_counted)) >= limits::APPLY_BOOTS;
+        if is_counted {
+            return Ok(());
+        }
         if before >= limits::APPLY_BOOTS {
             self.give_up(pending);
             return Err(unsupported!("apply", "too many boots ended inside apply"));
@@ -413,6 +427,7 @@ impl Story<'_, '_> {
             clock: self.kernel.clock,
             until_us: u64::MAX,
             is_switched_off: false,
+            is_last_try: self.is_last_try,
             partly: None,
             path: self.root_path,
             seed: place,
@@ -500,22 +515,50 @@ fn mark_path(marks: &str, module: &Module) -> Result<PathText> {
     join(&[marks, "/", module.name])
 }
 
+/// Before the modules of a provisioned VM have another turn: those that would undo what others have changed since, or do
+/// it twice. Where user data are still to be translated they have not had their first.
+pub(super) fn keep_done(kernel: &mut Kernel<'_>, id: &InstanceId) {
+    const ONCE: &[&str] = &["old_scripts", "boot_scripts", "data_disks", "write_files", "custom_data"];
+    let is_translated =
+        join(&[seed::SEED, "/", seed::TRANSLATED]).is_ok_and(|path| kernel.run.stat(&path).is_ok());
+    let Ok(marks) = seed::marks(id) else { return };
+    for name in ONCE.iter().filter(|_| is_translated) {
+        if let Ok(mark) = join(&[&marks, "/", name]) {
+            mark_done(kernel.root, &marks, &mark);
+        }
+    }
+}
+
 /// Not synced: what the mark speaks of is, and a lost mark only means looking again.
 fn mark_done(root: &mut dyn Dir, marks: &str, mark: &str) {
     let _ = root.make_dir(marks, Owner::root(0o700));
     let _ = root.create_unsynced(mark, Owner::root(0o600), b"");
 }
 
+/// What served the way to the mark, of this VM and of those that the image was before.
 #[inline(never)]
 fn sweep(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
-    let marks = seed::marks(id)?;
-    // Those of the modules, and the notes of what a module did once.
-    while let Some(name) = next_name(root, &marks, "") {
-        root.remove(&join(&[&marks, "/", &name])?)?;
+    let mut last = PathText::new();
+    while let Some(name) = next_name(root, seed::STATE, &last) {
+        let path = join(&[seed::STATE, "/", &name])?;
+        match name.split_once('-') {
+            Some(("marks", _)) => remove_marks(root, &path)?,
+            Some(("boots", _)) => ignore_missing(root.remove(&path))?,
+            // This VM's is dropped once the platform was told.
+            Some(("pending" | "failed", other)) if other != id.as_str() => seed::remove(root, &path)?,
+            _ => {}
+        }
+        last = name;
     }
-    ignore_missing(root.remove_dir(&marks))?;
-    ignore_missing(root.remove(&state_path("boots-", id)?))?;
     root.sync_dir(seed::STATE)
+}
+
+/// Those of the modules, and the notes of what a module did once.
+fn remove_marks(root: &mut dyn Dir, marks: &PathText) -> Result<()> {
+    while let Some(name) = next_name(root, marks, "") {
+        root.remove(&join(&[marks, "/", &name])?)?;
+    }
+    ignore_missing(root.remove_dir(marks))
 }
 
 fn set_aside(root: &mut dyn Dir, pending: &str, id: &InstanceId) -> Result<()> {

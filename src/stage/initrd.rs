@@ -20,7 +20,8 @@ pub(super) fn run(command: &Command) -> u8 {
     // Until `persist` ends it, whoever calls that.
     let _ = linux::fork(&mut || {
         linux::outlive_parent();
-        begin_again(&mut Own, &Command { verb: Verb::Kvp, early: true, ..*command })
+        let command = Command { verb: Verb::Kvp, early: true, ..*command };
+        begin_again(&mut Own, &command, limits::KVP_LIVES, 0)
     });
     let fetch = linux::fork(&mut || fetch::run_both(&mut Own, command));
     stage(Verb::Grow, limits::GROW_MS);

@@ -106,18 +106,28 @@ fn run_for_boot(processes: &mut impl Processes, command: &Command) -> u8 {
         Verb::Grow => supervise(processes, command, limits::GROW_MS),
         Verb::Persist => supervise(processes, command, limits::PERSIST_MS),
         Verb::Report if command.early => supervise(processes, command, limits::REPORT_EARLY_MS + 1_000),
-        Verb::Kvp if command.early => begin_again(processes, command),
+        Verb::Kvp if command.early => begin_again(processes, command, limits::KVP_LIVES, 0),
         // Here, not by its unit: whatever is ordered behind it must not begin meanwhile.
-        Verb::Pool => begin_again(processes, command),
+        Verb::Pool => begin_again(processes, command, limits::POOL_LIVES, limits::POOL_LIFE_PAUSE_MS),
         _ => processes.run_stage(command),
     }
 }
 
-/// Whoever answers the host, or waits for an owner, is begun again when lost, under any init; what ends it so often ends the
-/// next, too.
-fn begin_again(processes: &mut impl Processes, command: &Command) -> u8 {
-    let mut lives = (0..limits::LIVES).map(|_| supervise(processes, command, limits::YEAR_MS));
-    lives.find(|code| *code != LOST).unwrap_or(LOST)
+/// Whoever answers the host, or waits for an owner, is begun again when lost, under any init, `lives` times in all. Each
+/// pause is twice as long as the one before: memory or processes may be short for a while. What ends it that often ends
+/// the next, too; who lived for long counts anew.
+fn begin_again(processes: &mut impl Processes, command: &Command, lives: u32, pause_ms: u64) -> u8 {
+    let mut losses = 0;
+    loop {
+        let begin_us = processes.now_us();
+        let code = supervise(processes, command, limits::YEAR_MS);
+        let life_ms = processes.now_us().saturating_sub(begin_us) / 1000;
+        losses = if life_ms > limits::LONG_LIFE_MS { 1 } else { losses + 1 };
+        if code != LOST || losses >= lives {
+            return code;
+        }
+        processes.sleep_ms(pause_ms << (losses - 1).min(5));
+    }
 }
 
 /// A look at what happened, on standard output. It leaves no trace in `status` or the log.
@@ -307,6 +317,8 @@ trait Processes {
     fn open(&mut self, path: &str) -> Result<Self::Directory>;
     /// Microseconds since boot.
     fn now_us(&mut self) -> u64;
+    /// Pauses this process.
+    fn sleep_ms(&mut self, ms: u64);
     /// One stage in this process; returns its exit code.
     fn run_stage(&mut self, command: &Command) -> u8;
     /// One stage in a process of its own, for `deadline_ms` at most.
@@ -325,6 +337,9 @@ impl Processes for Own {
     }
     fn now_us(&mut self) -> u64 {
         linux::monotonic_us()
+    }
+    fn sleep_ms(&mut self, ms: u64) {
+        linux::sleep_ms(ms);
     }
     fn run_stage(&mut self, command: &Command) -> u8 {
         run_stage(command)
@@ -403,4 +418,70 @@ fn cannot_start(error: Error) -> u8 {
     let _ = writeln!(line, "preroot: cannot start: {error}");
     linux::print(&line);
     1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LOST, Processes, begin_again};
+    use crate::cli::{self, Command};
+    use crate::error::{Errno, Result};
+    use crate::limits;
+    use crate::sys::Kernel;
+    use crate::sys::fake::FakeDir;
+    use crate::sys::linux::Ended;
+    use std::vec::Vec;
+
+    /// A stage whose lives last so many milliseconds and end so.
+    struct Lives {
+        now_us: u64,
+        lives: Vec<(u64, Result<Ended>)>,
+        pauses: Vec<u64>,
+    }
+
+    impl Processes for Lives {
+        type Directory = FakeDir;
+        fn open(&mut self, _: &str) -> Result<FakeDir> {
+            Ok(FakeDir::default())
+        }
+        fn now_us(&mut self) -> u64 {
+            self.now_us
+        }
+        fn sleep_ms(&mut self, ms: u64) {
+            self.pauses.push(ms);
+        }
+        fn run_stage(&mut self, _: &Command) -> u8 {
+            0
+        }
+        fn fork_stage(&mut self, _: &Command, _: u64) -> Result<Ended> {
+            let (ms, ended) = self.lives.remove(0);
+            self.now_us += ms * 1000;
+            ended
+        }
+        fn afterwards(&mut self, _: &Command, _: &mut dyn FnMut(&mut Kernel<'_>, &mut [u8])) {}
+    }
+
+    fn begun(lives: Vec<(u64, Result<Ended>)>) -> (u8, Vec<u64>, usize) {
+        let command = cli::parse(&mut ["pool"].iter().map(|word| Some(*word))).unwrap();
+        let mut processes = Lives { now_us: 0, lives, pauses: Vec::new() };
+        let code = begin_again(&mut processes, &command, 8, 1_000);
+        (code, processes.pauses, processes.lives.len())
+    }
+
+    #[test]
+    fn who_is_lost_is_begun_again_after_pauses_that_grow() {
+        let killed = || Ok(Ended::Signal(9));
+        let no_process = || Err(os!("start a process", Errno::AGAIN));
+        let lives = [(1, killed()), (1, no_process()), (1, Ok(Ended::Exit(101))), (1, Ok(Ended::Exit(76)))];
+        assert_eq!(begun(lives.to_vec()), (76, [1_000, 2_000, 4_000].to_vec(), 0));
+        let (code, pauses, left) = begun([(1, killed())].repeat(20));
+        assert_eq!((code, left), (LOST, 12));
+        assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 32_000]);
+    }
+
+    #[test]
+    fn losses_of_days_are_not_summed_up() {
+        let mut lives = [(limits::LONG_LIFE_MS + 1, Ok(Ended::Signal(9)))].repeat(30);
+        lives.push((1, Ok(Ended::Exit(0))));
+        assert_eq!(begun(lives), (0, [1_000].repeat(30), 0));
+    }
 }

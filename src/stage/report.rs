@@ -134,7 +134,10 @@ fn signed(
         return Err(Error::STOPPED);
     }
     if asked == Ok(true) {
-        // All of it: what is as it should be stays.
+        // All of it: what is as it should be stays, and what is done once is not done again.
+        if seed::is_marked(kernel.root, seed::PROVISIONED, &id) {
+            apply::keep_done(kernel, &id);
+        }
         let _ = seed::unmark(kernel.root, seed::PROVISIONED);
         let Scratch { facts, bytes, net, .. } = &mut *scratch;
         let applied = apply::run(kernel, facts, bytes, net, &Command { verb: Verb::Apply, ..*command });

@@ -48,6 +48,7 @@ pub(super) fn run(kernel: &mut Kernel<'_>, bytes: &mut [u8], command: &Command) 
             clock: kernel.clock,
             until_us: u64::MAX,
             is_switched_off: false,
+            is_last_try: false,
             partly: None,
             path: command.root,
             seed: SeedPlace::Run(seed::SEED),

@@ -179,6 +179,7 @@ impl Story<'_, '_> {
             clock: &mut **clock,
             until_us: u64::MAX,
             is_switched_off: false,
+            is_last_try: false,
             partly: None,
             path: self.root_path,
             seed: SeedPlace::Root(deferred::PLACE),

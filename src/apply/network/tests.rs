@@ -54,6 +54,7 @@ impl World {
             clock: &mut clock,
             until_us: u64::MAX,
             is_switched_off: false,
+            is_last_try: false,
             partly: None,
             path: "/",
             seed: SeedPlace::Run("seed"),

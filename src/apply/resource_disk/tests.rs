@@ -286,6 +286,7 @@ impl Vm {
             clock: &mut FakeClock::default(),
             until_us: u64::MAX,
             is_switched_off: false,
+            is_last_try: false,
             partly: None,
             path: self.path,
             seed: SeedPlace::Run("seed"),

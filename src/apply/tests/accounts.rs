@@ -305,6 +305,16 @@ fn a_disk_without_room_is_no_fault_of_what_was_asked_for() {
             break;
         }
         failures += 1;
+        // Nor does it cost the VM that it never gets better.
+        let mut image = Image::debian();
+        (image.facts.user, image.facts.keys) = (None, None);
+        image.run.put("seed/users/0", "name second\nlock_passwd true\n");
+        image.root.fail_at(failures, crate::error::Errno::NOSPC);
+        let (outcome, partly) = image.with(|facts, root| {
+            root.is_last_try = true;
+            ((users.apply)(facts, root), root.partly)
+        });
+        assert!(outcome.is_ok() && partly.is_some(), "{failures}");
     }
     assert!(failures > 5, "{failures}");
 }
@@ -420,4 +430,18 @@ fn rules_of_sudo_take_the_place_of_the_default_accounts() {
             .map(|text| text.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect::<String>());
         assert_eq!(rules.as_deref(), expected);
     }
+}
+
+#[test]
+fn a_lock_that_is_held_is_waited_for_once() {
+    let mut image = Image::debian();
+    (image.facts.user, image.facts.keys) = (None, None);
+    for n in 0..9 {
+        image.run.put(&std::format!("seed/users/{n}"), std::format!("name user{n}\nlock_passwd true\n"));
+    }
+    image.root.hold_lock("etc/.pwd.lock");
+    let users = super::MODULES.iter().find(|module| module.name == "users").unwrap();
+    let outcome = image.with(|facts, root| (users.apply)(facts, root));
+    assert!(outcome.is_err_and(|error| error.is(crate::error::Kind::Deadline)));
+    assert_eq!(image.root.lock_waits(), 1);
 }

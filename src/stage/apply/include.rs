@@ -147,6 +147,7 @@ impl Parts<'_> {
             rounds: None,
             failed_in: "",
             boot_until_us: None,
+            is_last_try: true,
         }
     }
 }

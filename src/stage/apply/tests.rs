@@ -2,7 +2,7 @@
 
 use super::run;
 use crate::cli::{Command, Verb};
-use crate::error::Kind;
+use crate::error::{Errno, Kind};
 use crate::facts::{
     Fact, Facts, Hostname, InstanceId, PasswordHash, PreProvisioning, Provenance, SshKey, SshKeys, UserName,
 };
@@ -388,4 +388,40 @@ fn what_is_said_of_a_vm_of_a_pool_is_not_applied() {
     assert!(boot(&mut world).unwrap_err().is(Kind::NotApplicable) && world.run.text("pool").is_some());
     assert!(world.root.owner(PENDING).is_none());
     assert!(!world.root.dump().values().any(|node| node.contains("ops") || node.contains("canary")));
+}
+
+/// With a bootcmd of the VM that the image was captured from; true if that was run.
+fn runs_anothers(mut world: World) -> bool {
+    world.host.put("proc/sys/kernel/random/boot_id", "first");
+    world.root.put(seed::PROVISIONED, "00000000-0000-0000-0000-0000000000aa\n");
+    world.root.put_owned("var/lib/preroot/scripts/boot/bootcmd", Owner::root(0o700), "#!/bin/sh\n");
+    world.system.programs.insert("/usr/bin/env".into(), 0);
+    let _ = boot(&mut world);
+    world.system.runs.iter().any(|run| run.contains("bootcmd"))
+}
+
+#[test]
+fn another_vms_bootcmd_is_not_run_wherever_this_one_fails() {
+    let fail = Context { verdict: seed::Verdict::Fail, ..Context::default() };
+    assert!(!runs_anothers(world(&facts(), &fail, true)));
+    let mut without_seed = world(&facts(), &fail, false);
+    without_seed.run = crate::sys::fake::FakeDir::default();
+    assert!(!runs_anothers(without_seed));
+    for n in 1..40 {
+        let mut world = ready_world();
+        let changes = world.root.changes();
+        world.root.fail_at(changes + n, Errno::IO);
+        assert!(!runs_anothers(world), "{n}");
+    }
+}
+
+#[test]
+fn nothing_is_left_of_what_the_image_was_before() {
+    let mut world = ready_world();
+    for name in ["marks-aa/users", "boots-aa", "pending-aa/hostname", "failed-aa/format"] {
+        world.root.put(&std::format!("var/lib/preroot/{name}"), "x\n");
+    }
+    boot(&mut world).unwrap();
+    let dump = world.root.dump();
+    assert!(dump.keys().all(|path| !path.contains("-aa")), "{:?}", dump.keys());
 }

@@ -428,6 +428,9 @@ impl Processes for Process {
     fn now_us(&mut self) -> u64 {
         self.turn.now_us()
     }
+    fn sleep_ms(&mut self, ms: u64) {
+        self.turn.wait(self.turn.now_us().saturating_add(ms * 1000));
+    }
     fn run_stage(&mut self, command: &Command) -> u8 {
         self.with_kernel(command, |kernel, scratch| run_with(kernel, scratch, command, false))
     }

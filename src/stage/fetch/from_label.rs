@@ -445,6 +445,7 @@ mod tests {
         (seed::NETWORK_ALL, "network"),
         (seed::FILES, "write_files"),
         (seed::GROUPS, "users"),
+        (seed::HOST_KEYS, "ssh_host_keys"),
     ];
 
     #[test]

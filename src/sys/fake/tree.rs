@@ -45,6 +45,7 @@ pub struct Tree {
     is_full: bool,
     ends_at: Option<(u64, Ended)>,
     locks: BTreeSet<String>,
+    lock_waits: u32,
     mounts: BTreeMap<String, DeviceNumber>,
 }
 
@@ -343,6 +344,11 @@ impl FakeDir {
         tree.live.retain(|name, _| !name.starts_with(&below));
         tree.durable.retain(|name, _| !name.starts_with(&below));
         files
+    }
+
+    /// How often somebody waited in vain for a lock.
+    pub fn lock_waits(&self) -> u32 {
+        self.tree.borrow().lock_waits
     }
 
     /// Somebody else takes the lock file and keeps it.

@@ -38,6 +38,11 @@ pub fn monotonic_us() -> u64 {
     raw::monotonic_ns() / 1000
 }
 
+/// Pauses a supervisor, which SIGTERM ends meanwhile.
+pub fn sleep_ms(ms: u64) {
+    let _ = rustix::thread::nanosleep(&timespec(ms.saturating_mul(1000)));
+}
+
 impl Clock for LinuxClock {
     fn now_us(&mut self) -> u64 {
         monotonic_us()

@@ -18,7 +18,7 @@ mod talk;
 mod terminal;
 mod world;
 
-pub use clock::{LinuxClock, monotonic_us};
+pub use clock::{LinuxClock, monotonic_us, sleep_ms};
 pub use console::Console;
 pub use console::panicked;
 pub use dir::{LinuxDir, open_or_make};

@@ -4,6 +4,7 @@ use preroot_cloud_config::schema::Schema;
 use preroot_cloud_config::translate::{Inputs, Translation, translate};
 use preroot_cloud_config::yaml::Fault;
 use preroot_cloud_config::{explain, limits, protocol, sandbox};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
@@ -61,7 +62,7 @@ fn look(files: &[&str], explains: bool) -> io::Result<ExitCode> {
             None => io::stdin().lock().take(most).read_to_end(&mut user_data),
         }
         .map_err(|error| named(name, &error))?;
-        let translation = translate(&Inputs { user_data, ..Inputs::default() });
+        let translation = translate(&Inputs { user_data, facts: stand_ins(), ..Inputs::default() });
         let breaks = match &translation.user {
             Some(config) if !explains => {
                 Schema::load().map(|schema| schema.check(config)).unwrap_or_default()
@@ -74,6 +75,17 @@ fn look(files: &[&str], explains: bool) -> io::Result<ExitCode> {
         }
     }
     Ok(code)
+}
+
+/// What a machine would know: templates name it.
+fn stand_ins() -> BTreeMap<String, String> {
+    let facts = [
+        ("instance-id", "i-example"),
+        ("hostname", "example"),
+        ("platform", "nocloud"),
+        ("distribution", "debian"),
+    ];
+    facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
 fn named(name: &str, error: &io::Error) -> io::Error {

@@ -237,6 +237,8 @@ fn prefixed(scripts: Vec<Script>, user: Option<&Node>) -> Vec<Script> {
 
 fn handle(parts: Vec<Part>, origins: &mut Vec<Origin>, budget: &mut Budget, notes: &mut Notes) -> Handled {
     let mut handled = Handled::default();
+    // An application's own words are no fault; what begins as user data do, or is among them, was meant to be some.
+    let is_opaque = matches!(&*parts, [part] if !part.content.trim_ascii_start().starts_with(b"#"));
     for part in parts {
         let mut script = |place, content: &[u8]| {
             let content = unix_lines(content.trim_ascii_start());
@@ -279,6 +281,7 @@ fn handle(parts: Vec<Part>, origins: &mut Vec<Origin>, budget: &mut Budget, note
             Kind::Include | Kind::IncludeOnce => Rule::Include,
             Kind::PartHandler => Rule::PartHandler,
             Kind::Template => Rule::Template,
+            Kind::Plain | Kind::Other if is_opaque => Rule::Opaque,
             Kind::Archive | Kind::Plain | Kind::Other => Rule::Unknown,
         };
         notes.add(refused, part.origin, 0, part.name.as_str());

@@ -293,6 +293,7 @@ impl Dir for FakeDir {
         {
             let mut tree = self.tree.borrow_mut();
             if tree.locks.contains(&full) {
+                tree.lock_waits += 1;
                 return Err(deadline!("lock held by another program", timeout_ms));
             }
             if !tree.live.contains_key(&full) {

@@ -209,7 +209,7 @@ pub(super) fn read_random_seed(reading: &mut Reading<'_>, value: &Node) {
         let _ = writeln!(script, "RANDOM_SEED_FILE={} exec {}", quoted(&file), words.join(" "));
     }
     if script.lines().count() > 1 {
-        reading.script(Place::First, "00-random-seed", script);
+        reading.script(Place::First, "00-a-random-seed", script);
     }
 }
 

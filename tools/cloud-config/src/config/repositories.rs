@@ -29,12 +29,15 @@ make() {
 const APT: &str = r#"if command -v apt-get >/dev/null; then
 . /etc/os-release
 release=${VERSION_CODENAME:-}
-# mirror_of RELEASE: where apt has it from.
+# mirror_of RELEASE: where apt would have it from; it may have fetched nothing yet.
 mirror_of() {
-    apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+    apt-get indextargets --no-release-info --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
         sed -n "s,^$1 \(.*[^/]\)/*\$,\1,p" | head -n 1
 }
-mirror=$(mirror_of "$release") security=$(mirror_of "$release-security")
+mirror=$(mirror_of "$release")
+[ -n "$mirror" ] || mirror=$(mirror_of stable)
+security=$(mirror_of "$release-security")
+[ -n "$security" ] || security=$(mirror_of stable-security)
 security=${security:-$mirror}
 # receive FILE SERVER ID: a key by its number.
 receive() {
@@ -164,10 +167,21 @@ fn source(reading: &mut Reading<'_>, body: &mut String, name: &Node, one: &Node)
         let is_appended = one.get("append").and_then(Node::truth) != Some(false);
         let verb = if is_appended { "put " } else { "cat >" };
         let (line, file) = (template(&source), quoted(&file));
-        if line.contains("$mirror") {
-            body.push_str("[ -n \"$mirror\" ] || fail \"apt: no mirror of $release is known here\"\n");
+        // A line without its mirror would keep apt from reading any.
+        let mirrors = ["mirror", "security"].iter().filter(|name| line.contains(&format!("\"${name}\"")));
+        let tests: Vec<String> = mirrors.map(|name| format!("[ -n \"${name}\" ] &&")).collect();
+        let (test, file_name) = (tests.join(" "), quoted(&name_text));
+        match test.is_empty() {
+            true => _ = writeln!(body, "printf '%s\\n' {line} | {verb}{file} || fail {file}"),
+            false => {
+                let _ = writeln!(
+                    body,
+                    "if {} true; then printf '%s\\n' {line} | {verb}{file} || fail {file}; \
+                     else fail \"apt: no mirror of $release is known here:\" {file_name}; fi",
+                    test
+                );
+            }
         }
-        let _ = writeln!(body, "printf '%s\\n' {line} | {verb}{file} || fail {file}");
     }
 }
 

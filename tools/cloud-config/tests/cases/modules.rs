@@ -579,7 +579,8 @@ fn repositories() {
         &[
             (
                 "apt-get",
-                "printf '%s\\n' 'trixie-security http://s.example/' 'trixie http://m.example/debian/'",
+                // Nothing was fetched yet.
+                "case $* in *--no-release-info*) printf '%s\\n' 'trixie-security http://s.example/' 'trixie http://m.example/debian/' ;; esac",
             ),
             ("debconf-set-selections", "cat >$0.got"),
             ("gpg", "case $* in *export*) echo key ABCD ;; esac"),
@@ -606,6 +607,16 @@ fn repositories() {
     assert_eq!(text("bin/add-apt-repository.got"), "-y --no-update ppa:a/b\n");
     assert_eq!(made.notes.0.iter().filter(|note| note.key == "apt").count(), 3, "{:?}", made.notes);
     assert!(script_of(&made, "00-packages").contains("echo 'apk_repos: not set up; "));
+    std::fs::remove_dir_all(top).unwrap();
+
+    let made = config(&json!({"apt": {"sources": {
+        "one": {"source": "deb $SECURITY $RELEASE main"}, "two": {"source": "deb http://d $RELEASE main"}}}}));
+    let (top, output) = run_below(&script_of(&made, "00-origins"), &[("apt-get", "")]);
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no mirror of trixie")
+    );
+    let is_there = |name: &str| top.join("etc/apt/sources.list.d").join(name).exists();
+    assert!(!is_there("one.list") && is_there("two.list"), "a line without its mirror is none");
     std::fs::remove_dir_all(top).unwrap();
 
     let made = config(&json!({"yum_repos": {
