@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::facts::InstanceId;
 use crate::limits;
 use crate::machine::{self, Platform};
+use crate::seed;
 use crate::sys::linux::Scratch;
 use crate::sys::{CANCEL, Dir, Kernel, Owner};
 
@@ -73,24 +74,52 @@ pub(super) fn offline(kernel: &mut Kernel<'_>, scratch: &mut Scratch) -> Result<
     }
 }
 
-/// This VM's id, where it is a VM of ours.
+/// This VM's id, where it is a VM of ours. In the initrd no root has a mark; where somebody calls us in a VM that runs, what is
+/// missing by then (its medium, its password) is no failure that the platform should be told of.
+///
+/// # Errors
+/// `NotApplicable` elsewhere, and for a VM that is done; `Malformed` where firmware does not say who it is.
 fn identify(kernel: &mut Kernel<'_>) -> Result<InstanceId> {
     let machine = identity::observe(kernel);
     if machine.platform != Some(Platform::Azure) {
         return Err(not_applicable!("not a platform of ours"));
     }
-    machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))
+    let id = machine.vm_id.ok_or(malformed!("SMBIOS", "failure to identify Azure VM ID", 0))?;
+    match [seed::PROVISIONED, seed::REPORTED].iter().any(|mark| seed::is_marked(kernel.root, mark, &id)) {
+        true => Err(not_applicable!("provisioned already")),
+        false => Ok(id),
+    }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use crate::facts::Facts;
     use crate::net::Buffers;
+    use crate::seed;
     use crate::source::azure_imds::ImdsReader;
     use crate::source::azure_ovf::OvfReader;
     use crate::source::instance::InstanceReader;
+    use crate::sys::fake::World;
     use crate::sys::linux::Scratch;
     use std::boxed::Box;
+
+    #[test]
+    fn a_vm_that_is_done_asks_nobody_tells_nobody_and_gets_no_seed() {
+        const ID: &str = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf\n";
+        for mark in [seed::PROVISIONED, seed::REPORTED] {
+            let mut world = World::new();
+            world.host.put("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
+            world.host.put("sys/class/dmi/id/product_uuid", ID).put_dir("sys/firmware/efi");
+            world.host.put_dir("sys/class/block");
+            world.root.put(mark, ID);
+            let code =
+                |outcome: crate::error::Result<()>| outcome.map_or_else(|error| error.exit_code(), |()| 0);
+            assert_eq!(code(super::offline(&mut world.kernel(), &mut scratch())), 76, "{mark}");
+            assert_eq!(code(super::online(&mut world.kernel(), &mut scratch(), false)), 76, "{mark}");
+            assert_eq!(code(super::online(&mut world.kernel(), &mut scratch(), true)), 76, "{mark}");
+            assert!(world.run.dump().is_empty() && world.clock.sleeps.is_empty(), "{mark}");
+        }
+    }
 
     /// What a stage borrows.
     pub(in crate::stage) fn scratch() -> Box<Scratch> {
