@@ -302,6 +302,9 @@ fn conclude(
     // A dry run did nothing: `status` would speak of it as of the stage itself.
     if !command.dry_run {
         note(kernel.run, stage, word, ms);
+        if matches!(command.verb, Verb::Apply | Verb::Pool | Verb::Report) {
+            status::tell(kernel, bytes);
+        }
     }
     code
 }

@@ -58,6 +58,8 @@ pub struct FakeDir {
     tree: Rc<RefCell<Tree>>,
     base: String,
     refuse_symlinks: bool,
+    /// Of what is below this directory nobody learns that it is there (0700, and we are not root).
+    pub hidden: Option<&'static str>,
     /// Every append is refused so.
     pub appends: Option<Errno>,
     /// What `is_in_memory` answers.

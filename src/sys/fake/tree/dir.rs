@@ -196,6 +196,9 @@ impl Dir for FakeDir {
 
     fn stat(&mut self, path: &str) -> Result<Stat> {
         let full = self.resolve(path, false)?;
+        if self.hidden.is_some_and(|hidden| full.starts_with(hidden)) {
+            return Err(os!("stat", Errno::ACCES));
+        }
         let tree = self.tree.borrow();
         let root = Node { kind: Kind::Directory, owner: Owner::root(0o755), label: None, modified: 0 };
         let node = match tree.live.get(&full) {
