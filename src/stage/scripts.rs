@@ -62,6 +62,8 @@ pub(super) const BOOT: &str = boot_scripts::DIRECTORY;
 const EARLY: &[Place] = &[Place { directory: BOOT, word: "boot", when: When::Boot }];
 
 pub(super) const RECORDS: &str = seed::RAN;
+/// Below /run/preroot: held by the process that runs them, and by nobody when that is gone.
+const LOCK: &str = "scripts.lock";
 const LOG: &str = "var/log/preroot-scripts.log";
 const CONSOLE: &str = "dev/console";
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
@@ -84,11 +86,12 @@ const STARTED: &str = "started";
 /// Of a line, on the console.
 const LINE: usize = 256;
 
-/// Runs what is due. `bytes` holds lines on their way to the console.
+/// Runs what is due, unless somebody else is at it: what is begun in `first` would be begun once more. `bytes` holds lines on
+/// their way to the console.
 ///
 /// # Errors
-/// `NotApplicable` on a machine that is not ours or not provisioned; `Malformed` when a script failed, after all the
-/// others had their turn.
+/// `NotApplicable` on a machine that is not ours or not provisioned, or where another is at work; `Malformed` when a
+/// script failed, after all the others had their turn.
 #[inline(never)]
 pub(super) fn run(
     kernel: &mut Kernel<'_>,
@@ -97,6 +100,36 @@ pub(super) fn run(
     is_dry_run: bool,
 ) -> Result<()> {
     kernel.log.enter("scripts");
+    if is_dry_run {
+        return run_due(kernel, bytes, root_path, true);
+    }
+    let Kernel { clock, log, host, root, run, disks, links, system } = kernel;
+    let mut is_alone = false;
+    let outcome = run.lock(LOCK, 0, &mut |run| {
+        is_alone = true;
+        let mut kernel = Kernel {
+            clock: &mut **clock,
+            log: &mut **log,
+            host: &mut **host,
+            root: &mut **root,
+            run,
+            disks: &mut **disks,
+            links: &mut **links,
+            system: &mut **system,
+        };
+        run_due(&mut kernel, bytes, root_path, false)
+    });
+    match outcome {
+        Err(error) if !is_alone && error.is(Kind::Deadline) => {
+            kernel.say(Level::Info, "nothing is run: another `preroot scripts` is at work", &[]);
+            Err(not_applicable!("another `preroot scripts` is at work"))
+        }
+        outcome => outcome,
+    }
+}
+
+#[inline(never)]
+fn run_due(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str, is_dry_run: bool) -> Result<()> {
     let id = identity::observe(kernel).vm_id.ok_or(not_applicable!("not a platform of ours"))?;
     if !seed::is_marked(kernel.root, seed::PROVISIONED, &id) {
         return Err(not_applicable!("this VM is not provisioned"));

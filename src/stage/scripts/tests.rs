@@ -4,8 +4,8 @@ use super::{LOG, RECORDS, run};
 use crate::error::{Errno, Kind, Result};
 use crate::facts::InstanceId;
 use crate::seed;
-use crate::sys::Owner;
 use crate::sys::fake::World;
+use crate::sys::{Dir as _, Owner};
 use std::string::String;
 
 const ID: &str = "91267c52-9f02-4cfe-b1f4-a4da7ebac2cf";
@@ -34,6 +34,24 @@ fn boot(world: &mut World) -> (Result<()>, std::vec::Vec<String>) {
     let outcome = run(&mut world.kernel(), &mut [0; 64], "/", false);
     let runs = world.system.runs.iter().map(|run| run.replace("/var/lib/", "")).collect();
     (outcome, runs)
+}
+
+#[test]
+fn two_at_once_do_not_both_run_them() {
+    let mut world = world();
+    put(&mut world, "preroot/scripts/first/00-packages", 0);
+    world.root.put(&std::format!("{RECORDS}/first.00-packages"), std::format!("{ID}\nstarted\n"));
+    let mut run = world.run.clone();
+    run.lock(super::LOCK, 0, &mut |_| {
+        let (outcome, runs) = boot(&mut world);
+        assert!(outcome.unwrap_err().is(Kind::NotApplicable) && runs.is_empty());
+        assert!(world.log.lines.iter().any(|line| line.contains("another `preroot scripts` is at work")));
+        Ok(())
+    })
+    .unwrap();
+    // Who was killed holds it no longer, though the file is there.
+    assert!(world.run.owner(super::LOCK).is_some());
+    assert_eq!(boot(&mut world).1.len(), 1);
 }
 
 fn record(world: &World, name: &str) -> String {
