@@ -82,7 +82,8 @@ printf '#!/bin/sh\necho "translator $*"\n' >"$work/usr/libexec/preroot/cloud-con
 chmod 755 "$work/usr/libexec/preroot/cloud-config"
 says reported 0 0 'translator check /f' schema --config-file /f
 mkdir -p "$work/var/lib/preroot/scripts/user" "$work/var/lib/preroot/scripts/per-boot" && touch "$work/var/lib/preroot/provisioned"
-touch "$work/var/lib/preroot/scripts/user/runcmd" "$work/var/lib/preroot/scripts/per-boot/image" "$work/var/lib/preroot/custom-data"
+touch "$work/var/lib/preroot/scripts/user/runcmd" "$work/var/lib/preroot/scripts/per-boot/image" "$work/var/lib/preroot/custom-data" \
+    "$work/var/lib/preroot/scripts/per-boot/user-data.part-001"
 mkdir -p "$work/var/log" "$work/etc" "$work/var/lib/preroot/marks-id-1" && touch "$work/var/log/preroot-scripts.log"
 says reported 0 2 '' clean --logs --configs all
 truth 'clean with a word it does not know does something' test -e "$work/var/lib/preroot/custom-data"

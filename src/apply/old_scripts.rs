@@ -1,32 +1,38 @@
 //! Whose are the scripts of user data? Those that a captured image brings were another VM's, and are not run here: what
 //! this VM's user data say comes behind.
 
-use super::{Root, State, custom_data, deferred, exists, ignore_missing, include, join, named, next_name};
+use super::{
+    PathText, Root, State, custom_data, deferred, exists, ignore_missing, include, join, named, next_name,
+};
 use crate::error::Result;
 use crate::facts::{Facts, InstanceId};
 use crate::seed;
 use crate::sys::Dir;
 
-/// Below /var/lib/preroot/scripts: what belongs to a VM, that of each boot first. The others are for each, and may be the image's.
-const DIRECTORIES: &[&str] = &[
-    "var/lib/preroot/scripts/boot",
-    "var/lib/preroot/scripts/first",
-    "var/lib/preroot/scripts/vendor",
-    "var/lib/preroot/scripts/user",
+/// Below /var/lib/preroot/scripts: what belongs to a VM, that of each boot first. In the last ones the image may have some, too,
+/// and user data's have names that begin so (tools/cloud-config, places.rs).
+const PLACES: &[(&str, &str)] = &[
+    ("var/lib/preroot/scripts/boot", ""),
+    ("var/lib/preroot/scripts/first", ""),
+    ("var/lib/preroot/scripts/vendor", ""),
+    ("var/lib/preroot/scripts/user", ""),
+    ("var/lib/preroot/scripts/per-once", "user-data."),
+    ("var/lib/preroot/scripts/per-boot", "user-data."),
+    ("var/lib/preroot/scripts/per-instance", "user-data."),
 ];
 
 pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {
     if !root.was_another_vms()? {
         return Ok(State::Satisfied);
     }
-    let has_any = DIRECTORIES.iter().any(|directory| next_name(root.dir, directory, "").is_some())
+    let has_any = PLACES.iter().any(|place| next_of(root.dir, place, "").is_some())
         || exists(root.dir, deferred::PLACE)?
         || exists(root.dir, include::PLACE)?;
     Ok(if has_any { State::Missing } else { State::Satisfied })
 }
 
 pub(super) fn apply(_: &Facts, root: &mut Root<'_>) -> Result<()> {
-    forget(root.dir, DIRECTORIES)
+    forget(root.dir, PLACES)
 }
 
 /// Nothing will run them, nor customData: this VM was given up. What runs in each boot stays, and the modules that made the
@@ -37,14 +43,20 @@ pub(crate) fn forget_all(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
         ignore_missing(root.remove(&join(&[&marks, "/", module])?))?;
     }
     ignore_missing(root.remove(custom_data::FILE))?;
-    forget(root, DIRECTORIES.get(1..).unwrap_or_default())
+    forget(root, PLACES.get(1..).unwrap_or_default())
 }
 
-fn forget(root: &mut dyn Dir, directories: &[&str]) -> Result<()> {
-    for directory in directories {
-        let mut last = super::PathText::new();
-        while let Some(name) = next_name(root, directory, &last) {
-            let path = join(&[directory, "/", &name])?;
+/// The next name that is a VM's.
+fn next_of(root: &mut dyn Dir, (directory, start): &(&str, &str), last: &str) -> Option<PathText> {
+    // What sorts behind the beginning itself, and begins so, stands together.
+    next_name(root, directory, last.max(start)).filter(|name| name.starts_with(start))
+}
+
+fn forget(root: &mut dyn Dir, places: &[(&str, &str)]) -> Result<()> {
+    for place in places {
+        let mut last = PathText::new();
+        while let Some(name) = next_of(root, place, &last) {
+            let path = join(&[place.0, "/", &name])?;
             ignore_missing(root.remove(&path)).map_err(named(object!("script that nobody runs")))?;
             last = name;
         }

@@ -258,12 +258,24 @@ fn what_is_kept_for_later_is_of_this_seed_and_of_this_vm() {
     image
         .root
         .put("var/lib/preroot/scripts/user/runcmd", "")
-        .put("var/lib/preroot/scripts/per-boot/image", "");
+        .put("var/lib/preroot/scripts/per-boot/image", "")
+        .put("var/lib/preroot/scripts/per-boot/user-data.a", "")
+        .put("var/lib/preroot/scripts/per-boot/user-data.b", "")
+        .put("var/lib/preroot/scripts/per-boot/zz", "");
     image.root.put("var/lib/preroot/marks-another/write_files", "");
     image.converge("old_scripts").unwrap();
     let left = image.root.dump();
     assert!(left.keys().all(|path| !path.contains("deferred") && !path.contains("runcmd")), "{left:?}");
-    assert!(left.contains_key("var/lib/preroot/scripts/per-boot/image"));
+    assert!(left.keys().all(|path| !path.contains("user-data.")), "{left:?}");
+    assert!(
+        ["image", "zz"]
+            .iter()
+            .all(|name| left.contains_key(&format!("var/lib/preroot/scripts/per-boot/{name}")))
+    );
+    // They alone are reason enough, too.
+    image.root.put("var/lib/preroot/scripts/per-once/user-data.c", "");
+    image.converge("old_scripts").unwrap();
+    assert!(image.root.owner("var/lib/preroot/scripts/per-once/user-data.c").is_none());
 }
 
 /// In the last stage there are users and daemons: what a group or anybody may write is theirs, too.

@@ -1,6 +1,6 @@
 //! Which numbers do users, files and scripts have in the seed, beside those that are there already?
 
-use crate::config::{Entries, Script};
+use crate::config::{Entries, Place, Script};
 use crate::limits;
 use crate::note::{Notes, Origin};
 use preroot::format::translation::Rule;
@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// Scripts in the seed are files for this directory.
 pub const SCRIPTS: &str = "/var/lib/preroot/scripts";
+/// How names of theirs begin where the image may have its own: these go with the VM (preroot's old_scripts, `cloud-init clean`).
+const BESIDE_IMAGES: &str = "user-data.";
 
 /// The numbers that the seed has given away below `users/` or `files/`.
 fn numbers(taken: &str, directory: &str) -> Vec<usize> {
@@ -83,7 +85,11 @@ pub fn put_scripts(entries: &mut Entries, scripts: &[Script], taken: &str, notes
         };
         let mut put =
             |part: &str, bytes: &[u8]| entries.insert(format!("files/{number}/{part}"), bytes.to_vec());
-        put("path", format!("{SCRIPTS}/{}/{}", script.place.directory(), script.name).as_bytes());
+        let start = match script.place {
+            Place::PerOnce | Place::PerBoot | Place::PerInstance => BESIDE_IMAGES,
+            _ => "",
+        };
+        put("path", format!("{SCRIPTS}/{}/{start}{}", script.place.directory(), script.name).as_bytes());
         put("mode", b"0700");
         put("content", &script.content);
     }

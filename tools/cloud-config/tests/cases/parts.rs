@@ -225,6 +225,7 @@ fn no_script_is_lost_for_its_name() {
             part("x-shellscript", "same.sh", "#!five"),
             part("x-shellscript", "same.sh", "#!six"),
             part("cloud-boothook", "hook", "#!seven"),
+            part("x-shellscript-per-boot", "", "#!ten"),
             part("cloud-config", "c", "#cloud-config\nfinal_message: x\nvendor_data: {prefix: [nice, it's]}"),
         ]),
         vendor_data: vec![message(&[
@@ -250,6 +251,10 @@ fn no_script_is_lost_for_its_name() {
     ] {
         assert_eq!(of(place, name), text, "{name}");
     }
+    // The image's own of each boot stay when this VM's go.
+    let paths: Vec<&[u8]> =
+        made.entries.iter().filter(|(name, _)| name.ends_with("/path")).map(|(_, path)| &path[..]).collect();
+    assert!(paths.iter().any(|path| path.starts_with(b"/var/lib/preroot/scripts/per-boot/user-data.part-")));
     let vendor = of(Place::Vendor, "v.sh");
     assert_eq!(vendor, "#!/bin/sh\nexec 'nice' 'it'\\''s' /var/lib/preroot/scripts/vendor/.v.sh\n");
     assert!(of(Place::User, "zz-final-message").starts_with("#!/bin/sh\n"));
