@@ -99,7 +99,8 @@ fn are_replaced(root: &mut Root<'_>) -> Result<bool> {
     let is_ours =
         [MADE_FOR, CLOUD_INIT, &waagent].iter().any(|file| seed::is_marked(root.dir, file, root.id));
     let config = root.config;
-    let is_asked = config.regenerate_ssh_host_keys() || root.was_another_vms()?;
+    let is_asked =
+        config.regenerate_ssh_host_keys() || root.was_another_vms()? || exists(root.dir, MADE_FOR)?;
     Ok(is_asked && !is_ours && !config.keeps_ssh_host_keys())
 }
 
