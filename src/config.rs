@@ -57,6 +57,12 @@ const CLOUD_INIT: &[&str] = &[
     "usr/lib/systemd/system/cloud-init.target.wants/cloud-init-local.service",
     "etc/runlevels/boot/cloud-init-local",
 ];
+/// What starts it. A package that was removed and not purged leaves the link alone behind.
+const CLOUD_INIT_UNITS: &[&str] = &[
+    "usr/lib/systemd/system/cloud-init-local.service",
+    "lib/systemd/system/cloud-init-local.service",
+    "etc/init.d/cloud-init-local",
+];
 /// A person, or `persist`, does not want it.
 pub const NO_CLOUD_INIT: &str = "etc/cloud/cloud-init.disabled";
 /// Any of these, and it does nothing all the same: disabled, its unit masked or another's, and its own
@@ -80,7 +86,8 @@ pub fn is_cloud_init_there(dir: &mut dyn Dir) -> bool {
 /// True when cloud-init is enabled in this system. In doubt it is not: two agents are better than none.
 pub fn has_cloud_init(dir: &mut dyn Dir) -> bool {
     let mut is_there = |path: &&str| dir.stat(path).is_ok();
-    CLOUD_INIT.iter().any(&mut is_there) && !STOPPERS.iter().any(&mut is_there)
+    [CLOUD_INIT, CLOUD_INIT_UNITS].iter().all(|paths| paths.iter().any(&mut is_there))
+        && !STOPPERS.iter().any(&mut is_there)
 }
 
 /// True when preroot provisions this system, as far as can be seen now.
@@ -126,7 +133,7 @@ fn next_drop_in(dir: &mut dyn Dir, (directory, end): (&str, &str), path: &mut Pa
 
 #[cfg(test)]
 mod tests {
-    use super::{CLOUD_INIT, PathText, STOPPERS, find, has_cloud_init, load};
+    use super::{CLOUD_INIT, CLOUD_INIT_UNITS, PathText, STOPPERS, find, has_cloud_init, load};
     use crate::format::config::Config;
     use crate::sys::fake::FakeDir;
     use std::string::{String, ToString};
@@ -194,11 +201,16 @@ mod tests {
         for path in CLOUD_INIT {
             let mut dir = FakeDir::default();
             dir.put_symlink(path, "/lib/systemd/system/cloud-init-local.service");
-            assert!(has_cloud_init(&mut dir), "{path}");
-            for no in STOPPERS {
+            assert!(!has_cloud_init(&mut dir), "{path}: removed and not purged");
+            for unit in CLOUD_INIT_UNITS {
                 let mut dir = FakeDir::default();
-                dir.put_symlink(path, "/x").put(no, "");
-                assert!(!has_cloud_init(&mut dir), "{no}");
+                dir.put_symlink(path, "/x").put(unit, "");
+                assert!(has_cloud_init(&mut dir), "{path} {unit}");
+                for no in STOPPERS {
+                    let mut dir = FakeDir::default();
+                    dir.put_symlink(path, "/x").put(unit, "").put(no, "");
+                    assert!(!has_cloud_init(&mut dir), "{no}");
+                }
             }
         }
     }

@@ -123,6 +123,7 @@ fn another_agents_system_is_left_as_it_is_and_its_secrets_go() {
         world.root.put("etc/preroot.conf", conf);
         if has_cloud_init {
             world.root.put_symlink(CLOUD_INIT, "/lib/systemd/system/cloud-init-local.service");
+            world.root.put("usr/lib/systemd/system/cloud-init-local.service", "");
         }
         let before = world.root.dump();
         let error = boot(&mut world).unwrap_err();
@@ -138,7 +139,7 @@ fn another_agents_system_is_left_as_it_is_and_its_secrets_go() {
 fn preroot_provisions_beside_an_enabled_cloud_init_only_when_told_so() {
     let mut world = ready_world();
     world.root.put("etc/preroot.conf", "Provisioning.Agent=preroot\n");
-    world.root.put("etc/runlevels/boot/cloud-init-local", "");
+    world.root.put("etc/runlevels/boot/cloud-init-local", "").put("etc/init.d/cloud-init-local", "");
     boot(&mut world).unwrap();
     assert!(said(&world, "cloud-init is enabled too") && said(&world, "this VM is provisioned"));
 }

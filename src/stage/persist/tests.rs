@@ -49,6 +49,7 @@ fn beside_cloud_init(agent: &str, cmdline: &str, more: &[(&str, &str)]) -> World
         .root
         .put("etc/preroot.conf", std::format!("Provisioning.Agent={agent}\n"))
         .put("etc/systemd/system/cloud-init.target.wants/cloud-init-local.service", "")
+        .put("usr/lib/systemd/system/cloud-init-local.service", "")
         .put("etc/cloud/cloud.cfg", "# datasource_list: [ Ec2 ]\nusers:\n  - default\n")
         .put("etc/cloud/cloud.cfg.d/90_dpkg.cfg", "datasource_list: [ NoCloud, Azure, Ec2, None ]\n")
         .put_dir("var/lib");
@@ -87,6 +88,7 @@ fn without_a_config_drive_nobody_waits() {
         world.run.put(FETCH_BEGUN, "").put(GROW_LATER, "");
         if has_cloud_init {
             world.root.put(cloud_init, "").put("etc/cloud/cloud.cfg", "");
+            world.root.put("usr/lib/systemd/system/cloud-init-local.service", "");
         }
         if has_ended {
             world.run.put(FETCH_ENDED, "");
