@@ -329,7 +329,10 @@ fn of_documents_that_were_fetched_what_they_add_is_said_alone() {
 fn a_document_that_cannot_be_had_costs_no_other_anything() {
     let y = "HTTPS://b.example/y\n#cloud-config\ntimezone: UTC\n";
     let out = including(WITH_INCLUDE, "2", &[("included/1", y)]);
-    assert!(out.starts_with("entry include ") && out.ends_with("entry timezone 3\nUTC\nend - 0\n\n"), "{out}");
+    assert!(
+        out.starts_with("entry include ") && out.ends_with("entry timezone 3\nUTC\nend - 0\n\n"),
+        "{out}"
+    );
 }
 
 #[test]
