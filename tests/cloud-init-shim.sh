@@ -21,7 +21,7 @@ says() {
     : >"$work/calls"
     got=$(PATH=$work:$PATH PREROOT=$work/preroot ROOT=$work CODE=$code \
         SAYS="{\"state\":\"$state\",\"platform\":\"azure\",\"vm_id\":\"id-1\",\"stages\":{$STAGES},\"scripts\":{}}" JOBS=$work/jobs \
-        packaging/cloud-init/cloud-init "$@" 2>/dev/null)
+        timeout 10 packaging/cloud-init/cloud-init "$@" 2>/dev/null)
     code=$?
     got+=$(grep -v 'preroot status --json$' "$work/calls" | tr '\n' ';')
     if [ "$code" = "$wanted_code" ] && [ "$got" = "$wanted" ]; then
@@ -57,13 +57,53 @@ says seeded 0 0 'status: runningpreroot status --json --wait;' status --wait
 rmdir "$work/run/systemd/system"
 says reported 0 0 'status: done' status
 mkdir -p "$work/etc/runlevels/default" && touch "$work/etc/runlevels/default/preroot-scripts"
+mkdir -p "$work/run/preroot" "$work/proc/1" && touch "$work/run/preroot/status" "$work/proc/cmdline"
 says reported 0 0 'status: running' status
 STAGES='"apply":{"outcome":"done","ms":1},"scripts":{"outcome":"done","ms":1}' says reported 0 0 'status: done' status
 STAGES='"scripts":{"outcome":"failed","ms":1}' says reported 0 2 'status: done' status
 rm -r "$work/etc/runlevels" && mkdir -p "$work/etc/init.d" && touch "$work/etc/init.d/S99preroot-scripts"
 says reported 0 0 'status: running' status
 says not-applicable 76 0 'status: disabledpreroot status --json --wait;' status --wait
-rm -r "$work/etc/init.d" && mkdir -p "$work/run/systemd/system"
+# Switched off, nobody starts it.
+echo 'quiet rd.preroot=0 ro' >"$work/proc/cmdline"
+says reported 0 0 'status: donepreroot status --json --wait;' status --wait
+echo 'quiet ro' >"$work/proc/cmdline"
+# In a runlevel of which nobody has heard for long.
+touch -d '20 minutes ago' "$work/run/preroot/status"
+says reported 0 0 'status: donepreroot status --json --wait;' status --wait
+touch "$work/run/preroot/status"
+# begins INIT-SCRIPT: it leaves its process, which runs as long as the stage does.
+begins() {
+    : >"$work/calls"
+    rm -f "$work/run/preroot/scripts.begun"
+    { echo 'ebegin() { :; }; eend() { :; }' && sed -e "s,/usr/bin/preroot,$work/preroot,g; s,/run/preroot,$work/run/preroot,g" \
+        -e "s,/proc/cmdline,$work/proc/cmdline,g" "$1" && echo "$2"; } >"$work/init" && sh "$work/init" start
+    truth "$1 leaves no process to look for" grep -qx '[1-9][0-9]*' "$work/run/preroot/scripts.begun"
+    for _ in 1 2 3 4 5; do [ "$(wc -l <"$work/calls")" = 2 ] || sleep 0.2; done
+    truth "$1 does not start include and scripts" [ "$(paste -sd ';' "$work/calls")" = 'preroot include;preroot scripts' ]
+}
+begins packaging/openrc/preroot-scripts start
+begins packaging/busybox/S99preroot-scripts ''
+# One that is not there any more and has not said how it ended was killed; no ROOT has such a process.
+says reported 0 2 'status: donepreroot status --json --wait;' status --wait
+mkdir "$work/proc/$(cat "$work/run/preroot/scripts.begun")"
+says reported 0 0 'status: running' status
+touch -d '20 minutes ago' "$work/run/preroot/status"
+says reported 0 0 'status: running' status
+# Somebody called a second one beside it, which had to leave.
+STAGES='"scripts":{"outcome":"not-applicable","ms":1}' says reported 0 0 'status: running' status
+# A process of somebody else's has its number by now.
+STAGES='"scripts":{"outcome":"done","ms":1}' says reported 0 0 'status: done' status
+rm -r "$work/proc"
+STAGES='"scripts":{"outcome":"not-applicable","ms":1}' says reported 0 0 'status: done' status
+# Who may not see the processes of others waits until it says how it ended.
+mkdir "$work/proc"
+says reported 0 0 'status: running' status
+STAGES='"scripts":{"outcome":"not-applicable","ms":1}' says reported 0 0 'status: done' status
+rm -r "$work/etc/init.d" "$work/run/preroot" "$work/proc" && mkdir -p "$work/run/systemd/system"
+# What was to be included could not be had.
+STAGES='"include":{"outcome":"failed","ms":1},"scripts":{"outcome":"done","ms":1}' says reported 0 2 'status: done' status
+UNIT=activating STAGES='"include":{"outcome":"failed","ms":1}' says reported 0 0 'status: running' status
 says reported 0 0 '{"status": "done", "extended_status": "done", "datasource": "azure", "detail": "preroot", "errors": []}' status --format json
 says reported 0 0 id-1 query instance_id
 says reported 0 0 azure query v1.cloud_name
@@ -84,6 +124,8 @@ says reported 0 0 'translator check /f' schema --config-file /f
 mkdir -p "$work/var/lib/preroot/scripts/user" "$work/var/lib/preroot/scripts/per-boot" && touch "$work/var/lib/preroot/provisioned"
 touch "$work/var/lib/preroot/scripts/user/runcmd" "$work/var/lib/preroot/scripts/per-boot/image" "$work/var/lib/preroot/custom-data" \
     "$work/var/lib/preroot/scripts/per-boot/user-data.part-001"
+mkdir -p "$work/var/lib/preroot/pending.tmp" "$work/var/lib/preroot/include.tmp" && touch "$work/var/lib/preroot/pending.tmp/password" \
+    "$work/var/lib/preroot/include.tmp/custom-data"
 mkdir -p "$work/var/log" "$work/etc" "$work/var/lib/preroot/marks-id-1" && touch "$work/var/log/preroot-scripts.log"
 says reported 0 2 '' clean --logs --configs all
 truth 'clean with a word it does not know does something' test -e "$work/var/lib/preroot/custom-data"

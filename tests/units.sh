@@ -89,6 +89,31 @@ waits 9 9 "$ours
 waits 3 99 "$ours
 9 ecs.service start waiting
 2 multi-user.target start waiting"
+for unit in preroot-scripts.service preroot-include.service cloud-config.target cloud-config.service; do
+    verdict "$unit does not wait until it is known whose this VM is" grep -qE '^After=(.* )?preroot-pool.service( |$)' "$units/$unit"
+done
+verdict "boots that are settled wait for that" grep -q '^ConditionPathExists=/run/preroot/pool$' "$units/preroot-pool.service"
+verdict "boots that are settled look for what the report applied" grep -q '^ConditionPathExists=!/run/preroot/settled$' "$units/preroot-report.service"
+# What the report itself applied, as only a signed request could ask for it: nobody else begins that in this boot, after everybody's turn.
+in_tree() { sed "s,\\\$\\\$,\$,g; s,/\(run\|var\)/,$tree&,g"; }
+reporting=$(sed -n 's/^ExecStartPre=-//p' "$units/preroot-report.service" | in_tree)
+reported=$(sed -n "s/^ExecStopPost=-.bin.sh -c '\(.*\)'\$/\1/p" "$units/preroot-report.service" | in_tree)
+cat >"$tree/usr/bin/systemctl" <<'OUT'
+#!/bin/sh
+case $* in *is-enabled*"$DISABLED"*) exit 1 ;; *is-enabled*) ;; *) echo "$*" >>"$0.jobs" ;; esac
+OUT
+# reports DISABLED WANTED TEXT COMMAND...: what is begun after a report that did this.
+reports() {
+    : >"$tree/usr/bin/systemctl.jobs"
+    mkdir -p "$tree/run/preroot" "$tree/var/lib/preroot"
+    (PATH=$tree/usr/bin:$PATH DISABLED=$1 && export PATH DISABLED && eval "$reporting" && sleep 0.1 && "${@:4}" && eval "$reported") || true
+    verdict "$3: $(paste -sd ';' "$tree/usr/bin/systemctl.jobs")" [ "$(paste -sd ';' "$tree/usr/bin/systemctl.jobs")" = "$2" ]
+}
+mark=$tree/var/lib/preroot/provisioned
+reports none '' "a report that applied nothing, of a VM that nobody has provisioned," true
+reports none 'start --no-block preroot-include.service;start --no-block preroot-scripts.service' "a report that applied" touch "$mark"
+reports none '' "a report that applied nothing" true
+reports preroot-scripts 'start --no-block preroot-include.service' "a report that applied, where scripts are disabled," touch "$mark"
 verdict "the report comes after the agent that signs requests" grep -q '^After=azure-proxy-agent.service$' "$units/preroot-report.service"
 verdict "no ordering circle" [ "${said#*ordering cycle}" = "$said" ]
 verdict "no complaint about a unit of ours" [ "${said#*preroot}" = "$said" ]
