@@ -14,6 +14,10 @@ use crate::sys::{Dir, Owner};
 pub const PLACE: &str = "var/lib/preroot/include";
 /// The documents that are wanted, a line each ([`crate::format::translation::Wanted`]); by its number a document is known.
 pub const LIST: &str = "var/lib/preroot/include/include";
+/// The default account of the image, or whom user data named as such.
+pub(super) const DEFAULT_USER: &str = "var/lib/preroot/include/default-user";
+/// The platform gave the administrator a password.
+pub(super) const HAS_PASSWORD: &str = "var/lib/preroot/include/has-password";
 /// Holds the documents.
 pub const DOCUMENTS: &str = "var/lib/preroot/include/documents";
 /// Below /run/preroot: what the documents add, while it is applied.
@@ -74,15 +78,20 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
         SeedPlace::Run(base) => seed::keep_words(root.run, base, Some(root.dir), PLACE),
         SeedPlace::Root(base) => seed::keep_words(root.dir, base, None, PLACE),
     };
-    kept.map_err(named(object!(WHAT)))?;
+    let told = named(object!(WHAT));
+    kept.map_err(&told)?;
+    if facts.password.is_some() {
+        root.dir.create(HAS_PASSWORD, Owner::root(0o600), b"").map_err(&told)?;
+    }
     if facts.user.is_some() {
         return Ok(());
     }
-    // Who is meant where a document names nobody: what says so now is not said again.
+    // Who is meant where a document names nobody: what says so now is not said again. With a password it was made, and has
+    // what comes with that.
     let (default, _) = person::default_user(facts, root)?;
-    let kept =
-        root.dir.create(&join(&[PLACE, "/user/name"])?, Owner::root(0o600), default.as_str().as_bytes());
-    kept.map_err(named(object!(WHAT)))
+    let name = join(&[PLACE, "/user/name"])?;
+    let file = if facts.password.is_some() { &*name } else { DEFAULT_USER };
+    root.dir.create(file, Owner::root(0o600), default.as_str().as_bytes()).map_err(told)
 }
 
 /// Everything of it goes.
@@ -92,6 +101,8 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
 #[inline(never)]
 pub fn forget(root: &mut dyn Dir) -> Result<()> {
     let told = named(object!(WHAT));
+    // A cut may have left it.
+    seed::remove(root, seed::INCLUDE_STAGING).map_err(&told)?;
     if !exists(root, PLACE)? {
         return Ok(());
     }
@@ -103,6 +114,9 @@ pub fn forget(root: &mut dyn Dir) -> Result<()> {
         }
     }
     ignore_missing(root.remove_dir(DOCUMENTS)).map_err(&told)?;
+    for file in [DEFAULT_USER, HAS_PASSWORD] {
+        ignore_missing(root.remove(file)).map_err(&told)?;
+    }
     seed::remove(root, PLACE).map_err(told)
 }
 

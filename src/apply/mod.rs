@@ -186,7 +186,7 @@ impl Root<'_> {
             }
             last = name;
         }
-        exists(self.dir, seed::PROVISIONED)
+        Ok(exists(self.dir, seed::PROVISIONED)? && !seed::is_marked(self.dir, seed::PROVISIONED, self.id))
     }
 
     /// A file of the seed that may be missing; then it is empty.

@@ -16,9 +16,9 @@ const PLACES: &[(&str, &str)] = &[
     ("var/lib/preroot/scripts/first", ""),
     ("var/lib/preroot/scripts/vendor", ""),
     ("var/lib/preroot/scripts/user", ""),
-    ("var/lib/preroot/scripts/per-once", "user-data."),
-    ("var/lib/preroot/scripts/per-boot", "user-data."),
-    ("var/lib/preroot/scripts/per-instance", "user-data."),
+    ("var/lib/preroot/scripts/per-once", seed::OF_USER_DATA),
+    ("var/lib/preroot/scripts/per-boot", seed::OF_USER_DATA),
+    ("var/lib/preroot/scripts/per-instance", seed::OF_USER_DATA),
 ];
 
 pub(super) fn check(_: &Facts, root: &mut Root<'_>) -> Result<State> {

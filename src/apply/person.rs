@@ -1,6 +1,6 @@
 //! Who is looked after? The administrator, then whoever the seed has besides: every module of accounts asks here.
 
-use super::{Buffers, Root, SeedPlace, State, below, include};
+use super::{Buffers, Root, SeedPlace, State, below, exists, include};
 use crate::error::{Errno, Error, Kind, Result};
 use crate::facts::{Facts, Provenance, UserName};
 use crate::format::authorized_keys::KeyLine;
@@ -147,6 +147,16 @@ pub(super) fn default_user(facts: &Facts, root: &mut Root<'_>) -> Result<(UserNa
     if let Some(user) = &facts.user {
         return Ok((user.value.clone(), None));
     }
+    let mut name = [0; 64];
+    let name = match include::is_at_work(root) {
+        true => super::read(root.dir, include::DEFAULT_USER, object!("default account"), &mut name)?,
+        false => &[],
+    };
+    if let Ok(name) = core::str::from_utf8(name)
+        && !name.is_empty()
+    {
+        return Ok((UserName::parse(name)?, None));
+    }
     let images = UserName::parse(root.config.default_user())?;
     for n in 0..others(root) {
         let text = core::mem::take(&mut root.buffers.person);
@@ -168,6 +178,8 @@ fn read<'t>(
     buf: &'t mut [u8],
     default: &UserName,
 ) -> Result<Option<Person<'t>>> {
+    // What is known of it then: that, and no more.
+    let has_password = include::is_at_work(root) && exists(root.dir, include::HAS_PASSWORD)?;
     let (dir, base) = match root.seed {
         SeedPlace::Run(base) => (&mut *root.run, base),
         SeedPlace::Root(base) => (&mut *root.dir, base),
@@ -186,10 +198,8 @@ fn read<'t>(
     } else if person.has_platforms_keys {
         person.more_keys = keys;
     }
-    if person.is_default
-        && facts.password.is_none()
-        && !(person.hash.is_empty() && person.first_hash.is_empty())
-    {
+    let has_password = facts.password.is_some() || has_password;
+    if person.is_default && !has_password && !(person.hash.is_empty() && person.first_hash.is_empty()) {
         // As the image's cloud.cfg has it for that account; one that the platform gave a password is open.
         person.is_locked = person.is_locked.or(Some(true));
     }

@@ -232,7 +232,8 @@ impl<'n> File<'n> {
     fn write(&self, root: &mut Root<'_>) -> Result<()> {
         let owner = self.owner()?;
         // By then there are users and daemons at work, and what they may write is theirs as well.
-        let others = if deferred::is_at_work(root) { 0o022 } else { 0 };
+        // By then users and daemons are at work.
+        let others = if deferred::is_at_work(root) || include::is_at_work(root) { 0o022 } else { 0 };
         let end = make_parents(root.dir, split(&self.path).0, owner, others)?;
         if self.is_appended {
             self.take_note(root)?;

@@ -18,7 +18,7 @@ mod persist;
 mod publish;
 
 pub use load::{is_waiting, load, load_context, load_pre_provisioning, may_be_applied, wants_proxy_agent};
-pub use persist::{keep_file, keep_words, persist, rebegin};
+pub use persist::{INCLUDE_STAGING, keep_file, keep_words, persist, rebegin};
 pub use publish::{Context, Verdict, add_failure, failure, note_failure, publish, publish_in_root};
 
 use load::Reader;
@@ -43,6 +43,8 @@ pub const POOL: &str = "var/lib/preroot/pool";
 pub const REPORTED: &str = "var/lib/preroot/reported";
 /// Below the root: scripts of user data, a directory for each time they run.
 pub const SCRIPTS: &str = "var/lib/preroot/scripts";
+/// How names of user data's scripts begin where the image may have some, too (tools/cloud-config, places.rs).
+pub const OF_USER_DATA: &str = "user-data.";
 /// Below the root: a file for each script that ran: for which VM or boot, and its exit status.
 pub const RAN: &str = "var/lib/preroot/ran";
 /// Below the root: the administrator's name, for `deprovision --user`.

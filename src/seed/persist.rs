@@ -124,8 +124,9 @@ pub fn keep_file(
     })
 }
 
-/// What a later translation has to know: who this VM is, and what was said to it. Neither passwords nor keys, but for those
-/// in the texts.
+/// What [`keep_words`] has not finished.
+pub const INCLUDE_STAGING: &str = "var/lib/preroot/include.tmp";
+/// What a later translation has to know: who this VM is, and what was said to it. No passwords, but for those in the texts.
 const WORDS: &[&str] = &[
     "format",
     "platform",
@@ -133,6 +134,8 @@ const WORDS: &[&str] = &[
     "instance-id",
     "hostname",
     "user/name",
+    "user/password-login",
+    "user/authorized-keys",
     "verdict",
     super::CUSTOM_DATA,
     super::USER_DATA,
@@ -152,30 +155,30 @@ const WORDS: &[&str] = &[
 /// `Os`.
 #[inline(never)]
 pub fn keep_words(from: &mut dyn Dir, base: &str, mut to: Option<&mut dyn Dir>, target: &str) -> Result<()> {
-    let staging = path(STATE, "include.tmp")?;
+    let staging = INCLUDE_STAGING;
     {
         let to: &mut dyn Dir = match &mut to {
             Some(to) => *to,
             None => from,
         };
         make_state_dir(to)?;
-        remove(to, &staging)?;
-        to.make_dir(&staging, PRIVATE_DIR)?;
-        DIRECTORIES.iter().try_for_each(|name| to.make_dir(&path(&staging, name)?, PRIVATE_DIR))?;
+        remove(to, staging)?;
+        to.make_dir(staging, PRIVATE_DIR)?;
+        DIRECTORIES.iter().try_for_each(|name| to.make_dir(&path(staging, name)?, PRIVATE_DIR))?;
     }
     WORDS.iter().chain(super::VENDOR_DATA).try_for_each(|name| {
         let to: Option<&mut dyn Dir> = match &mut to {
             Some(to) => Some(&mut **to),
             None => None,
         };
-        copy_value(from, base, to, &staging, name)
+        copy_value(from, base, to, staging, name)
     })?;
     let to: &mut dyn Dir = match to {
         Some(to) => to,
         None => from,
     };
     to.sync_all()?;
-    to.rename(&staging, target)?;
+    to.rename(staging, target)?;
     to.sync_dir(STATE)
 }
 

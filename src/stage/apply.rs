@@ -69,6 +69,30 @@ pub(super) fn run(
     net: &mut Buffers,
     command: &Command,
 ) -> Result<()> {
+    run_unless(kernel, facts, bytes, net, command, true)
+}
+
+/// As [`run`], once more in a VM that is provisioned: more is known.
+pub(super) fn run_again(
+    kernel: &mut Kernel<'_>,
+    facts: &mut Facts,
+    bytes: &mut [u8],
+    net: &mut Buffers,
+    command: &Command,
+) -> Result<()> {
+    run_unless(kernel, facts, bytes, net, command, false)
+}
+
+/// With `is_once` a VM that is provisioned stays as it is.
+#[inline(never)]
+fn run_unless(
+    kernel: &mut Kernel<'_>,
+    facts: &mut Facts,
+    bytes: &mut [u8],
+    net: &mut Buffers,
+    command: &Command,
+    is_once: bool,
+) -> Result<()> {
     kernel.log.enter("apply");
     let machine = identity::observe(kernel);
     if machine.platform.is_none() {
@@ -102,7 +126,7 @@ pub(super) fn run(
         is_last_try: false,
     };
     story.grow_file_system();
-    if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
+    if is_once && seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
         story.run_boot_scripts();
         return Err(not_applicable!("provisioned already"));
     }
@@ -522,6 +546,8 @@ pub(super) fn keep_done(kernel: &mut Kernel<'_>, id: &InstanceId) {
     let is_translated =
         join(&[seed::SEED, "/", seed::TRANSLATED]).is_ok_and(|path| kernel.run.stat(&path).is_ok());
     let Ok(marks) = seed::marks(id) else { return };
+    // A cut may have left some of the first turn.
+    let _ = remove_marks(kernel.root, &marks);
     for name in ONCE.iter().filter(|_| is_translated) {
         if let Ok(mark) = join(&[&marks, "/", name]) {
             mark_done(kernel.root, &marks, &mark);
@@ -538,23 +564,24 @@ fn mark_done(root: &mut dyn Dir, marks: &str, mark: &str) {
 /// What served the way to the mark, of this VM and of those that the image was before.
 #[inline(never)]
 fn sweep(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
-    let mut last = PathText::new();
+    let (mut last, mut swept) = (PathText::new(), Ok(()));
     while let Some(name) = next_name(root, seed::STATE, &last) {
         let path = join(&[seed::STATE, "/", &name])?;
-        match name.split_once('-') {
-            Some(("marks", _)) => remove_marks(root, &path)?,
-            Some(("boots", _)) => ignore_missing(root.remove(&path))?,
+        // One that cannot go keeps no other.
+        swept = swept.and(match name.split_once('-') {
+            Some(("marks", _)) => remove_marks(root, &path),
+            Some(("boots", _)) => ignore_missing(root.remove(&path)),
             // This VM's is dropped once the platform was told.
-            Some(("pending" | "failed", other)) if other != id.as_str() => seed::remove(root, &path)?,
-            _ => {}
-        }
+            Some(("pending" | "failed", other)) if other != id.as_str() => seed::remove(root, &path),
+            _ => Ok(()),
+        });
         last = name;
     }
-    root.sync_dir(seed::STATE)
+    swept.and(root.sync_dir(seed::STATE))
 }
 
 /// Those of the modules, and the notes of what a module did once.
-fn remove_marks(root: &mut dyn Dir, marks: &PathText) -> Result<()> {
+fn remove_marks(root: &mut dyn Dir, marks: &str) -> Result<()> {
     while let Some(name) = next_name(root, marks, "") {
         root.remove(&join(&[marks, "/", &name])?)?;
     }

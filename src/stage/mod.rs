@@ -300,7 +300,7 @@ fn conclude(
         }
     };
     // A dry run did nothing: `status` would speak of it as of the stage itself.
-    if !command.dry_run {
+    if !command.dry_run && outcome != Err(scripts::BUSY) {
         note(kernel.run, stage, word, ms);
         if matches!(command.verb, Verb::Apply | Verb::Pool | Verb::Report) {
             status::tell(kernel, bytes);

@@ -22,7 +22,7 @@ pub(super) const FETCH_ENDED: &str = "fetch.ended";
 pub(super) const ON_LINE: &str = "fetch.online";
 /// Below /run/preroot: apply and report have nothing to do in this boot; their units are not even started. Whatever
 /// they are to do at every boot must be asked for in [`is_settled`].
-const SETTLED: &str = "settled";
+pub(super) const SETTLED: &str = "settled";
 /// Below /run/preroot: the mounted root is not provisioned for this VM.
 pub(super) const FIRST_BOOT: &str = "first-boot";
 /// Below /run/preroot: the root is mounted only after fetch has ended, so that [`FIRST_BOOT`] cannot be known.

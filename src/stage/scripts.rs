@@ -10,7 +10,7 @@ use crate::apply::data_disks::REMOTE;
 use crate::apply::replace::{self, Target};
 use crate::apply::{Buffers, Root, SeedPlace, boot_scripts, deferred, exists, next_name, object};
 use crate::config;
-use crate::error::{Errno, Kind, Result};
+use crate::error::{Errno, Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::InstanceId;
 use crate::format::config::Config;
@@ -81,6 +81,8 @@ const NO_SHELL: &[&[u8]] = &[
 /// A console that takes nothing this many times in a row gets no more of this script.
 const CONSOLE_TRIES: u32 = 50;
 const CONSOLE_NAP_MS: u64 = 20;
+/// No word of how the stage ended: it has not.
+pub(super) const BUSY: Error = not_applicable!("another `preroot scripts` is at work");
 /// In a record: what was begun and has not ended.
 const STARTED: &str = "started";
 /// Of a line, on the console.
@@ -122,7 +124,7 @@ pub(super) fn run(
     match outcome {
         Err(error) if !is_alone && error.is(Kind::Deadline) => {
             kernel.say(Level::Info, "nothing is run: another `preroot scripts` is at work", &[]);
-            Err(not_applicable!("another `preroot scripts` is at work"))
+            Err(BUSY)
         }
         outcome => outcome,
     }
@@ -138,7 +140,8 @@ fn run_due(kernel: &mut Kernel<'_>, bytes: &mut [u8], root_path: &str, is_dry_ru
     let config = config::load(kernel.root, bytes, &mut |_, _| {});
     // Then apply left alone what an image brings of the VM that it was made of.
     let is_ours = matches!(config.agent(), "auto" | "preroot");
-    let mut story = Story { kernel, bytes, root_path, is_dry_run, until_us: u64::MAX, id: &id, failed: 0 };
+    let mut story =
+        Story { kernel, bytes, root_path, is_dry_run, is_ours, until_us: u64::MAX, id: &id, failed: 0 };
     let places = || {
         PLACES.iter().filter(|place| match place.when {
             When::First | When::User => is_ours,
@@ -164,7 +167,8 @@ pub(super) fn run_early(
     id: &InstanceId,
     until_us: u64,
 ) -> Result<()> {
-    let mut story = Story { kernel, bytes, root_path, is_dry_run: false, until_us, id, failed: 0 };
+    let mut story =
+        Story { kernel, bytes, root_path, is_dry_run: false, is_ours: true, until_us, id, failed: 0 };
     story.run_all(EARLY.iter())
 }
 
@@ -173,6 +177,8 @@ struct Story<'s, 'k> {
     bytes: &'s mut [u8],
     root_path: &'s str,
     is_dry_run: bool,
+    /// What an image brings of the VM that it was made of is gone; else it is left alone.
+    is_ours: bool,
     /// All of them have to end by then.
     until_us: u64,
     id: &'s InstanceId,
@@ -264,7 +270,9 @@ impl Story<'_, '_> {
             _ => {}
         }
         while let Some(name) = next_name(self.kernel.root, place.directory, &last) {
-            self.run_one(place, &name, key);
+            if self.is_ours || place.directory.starts_with(CLOUDS) || !name.starts_with(seed::OF_USER_DATA) {
+                self.run_one(place, &name, key);
+            }
             last = name;
         }
     }

@@ -2,6 +2,7 @@
 
 use super::identity;
 use super::outcomes::Outcomes;
+use super::persist::SETTLED;
 use super::pool;
 use super::scripts::RECORDS;
 use crate::apply::replace::{self, Target};
@@ -119,6 +120,10 @@ pub(super) fn tell(kernel: &mut Kernel<'_>, window: &mut [u8]) {
 
 /// What root was the last to see; before anything was applied that was nothing.
 fn told(run: &mut dyn Dir, machine: &Machine) -> State {
+    // Nobody has anything to do in this boot, nor to say.
+    if run.stat(SETTLED).is_ok() {
+        return State::Reported;
+    }
     let mut buf = [0; 32];
     let length = run.read(WORD, &mut buf).unwrap_or_default();
     let known = State::ALL.into_iter().find(|state| buf.get(..length) == Some(state.word().as_bytes()));
@@ -335,6 +340,10 @@ mod tests {
         assert!(out.starts_with(r#"{"state":"reported","platform":"azure","#) && code == 0, "{out}");
         world.run.put("state", "neither");
         assert!(as_user(&mut world, &[]).0.starts_with("started:"));
+        // A later boot: nobody had anything to do, and nobody said so.
+        crate::sys::Dir::remove(&mut world.run, "state").unwrap();
+        world.run.put("settled", "");
+        assert!(as_user(&mut world, &["--wait"]).0.starts_with("reported:") && world.clock.sleeps.is_empty());
         let mut elsewhere = World::new();
         elsewhere.root.put_dir("var/lib/preroot");
         assert_eq!(as_user(&mut elsewhere, &[]).1, 76);

@@ -7,7 +7,8 @@
 use super::translation::PROGRAMS;
 use super::{Story, configuration, sweep};
 use crate::apply::include::{ADDED, DOCUMENTS, LIST, PLACE, Stage, forget};
-use crate::apply::{MODULES, SeedPlace, exists};
+use crate::apply::replace::{self, Target};
+use crate::apply::{MODULES, SeedPlace, exists, object};
 use crate::cli::Command;
 use crate::config;
 use crate::error::{Error, Result};
@@ -25,6 +26,8 @@ const WHAT: &str = "include";
 const CURL: &[&str] = &["usr/bin/curl", "bin/curl", "usr/local/bin/curl"];
 /// Below /run/preroot: what stands there for /run/preroot while a seed is made.
 const RUN: &str = "include";
+/// There, in the place of the seed while the next is made: what the round before said.
+const BEFORE: &str = "seed-before";
 /// Below [`PLACE`]: boots that tried.
 const BOOTS: &str = "var/lib/preroot/include/boots";
 /// Modules that know nothing of user data, or would do again what was done once.
@@ -62,6 +65,8 @@ pub(in crate::stage) fn run(
         return Err(not_applicable!("this VM is not provisioned"));
     }
     if !exists(kernel.root, LIST)? {
+        // What a cut left has user data in it.
+        forget(kernel.root)?;
         return Err(not_applicable!("nothing is to be included"));
     }
     let config = configuration(kernel, bytes);
@@ -74,14 +79,17 @@ pub(in crate::stage) fn run(
         return Ok(());
     }
     let boots = count_boot(kernel.root)?;
-    let outcome = Parts { facts, bytes, net, id, root_path: command.root }.include(kernel);
+    // Of a run that was killed in this boot.
+    seed::remove(kernel.run, ADDED)?;
+    let mut is_missing = false;
+    let parts = Parts { facts, bytes, net, id, root_path: command.root };
+    let outcome = parts.include(kernel, &mut is_missing);
     let _ = seed::remove(kernel.run, ADDED);
-    match outcome {
-        Err(error) if error == MISSING && boots < limits::INCLUDE_BOOTS => {
-            let left = Value::Number(u64::from(limits::INCLUDE_BOOTS.saturating_sub(boots)));
-            kernel.say(Level::Warning, "what is missing is tried again in the next {} boots", &[left]);
-        }
-        _ => forget(kernel.root)?,
+    if is_missing && boots < limits::INCLUDE_BOOTS {
+        let left = Value::Number(u64::from(limits::INCLUDE_BOOTS.saturating_sub(boots)));
+        kernel.say(Level::Warning, "what is missing is tried again in the next {} boots", &[left]);
+    } else {
+        forget(kernel.root)?;
     }
     outcome
 }
@@ -114,7 +122,7 @@ struct Parts<'p> {
 impl Parts<'_> {
     /// Nobody but us looks for a seed below /run/preroot/include: that of the report stays what it is.
     #[inline(never)]
-    fn include(&mut self, kernel: &mut Kernel<'_>) -> Result<()> {
+    fn include(mut self, kernel: &mut Kernel<'_>, is_missing: &mut bool) -> Result<()> {
         let _ = kernel.run.make_dir(RUN, Owner::root(0o700));
         let Kernel { clock, log, host, root, run, disks, links, system } = kernel;
         let mut fetched = Ok(());
@@ -125,10 +133,8 @@ impl Parts<'_> {
             fetched = self.story(kernel).gather();
             Ok(())
         })?;
-        match fetched {
-            Err(error) if error != MISSING => return fetched,
-            _ => {}
-        }
+        // Whatever kept them from being had, or read, may be over by then.
+        *is_missing = fetched.is_err();
         self.story(kernel).add().and(fetched)
     }
 
@@ -178,14 +184,27 @@ impl Story<'_, '_> {
             }
             // Each round says all that the documents add; the facts as they were before them.
             self.load(place)?;
-            seed::remove(self.kernel.run, seed::SEED)?;
             self.rounds = Some(rounds);
-            self.translate_by(place, program)?;
+            self.translate_anew(place, program)?;
             if !self.take_wanted()? {
                 break;
             }
         }
         if fetching.missing.is_empty() { Ok(()) } else { Err(MISSING) }
+    }
+
+    /// Where it fails, what the round before said is there again.
+    #[inline(never)]
+    fn translate_anew(&mut self, place: SeedPlace<'_>, program: &str) -> Result<()> {
+        seed::remove(self.kernel.run, BEFORE)?;
+        let _ = self.kernel.run.rename(seed::SEED, BEFORE);
+        let translated = self.translate_by(place, program);
+        if let Err(error) = translated {
+            self.say(Level::Error, "what was included was not translated: {}", &[Value::Why(error)]);
+            seed::remove(self.kernel.run, seed::SEED)?;
+            let _ = self.kernel.run.rename(BEFORE, seed::SEED);
+        }
+        seed::remove(self.kernel.run, BEFORE).and(translated)
     }
 
     /// True where a document came. Each has its turn before any has another: a server that hangs costs no other document its
@@ -232,7 +251,8 @@ impl Story<'_, '_> {
         url: &mut heapless::String<{ limits::INCLUDE_URL }>,
     ) -> Option<[Value<'static>; 3]> {
         let length = self.kernel.root.read(LIST, self.bytes).ok()?;
-        let line = lines(self.bytes.get(..length)?).nth(n)?;
+        // A cut may have left half a line.
+        let line = lines(self.bytes.get(..length)?).nth(n).filter(|line| line.ends_with(b"\n"))?;
         let wanted = Wanted::parse(bare(line))?;
         url.push_str(wanted.url).ok()?;
         let source = Value::Text(if wanted.source == 0 { "user data" } else { "vendor data" });
@@ -287,6 +307,15 @@ impl Story<'_, '_> {
         let (old, new) = self.bytes.split_at_mut(self.bytes.len() / 2);
         let length = self.kernel.root.read(LIST, old)?;
         let known = old.get(..length).unwrap_or_default();
+        let whole = known.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at.saturating_add(1));
+        if whole < length {
+            let target = Target::root(LIST, object!(WHAT), 0o600);
+            replace::write(self.kernel.root, target, known.get(..whole).unwrap_or_default(), &mut |_, _| {
+                Ok(())
+            })?;
+        }
+        let known = known.get(..whole).unwrap_or_default();
+        let mut count = lines(known).count();
         let length = self.kernel.run.read(&join(&[seed::SEED, "/", seed::INCLUDE])?, new).unwrap_or_default();
         let mut has_more = false;
         for line in lines(new.get(..length).unwrap_or_default()) {
@@ -296,7 +325,13 @@ impl Story<'_, '_> {
             if lines(known).any(is_it) || !line.ends_with(b"\n") {
                 continue;
             }
+            if count >= limits::INCLUDES {
+                let text = "more than {} documents are to be included: the rest is left out";
+                self.kernel.say(Level::Error, text, &[Value::Number(limits::INCLUDES as u64)]);
+                break;
+            }
             self.kernel.root.append(LIST, line)?;
+            count = count.saturating_add(1);
             has_more = true;
         }
         Ok(has_more)

@@ -419,10 +419,11 @@ fn another_vms_bootcmd_is_not_run_wherever_this_one_fails() {
 #[test]
 fn nothing_is_left_of_what_the_image_was_before() {
     let mut world = ready_world();
-    for name in ["marks-aa/users", "boots-aa", "pending-aa/hostname", "failed-aa/format"] {
+    for name in ["marks-aa/users", "boots-aa", "pending-aa/hostname", "failed-aa/format", "marks-00/dir/x"] {
         world.root.put(&std::format!("var/lib/preroot/{name}"), "x\n");
     }
     boot(&mut world).unwrap();
     let dump = world.root.dump();
     assert!(dump.keys().all(|path| !path.contains("-aa")), "{:?}", dump.keys());
+    assert!(said(&world, "marks of the modules stay"), "what cannot go keeps no other");
 }

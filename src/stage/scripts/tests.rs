@@ -293,10 +293,11 @@ fn where_another_agent_provisions_no_scripts_of_user_data_run() {
             put(&mut world, &std::format!("preroot/scripts/{path}"), 0);
         }
         put(&mut world, "preroot/scripts/per-boot/image", 0);
+        put(&mut world, "preroot/scripts/per-boot/user-data.each", 0);
         world.root.put("var/lib/preroot/deferred/files/0/path", "/etc/another");
         let mut bytes = std::vec![0; 64 * 1024];
         run(&mut world.kernel(), &mut bytes, "/", false).unwrap();
-        assert_eq!(world.system.runs.len(), if is_run { 4 } else { 1 }, "{agent}: {:?}", world.system.runs);
+        assert_eq!(world.system.runs.len(), if is_run { 5 } else { 1 }, "{agent}: {:?}", world.system.runs);
         assert_eq!(world.root.text("etc/another").is_some(), is_run, "{agent}");
     }
 }

@@ -382,6 +382,25 @@ fn disks_that_were_made_are_not_made_again() {
 }
 
 #[test]
+fn a_script_whose_document_came_before_is_not_run_again_under_another_name() {
+    let user_data = b"#include\nhttp://a/one.sh\nhttp://b/two.sh\n";
+    let (one, two) = ("http://a/one.sh\n#!/bin/sh\none\n", "http://b/two.sh\n#!/bin/sh\ntwo\n");
+    let out = including(user_data, "2", &[("included/1", two)]);
+    assert!(out.contains("two"), "{out}");
+    let out = including(user_data, "2", &[("included/0", one), ("included-before/1", two)]);
+    assert!(out.contains("\none\n") && !out.contains("two"), "{out}");
+}
+
+#[test]
+fn a_password_that_was_set_before_is_not_set_again() {
+    let user_data = b"#cloud-config-archive\n- type: text/cloud-config\n  content: |\n    password: first\n- content: |\n    #include http://a.example/x\n";
+    let x = "http://a.example/x\n#cloud-config\nuser: {sudo: 'ALL=(ALL) ALL'}\n";
+    let out = including(user_data, "2", &[("included/0", x)]);
+    assert!(out.contains("sudo ALL=(ALL) ALL\n"), "{out}");
+    assert!(!out.contains("hashed_passwd") && !out.contains("expire"), "{out}");
+}
+
+#[test]
 fn words_go_into_files_as_they_go_into_pipes() {
     let path = std::env::temp_dir().join(format!("preroot-told-{}", std::process::id()));
     let input = std::env::temp_dir().join(format!("preroot-told-{}.yaml", std::process::id()));

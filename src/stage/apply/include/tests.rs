@@ -229,3 +229,115 @@ fn another_vms_documents_are_not_this_ones() {
     boot(&mut world).unwrap();
     assert!(world.root.stat(PLACE).is_err());
 }
+
+/// What a document says of a user, in a VM of which the medium names nobody; `keys`: it has some for the default account.
+fn of_nobody(first: &str, document: &str, has_keys: bool, has_password: bool) -> World {
+    let mut world = ready_world();
+    world.root.put("etc/preroot.conf", "Provisioning.Include=y\nProvisioning.DefaultUser=debian\n");
+    world.root.put_owned(PROGRAM, Owner::root(0o755), "ELF").put_owned(&CURL[1..], Owner::root(0o755), "ELF");
+    world.system.programs.insert(std::format!("/{PROGRAM}"), 0);
+    world.system.programs.insert(CURL.into(), 0);
+    let source = world.run.text("seed/source").unwrap();
+    let source: String = source.lines().map(|line| line.replace(" imds", " config-drive") + "\n").collect();
+    world.run.put("seed/source", source);
+    let unsaid =
+        [("user/name", true), ("user/authorized-keys", !has_keys), ("user/password-hash", !has_password)];
+    for (name, _) in unsaid.into_iter().filter(|(_, is_unsaid)| *is_unsaid) {
+        let _ = world.run.remove(&std::format!("seed/{name}"));
+    }
+    seed::remove(&mut world.root, &seed::pending(&id()).unwrap()).unwrap();
+    let first = if first.is_empty() { String::new() } else { entry("users/0", first) };
+    translator_says(&mut world, &(first + &entry("include", &std::format!("0 1 2 {URL}\n"))));
+    boot(&mut world).unwrap();
+    translator_says(&mut world, &entry("users/0", document));
+    include(&mut world).unwrap();
+    world
+}
+
+#[test]
+fn a_default_account_that_a_document_brings_is_an_administrator() {
+    let world =
+        of_nobody("", "default true\nssh_authorized_keys ssh-ed25519 AAAAC3NzaC1l two\n", false, false);
+    assert!(world.root.text("home/debian/.ssh/authorized_keys").unwrap().contains(" two"));
+    assert!(world.root.text("etc/sudoers.d/90-preroot-debian").unwrap().contains("NOPASSWD"));
+    assert!(world.root.text("etc/group").unwrap().contains("sudo:x:27:debian"));
+}
+
+#[test]
+fn a_document_locks_no_password_of_the_platforms() {
+    for has_keys in [false, true] {
+        let world = of_nobody("", "default true\npasswd $6$x$y\n", has_keys, true);
+        let shadow = world.root.text("etc/shadow").unwrap();
+        assert!(shadow.contains("\ndebian:$6$canary$hash:"), "not locked: {shadow}");
+    }
+}
+
+#[test]
+fn the_administrators_password_is_not_locked_by_a_document() {
+    let mut world = world(0);
+    translator_says(&mut world, &entry("users/0", "default true\npasswd $6$x$y\n"));
+    include(&mut world).unwrap();
+    assert!(world.root.text("etc/shadow").unwrap().contains("\nops:$6$canary$hash:"));
+}
+
+#[test]
+fn root_may_have_the_platforms_keys_by_a_document() {
+    let mut world = world(0);
+    world.root.put_dir("root");
+    translator_says(&mut world, &entry("users/0", "name root\nplatform_keys true\n"));
+    include(&mut world).unwrap();
+    assert!(world.root.text("root/.ssh/authorized_keys").unwrap().contains("AAAAC3Nz"));
+}
+
+#[test]
+fn sshd_stays_as_the_platform_wants_it() {
+    const FILE: &str = "etc/ssh/sshd_config.d/40-preroot.conf";
+    let conf = "Provisioning.Include=y\nOS.SshClientAliveInterval=180\n";
+    let mut world = self::world(0);
+    world.root.put("etc/preroot.conf", conf);
+    // As if that had been said from the beginning.
+    let before = world.root.text(FILE).unwrap() + "ClientAliveInterval 180\n";
+    world.root.put(FILE, &before);
+    include(&mut world).unwrap();
+    let after = world.root.text(FILE).unwrap();
+    assert!(after.contains("PasswordAuthentication yes\n"), "{after}");
+}
+
+#[test]
+fn what_is_missing_waits_whatever_else_failed() {
+    let mut world = world(0);
+    world.root.put(LIST, std::format!("0 1 2 {URL}\n0 1 3 https://z.example/\n"));
+    world.system.breaks_on = "url = \"https://z.example/";
+    translator_says(&mut world, &(entry("files/0/path", "no path") + &entry("files/0/content", "hi")));
+    assert!(include(&mut world).is_err());
+    assert!(has(&world, "in the next 4 boots") && world.root.text(LIST).is_some());
+    // A translator that cannot work now may later.
+    let mut world = self::world(0);
+    world.system.programs.insert(std::format!("/{PROGRAM}"), 1);
+    assert!(include(&mut world).is_err());
+    assert!(world.root.text(LIST).is_some() && world.root.text("etc/motd").is_none());
+    world.system.programs.insert(std::format!("/{PROGRAM}"), 0);
+    include(&mut world).unwrap();
+    assert!(world.root.text("etc/motd").is_some() && world.root.stat(PLACE).is_err());
+}
+
+#[test]
+fn what_a_cut_left_is_not_believed_and_goes() {
+    // Without the list nothing is to be done, and user data are still there.
+    let mut world = self::world(0);
+    let _ = world.root.remove(LIST);
+    world.root.put("var/lib/preroot/include.tmp/custom-data", "canary");
+    assert!(include(&mut world).is_err_and(|error| error.is(Kind::NotApplicable)));
+    assert!(world.root.dump().keys().all(|path| !path.starts_with("var/lib/preroot/include")));
+    // Half a line is no URL.
+    let mut world = self::world(0);
+    world.root.put(LIST, "0 1 2 https://x.example/y?si");
+    let _ = include(&mut world);
+    assert_eq!(tries(&world), 0);
+    // Of a run that was killed in this boot, whose facts nobody has read.
+    let mut world = self::world(0);
+    world.root.put(LIST, "");
+    world.run.put("include/seed/users/0", "default true\nname x\n").put("include/seed/format", "1\n");
+    let _ = include(&mut world);
+    assert!(!world.root.text("etc/passwd").unwrap().contains("\nx:"));
+}
