@@ -9,12 +9,10 @@ use super::pool;
 use super::report;
 use crate::apply::network::missing as missing_cards;
 use crate::apply::replace::{self, Target};
-use crate::apply::{
-    Buffers as Halves, MODULES, Module, Root, SeedPlace, State, next_name, object, old_scripts,
-};
+use crate::apply::{Buffers as Halves, MODULES, Module, Root, SeedPlace, State, next_name, object};
 use crate::cli::Command;
 use crate::config;
-use crate::error::{Errno, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Level, Value};
 use crate::facts::{Fact, Facts, InstanceId};
 use crate::format::authorized_keys::{KeyLine, fingerprint};
@@ -25,6 +23,7 @@ use crate::machine::Platform;
 use crate::net::Buffers;
 use crate::seed;
 use crate::sys::{Dir, Kernel, Owner};
+use marks::{mark_done, mark_path, set_aside, state_path, sweep};
 
 /// Below /run/preroot: why this boot's apply failed, for the report. Static text only.
 pub(super) const FAILURE: &str = "apply.failure";
@@ -530,83 +529,8 @@ impl Story<'_, '_> {
     }
 }
 
-#[inline(never)]
-fn state_path(prefix: &str, id: &InstanceId) -> Result<PathText> {
-    join(&[seed::STATE, "/", prefix, id.as_str()])
-}
-
-fn mark_path(marks: &str, module: &Module) -> Result<PathText> {
-    join(&[marks, "/", module.name])
-}
-
-/// Before the modules of a provisioned VM have another turn: those that would undo what others have changed since, or do
-/// it twice. Where user data are still to be translated they have not had their first.
-pub(super) fn keep_done(kernel: &mut Kernel<'_>, id: &InstanceId) {
-    const ONCE: &[&str] = &["old_scripts", "boot_scripts", "data_disks", "write_files", "custom_data"];
-    let is_translated =
-        join(&[seed::SEED, "/", seed::TRANSLATED]).is_ok_and(|path| kernel.run.stat(&path).is_ok());
-    let Ok(marks) = seed::marks(id) else { return };
-    // A cut may have left some of the first turn.
-    let _ = remove_marks(kernel.root, &marks);
-    for name in ONCE.iter().filter(|_| is_translated) {
-        if let Ok(mark) = join(&[&marks, "/", name]) {
-            mark_done(kernel.root, &marks, &mark);
-        }
-    }
-}
-
-/// Not synced: what the mark speaks of is, and a lost mark only means looking again.
-fn mark_done(root: &mut dyn Dir, marks: &str, mark: &str) {
-    let _ = root.make_dir(marks, Owner::root(0o700));
-    let _ = root.create_unsynced(mark, Owner::root(0o600), b"");
-}
-
-/// What served the way to the mark, of this VM and of those that the image was before.
-#[inline(never)]
-fn sweep(root: &mut dyn Dir, id: &InstanceId) -> Result<()> {
-    let (mut last, mut swept) = (PathText::new(), Ok(()));
-    while let Some(name) = next_name(root, seed::STATE, &last) {
-        let path = join(&[seed::STATE, "/", &name])?;
-        // One that cannot go keeps no other.
-        swept = swept.and(match name.split_once('-') {
-            Some(("marks", _)) => remove_marks(root, &path),
-            Some(("boots", _)) => ignore_missing(root.remove(&path)),
-            // This VM's is dropped once the platform was told.
-            Some(("pending" | "failed", other)) if other != id.as_str() => seed::remove(root, &path),
-            _ => Ok(()),
-        });
-        last = name;
-    }
-    swept.and(root.sync_dir(seed::STATE))
-}
-
-/// Those of the modules, and the notes of what a module did once.
-fn remove_marks(root: &mut dyn Dir, marks: &str) -> Result<()> {
-    while let Some(name) = next_name(root, marks, "") {
-        root.remove(&join(&[marks, "/", &name])?)?;
-    }
-    ignore_missing(root.remove_dir(marks))
-}
-
-fn set_aside(root: &mut dyn Dir, pending: &str, id: &InstanceId) -> Result<()> {
-    seed::remove_secrets(root, pending)?;
-    old_scripts::forget_all(root, id)?;
-    let failed = state_path("failed-", id)?;
-    seed::remove(root, &failed)?;
-    match root.rename(pending, &failed) {
-        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
-        outcome => outcome.and_then(|()| root.sync_dir(seed::STATE)),
-    }
-}
-
-fn ignore_missing(outcome: Result<()>) -> Result<()> {
-    match outcome {
-        Err(error) if error.is_not_found() => Ok(()),
-        outcome => outcome,
-    }
-}
-
 pub(super) mod include;
+pub(super) mod marks;
 mod translation;
 
 #[cfg(test)]

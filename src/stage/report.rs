@@ -136,7 +136,7 @@ fn signed(
     if asked == Ok(true) {
         // All of it: what is as it should be stays, and what is done once is not done again.
         if seed::is_marked(kernel.root, seed::PROVISIONED, &id) {
-            apply::keep_done(kernel, &id);
+            apply::marks::keep_done(kernel, &id);
         }
         let Scratch { facts, bytes, net, .. } = &mut *scratch;
         let applied = apply::run_again(kernel, facts, bytes, net, &Command { verb: Verb::Apply, ..*command });

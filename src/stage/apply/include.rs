@@ -4,8 +4,9 @@
 //! of apply do it. URLs may be secrets: they reach curl over its standard input, and no message. What could not be had is
 //! tried again in the next boots (docs/cloud-config.md).
 
+use super::marks::sweep;
 use super::translation::PROGRAMS;
-use super::{Story, configuration, sweep};
+use super::{Story, configuration};
 use crate::apply::include::{ADDED, DOCUMENTS, LIST, PLACE, Stage, forget};
 use crate::apply::replace::{self, Target};
 use crate::apply::{MODULES, SeedPlace, exists, object};
