@@ -4,7 +4,7 @@ use crate::answer::{Answer, Case, binary, bytes, data, run, tree};
 use preroot::format::translation::Rule;
 use preroot_cloud_config::config::Place;
 use preroot_cloud_config::note::{Notes, Source};
-use preroot_cloud_config::parts::include::Library;
+use preroot_cloud_config::parts::include::{Included, Library};
 use preroot_cloud_config::parts::jinja::Variables;
 use preroot_cloud_config::parts::{Unpacker, clean_name, sniff};
 use preroot_cloud_config::translate::{Inputs, translate};
@@ -89,14 +89,41 @@ fn parsed(case: &Case, name: &str, config: Option<&Node>, files: &mut Map<String
     files.insert(name, file);
 }
 
+/// As `#include` of http: files are not read. A document's scripts have names of their own.
+fn included(case: &Case) -> Answer {
+    let url = |name: &str| format!("http://dir.example/{name}");
+    let text = String::from_utf8(bytes(&case.input["user_data"])).unwrap();
+    let user_data = text.replace("file://%DIR%/", &url("")).into_bytes();
+    let of = |inputs: &Value| -> Vec<Included> {
+        let files = inputs.as_object().into_iter().flatten();
+        let page = |(name, text): (&String, &Value)| Included {
+            url: url(name),
+            document: bytes(text),
+            is_applied: false,
+        };
+        files.map(page).collect()
+    };
+    let facts = [("include".to_owned(), "1".to_owned())].into();
+    let inputs = Inputs { user_data, included: of(&case.input["files"]), facts, ..Inputs::default() };
+    let translation = translate(&inputs);
+    // The key of this case is made up.
+    assert!(translation.notes.0.iter().all(|note| note.rule == Rule::UnknownKey), "{:?}", translation.notes);
+    if case.expected["error"].is_string() {
+        assert!(translation.entries.keys().eq(["include"]), "{:?}", translation.entries);
+        return Answer::Differs("a document that cannot be had costs no other, and is asked for again");
+    }
+    assert_eq!(tree(&translation.user.unwrap()), json!({"a": 1}));
+    let expected = &case.expected["files"]["instances/i-testing/scripts/part-002"]["content"]["$utf8"];
+    let [script] = &*translation.scripts else { panic!("{:?}", translation.scripts) };
+    assert_eq!((script.name.as_str(), binary(&script.content)), ("part-001-002", json!({"$utf8": expected})));
+    Answer::Differs("documents come by http alone, and their scripts have names of their own")
+}
+
 #[test]
 fn whole_user_data() {
     run("userdata_consume", |case| {
-        match case.name.as_str() {
-            "include_file" | "include_missing_file" => {
-                return Answer::Unsupported("#include: nothing is fetched, and the note says so");
-            }
-            _ => {}
+        if case.name.starts_with("include_") {
+            return included(case);
         }
         let texts = |key: &str| match &case.input[key] {
             Value::Array(list) => list.iter().map(bytes).collect(),
