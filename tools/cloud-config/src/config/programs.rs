@@ -195,13 +195,17 @@ pub(super) fn read_random_seed(reading: &mut Reading<'_>, value: &Node) {
     if !data.is_empty() {
         let _ = writeln!(script, "base64 -d >>{} <<E\n{}\nE", quoted(&file), base64::encode(&data));
     }
-    if let Some(command) = value.get("command").filter(|node| !node.is_null()) {
+    let is_required = value.get("command_required").and_then(Node::truth) == Some(true);
+    let command = value.get("command").filter(|node| !node.is_null());
+    if is_required && command.is_none() {
+        reading.note(Rule::BadValue, value, "command_required, and no command");
+    }
+    if let Some(command) = command {
         let words =
             command.items().and_then(|words| words.iter().map(Node::python_text).collect::<Option<Vec<_>>>());
         let Some(words) = words.filter(|words| !words.is_empty()) else {
             return reading.note(Rule::BadValue, command, "command is a list of words");
         };
-        let is_required = value.get("command_required").and_then(Node::truth) == Some(true);
         if !is_required {
             let _ = writeln!(script, "command -v {} >/dev/null || exit 0", quoted(&words[0]));
         }
