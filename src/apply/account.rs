@@ -1,7 +1,7 @@
 //! Who is the administrator in this image's passwd, and may the platform change that account?
 
 use super::{Buffers, PathText, join, read};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::facts::UserName;
 use crate::format::login_defs::LoginDefsRepr;
 use crate::format::passwd::{UserRepr, find};
@@ -24,6 +24,8 @@ const LOGIN_DEFS: &str = "etc/login.defs";
 /// lckpwdf(3)'s file. shadow-utils makes `/etc/passwd.lock` and the like too, but takes this one first, and
 /// systemd takes only this one: so one lock is enough.
 const LOCK: &str = "etc/.pwd.lock";
+/// Nobody could wait any longer for it.
+pub(super) const LOCKED: Error = deadline!("lock held by another program", limits::PASSWORD_LOCK_MS);
 /// `nobody`, who owns nothing.
 const NOBODY: u32 = 65_534;
 

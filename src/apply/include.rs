@@ -78,8 +78,14 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
         SeedPlace::Run(base) => seed::keep_words(root.run, base, Some(root.dir), PLACE),
         SeedPlace::Root(base) => seed::keep_words(root.dir, base, None, PLACE),
     };
+    let kept = kept.map_err(named(object!(WHAT))).and_then(|()| keep_who(facts, root));
+    // Half of it could mean somebody else.
+    if kept.is_err() { forget(root.dir).and(kept) } else { Ok(()) }
+}
+
+/// Who is meant, and what is known of the administrator.
+fn keep_who(facts: &Facts, root: &mut Root<'_>) -> Result<()> {
     let told = named(object!(WHAT));
-    kept.map_err(&told)?;
     if facts.password.is_some() {
         root.dir.create(HAS_PASSWORD, Owner::root(0o600), b"").map_err(&told)?;
     }

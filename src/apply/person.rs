@@ -1,6 +1,6 @@
 //! Who is looked after? The administrator, then whoever the seed has besides: every module of accounts asks here.
 
-use super::{Buffers, Root, SeedPlace, State, below, exists, include};
+use super::{Buffers, Root, SeedPlace, State, account, below, exists, include};
 use crate::error::{Errno, Error, Kind, Result};
 use crate::facts::{Facts, Provenance, UserName};
 use crate::format::authorized_keys::KeyLine;
@@ -45,7 +45,7 @@ pub(super) fn apply(facts: &Facts, root: &mut Root<'_>, look: Part<State>, act: 
             }
             outcome => outcome,
         };
-        if outcome.is_err_and(|error| error.is(Kind::Deadline)) {
+        if outcome == Err(account::LOCKED) {
             held = outcome;
         }
         match person.is_platforms || !root.is_last_try && outcome.is_err_and(|error| may_pass(&error)) {

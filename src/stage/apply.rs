@@ -68,30 +68,6 @@ pub(super) fn run(
     net: &mut Buffers,
     command: &Command,
 ) -> Result<()> {
-    run_unless(kernel, facts, bytes, net, command, true)
-}
-
-/// As [`run`], once more in a VM that is provisioned: more is known.
-pub(super) fn run_again(
-    kernel: &mut Kernel<'_>,
-    facts: &mut Facts,
-    bytes: &mut [u8],
-    net: &mut Buffers,
-    command: &Command,
-) -> Result<()> {
-    run_unless(kernel, facts, bytes, net, command, false)
-}
-
-/// With `is_once` a VM that is provisioned stays as it is.
-#[inline(never)]
-fn run_unless(
-    kernel: &mut Kernel<'_>,
-    facts: &mut Facts,
-    bytes: &mut [u8],
-    net: &mut Buffers,
-    command: &Command,
-    is_once: bool,
-) -> Result<()> {
     kernel.log.enter("apply");
     let machine = identity::observe(kernel);
     if machine.platform.is_none() {
@@ -125,7 +101,7 @@ fn run_unless(
         is_last_try: false,
     };
     story.grow_file_system();
-    if is_once && seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
+    if seed::is_marked(story.kernel.root, seed::PROVISIONED, &story.id) {
         story.run_boot_scripts();
         return Err(not_applicable!("provisioned already"));
     }

@@ -138,11 +138,12 @@ fn signed(
         if seed::is_marked(kernel.root, seed::PROVISIONED, &id) {
             apply::marks::keep_done(kernel, &id);
         }
+        // A boot that is cut in it begins there again.
+        let _ = seed::unmark(kernel.root, seed::PROVISIONED);
         let Scratch { facts, bytes, net, .. } = &mut *scratch;
-        let applied = apply::run_again(kernel, facts, bytes, net, &Command { verb: Verb::Apply, ..*command });
+        let applied = apply::run(kernel, facts, bytes, net, &Command { verb: Verb::Apply, ..*command });
         kernel.log.enter("report");
         if let Err(error) = applied {
-            let _ = seed::unmark(kernel.root, seed::PROVISIONED);
             kernel.say(Level::Error, "what IMDS said was not applied: {}", &[Value::Why(error)]);
         }
     }

@@ -433,6 +433,24 @@ fn rules_of_sudo_take_the_place_of_the_default_accounts() {
 }
 
 #[test]
+fn a_program_that_hangs_for_one_person_costs_no_other_a_turn() {
+    let mut image = Image::debian();
+    (image.facts.user, image.facts.keys) = (None, None);
+    image.root.put("usr/sbin/visudo", "");
+    for n in 0..2 {
+        image.run.put(&std::format!("seed/users/{n}"), std::format!("name user{n}\nsudo ALL=(ALL) ALL\n"));
+    }
+    image.converge("users").unwrap();
+    let mut runs = 0;
+    image.system.acts = Some(std::boxed::Box::new(move |_: &[&str]| {
+        runs += 1;
+        if runs == 1 { Err(deadline!("program of the image", 1)) } else { Ok(0) }
+    }));
+    assert!(image.converge("sudo").is_err());
+    assert!(image.root.text("etc/sudoers.d/90-preroot-user1").is_some());
+}
+
+#[test]
 fn a_lock_that_is_held_is_waited_for_once() {
     let mut image = Image::debian();
     (image.facts.user, image.facts.keys) = (None, None);

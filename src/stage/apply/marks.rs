@@ -20,7 +20,8 @@ pub(super) fn mark_path(marks: &str, module: &Module) -> Result<PathText> {
 /// Before the modules of a provisioned VM have another turn: those that would undo what others have changed since, or do
 /// it twice. Where user data are still to be translated they have not had their first.
 pub(in crate::stage) fn keep_done(kernel: &mut Kernel<'_>, id: &InstanceId) {
-    const ONCE: &[&str] = &["old_scripts", "boot_scripts", "data_disks", "write_files", "custom_data"];
+    const ONCE: &[&str] =
+        &["old_scripts", "boot_scripts", "data_disks", "write_files", "custom_data", "include"];
     let is_translated =
         join(&[seed::SEED, "/", seed::TRANSLATED]).is_ok_and(|path| kernel.run.stat(&path).is_ok());
     let Ok(marks) = seed::marks(id) else { return };
