@@ -15,26 +15,11 @@ in_vm() {
     # shellcheck disable=SC2016 # it expands there
     unshare -mnp --fork --kill-child --mount-proc sh -c '
         set -e
-        mount -t tmpfs t /mnt && mkdir /mnt/up /mnt/work /mnt/root /mnt/run && chmod 755 /mnt/up
-        mount -t overlay o -o lowerdir=/,upperdir=/mnt/up,workdir=/mnt/work /mnt/root
-        root=/mnt/root said=/mnt/said notes=/mnt/notes
+        . tests/overlay-vm.sh
         ip link set lo up
-        rm -rf $root/var/lib/preroot $root/var/lib/waagent $root/var/log/preroot-scripts.log
-        cp "$2" $root/usr/bin/preroot-cloud-config && chmod 755 $root/usr/bin/preroot-cloud-config
-        printf "%s\n" "$5" >$root/etc/preroot.conf
-        mount -t tmpfs t /sys && mkdir -p /sys/class/dmi/id /sys/firmware/efi
-        echo 7783-7084-3265-9085-8269-3286-77 >/sys/class/dmi/id/chassis_asset_tag
-        echo 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf >/sys/class/dmi/id/product_uuid
-        mount -t proc p $root/proc && mount -t tmpfs t $root/dev
-        mknod $root/dev/null c 1 3 && chmod 666 $root/dev/null && : >$root/dev/console
-        mknod $root/dev/urandom c 1 9 && chmod 666 $root/dev/urandom
-        umask 077
-        cd /mnt/run && mkdir -p seed/user && cd seed
-        put() { printf "%s\n" "$2" >"$1"; }
-        put format 1; put platform azure; put source ""; put verdict provision; put hostname vm1
-        put instance-id 91267c52-9f02-4cfe-b1f4-a4da7ebac2cf
-        put user/name prerootops; put user/authorized-keys "ssh-ed25519 AAAAC3Nz ops"
-        printf "%s" "$6" >custom-data
+        notes=/mnt/notes
+        overlay_vm "$2" "$6"
+        printf "%s\n" "$5" >$root/etc/preroot.conf && chmod 644 $root/etc/preroot.conf
         cd /
         serve() { "$python" "$server" 8080 $notes & sleep 1; }
         include() { code=0; "$binary" include --root $root --run /mnt/run >>$said 2>&1 || code=$?; echo "include $code"; }

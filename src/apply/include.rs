@@ -23,8 +23,6 @@ pub const DOCUMENTS: &str = "var/lib/preroot/include/documents";
 /// Below /run/preroot: what the documents add, while it is applied.
 pub const ADDED: &str = "include/seed";
 const WHAT: &str = "documents to be included";
-/// What is to be run again where it changed, by the directory of [`seed::SCRIPTS`].
-const RUN_ONCE: &[&str] = &["first", "vendor", "user", "per-instance"];
 
 /// How far a document is. Its file begins with its URL, and a line feed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,7 +130,7 @@ fn run_again(root: &mut Root<'_>) -> Result<()> {
         let Ok(path) = path_of(root, file) else { return Ok(()) };
         let place = path.strip_prefix(seed::SCRIPTS).map(split).unwrap_or_default();
         let (directory, name) = (place.0.trim_start_matches('/'), place.1);
-        if !RUN_ONCE.contains(&directory) {
+        if !seed::RUN_ONCE.contains(&directory) {
             return Ok(());
         }
         let record = join(&[seed::RAN, "/", directory, ".", name])?;

@@ -175,9 +175,8 @@ impl Root<'_> {
         }
     }
 
-    /// True when this root was another VM's before: the mark that ends apply names it (never this VM, or apply
-    /// would not run), or what apply had done for it, where that did not come to its end. What that VM owned is not this
-    /// one's: its customData, its host keys.
+    /// True when this root was another VM's before: the mark that ends apply names it, or there is what apply had done for
+    /// it, where that did not come to its end. What that VM owned is not this one's: its customData, its host keys.
     fn was_another_vms(&mut self) -> Result<bool> {
         let mut last = PathText::new();
         while let Some(name) = next_name(self.dir, seed::STATE, &last) {
@@ -411,7 +410,7 @@ fn read<'b>(dir: &mut dyn Dir, path: &str, object: &'static Object, buf: &'b mut
     }
 }
 
-fn ignore_missing(outcome: Result<()>) -> Result<()> {
+pub(crate) fn ignore_missing(outcome: Result<()>) -> Result<()> {
     match outcome {
         Err(error) if error.is_not_found() => Ok(()),
         outcome => outcome,

@@ -178,8 +178,9 @@ fn read<'t>(
     buf: &'t mut [u8],
     default: &UserName,
 ) -> Result<Option<Person<'t>>> {
-    // What is known of it then: that, and no more.
-    let has_password = include::is_at_work(root) && exists(root.dir, include::HAS_PASSWORD)?;
+    // While documents are at work that there is one is all that is known of it.
+    let has_password =
+        facts.password.is_some() || include::is_at_work(root) && exists(root.dir, include::HAS_PASSWORD)?;
     let (dir, base) = match root.seed {
         SeedPlace::Run(base) => (&mut *root.run, base),
         SeedPlace::Root(base) => (&mut *root.dir, base),
@@ -198,7 +199,6 @@ fn read<'t>(
     } else if person.has_platforms_keys {
         person.more_keys = keys;
     }
-    let has_password = facts.password.is_some() || has_password;
     if person.is_default && !has_password && !(person.hash.is_empty() && person.first_hash.is_empty()) {
         // As the image's cloud.cfg has it for that account; one that the platform gave a password is open.
         person.is_locked = person.is_locked.or(Some(true));

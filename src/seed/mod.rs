@@ -45,6 +45,8 @@ pub const REPORTED: &str = "var/lib/preroot/reported";
 pub const SCRIPTS: &str = "var/lib/preroot/scripts";
 /// How names of user data's scripts begin where the image may have some, too (tools/cloud-config, places.rs).
 pub const OF_USER_DATA: &str = "user-data.";
+/// Of these directories each script runs once for a VM; what it runs again for is another text.
+pub const RUN_ONCE: &[&str] = &["first", "vendor", "user", "per-instance"];
 /// Below the root: a file for each script that ran: for which VM or boot, and its exit status.
 pub const RAN: &str = "var/lib/preroot/ran";
 /// Below the root: the administrator's name, for `deprovision --user`.

@@ -1,7 +1,7 @@
 //! How far did apply come with this VM, and what goes once it is done, or given up? A mark for each module, a count of boots.
 
 use super::PathText;
-use crate::apply::{Module, next_name, old_scripts};
+use crate::apply::{Module, ignore_missing, next_name, old_scripts};
 use crate::error::{Errno, Result};
 use crate::facts::InstanceId;
 use crate::format::text::join;
@@ -75,12 +75,5 @@ pub(super) fn set_aside(root: &mut dyn Dir, pending: &str, id: &InstanceId) -> R
     match root.rename(pending, &failed) {
         Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
         outcome => outcome.and_then(|()| root.sync_dir(seed::STATE)),
-    }
-}
-
-fn ignore_missing(outcome: Result<()>) -> Result<()> {
-    match outcome {
-        Err(error) if error.is_not_found() => Ok(()),
-        outcome => outcome,
     }
 }

@@ -3,8 +3,9 @@
 use crate::config::Entries;
 use crate::note::Note;
 use crate::parts::include::WANTED;
-use crate::places::{SCRIPTS, file_number};
+use crate::places::file_number;
 use crate::translate::Translation;
+use preroot::seed::{RUN_ONCE, SCRIPTS};
 use std::collections::BTreeMap;
 
 /// What is not there already. Files and users are compared whole, disks by the line: none is to be made twice.
@@ -59,11 +60,12 @@ fn without_passwords(user: &[u8], before: &[&Vec<u8>]) -> Vec<u8> {
 
 /// A script that runs once is known by its text: its name may be another where an earlier document has come.
 fn what_runs<'f>(mut file: Vec<(&'f str, &'f [u8])>) -> Vec<(&'f str, &'f [u8])> {
-    const ONCE: &[&str] = &["first", "vendor", "user", "per-instance"];
     for (part, bytes) in &mut file {
         let path = std::str::from_utf8(bytes).ok().filter(|_| *part == "path");
-        let place = path.and_then(|path| path.strip_prefix(SCRIPTS)?.strip_prefix('/')?.split_once('/'));
-        if let Some((directory, _)) = place.filter(|(directory, _)| ONCE.contains(directory)) {
+        let place = path.and_then(|path| {
+            path.strip_prefix('/')?.strip_prefix(SCRIPTS)?.strip_prefix('/')?.split_once('/')
+        });
+        if let Some((directory, _)) = place.filter(|(directory, _)| RUN_ONCE.contains(directory)) {
             *bytes = directory.as_bytes();
         }
     }

@@ -4,12 +4,8 @@ use crate::config::{Entries, Place, Script};
 use crate::limits;
 use crate::note::{Notes, Origin};
 use preroot::format::translation::Rule;
+use preroot::seed::{OF_USER_DATA, SCRIPTS};
 use std::collections::BTreeMap;
-
-/// Scripts in the seed are files for this directory.
-pub const SCRIPTS: &str = "/var/lib/preroot/scripts";
-/// How names of theirs begin where the image may have its own: these go with the VM (preroot's old_scripts, `cloud-init clean`).
-const BESIDE_IMAGES: &str = "user-data.";
 
 /// The numbers that the seed has given away below `users/` or `files/`.
 fn numbers(taken: &str, directory: &str) -> Vec<usize> {
@@ -86,10 +82,10 @@ pub fn put_scripts(entries: &mut Entries, scripts: &[Script], taken: &str, notes
         let mut put =
             |part: &str, bytes: &[u8]| entries.insert(format!("files/{number}/{part}"), bytes.to_vec());
         let start = match script.place {
-            Place::PerOnce | Place::PerBoot | Place::PerInstance => BESIDE_IMAGES,
+            Place::PerOnce | Place::PerBoot | Place::PerInstance => OF_USER_DATA,
             _ => "",
         };
-        put("path", format!("{SCRIPTS}/{}/{start}{}", script.place.directory(), script.name).as_bytes());
+        put("path", format!("/{SCRIPTS}/{}/{start}{}", script.place.directory(), script.name).as_bytes());
         put("mode", b"0700");
         put("content", &script.content);
     }

@@ -226,7 +226,8 @@ fn prefixed(scripts: Vec<Script>, user: Option<&Node>) -> Vec<Script> {
         if script.place == Place::Vendor {
             let hidden = Script { name: format!(".{}", script.name), ..script.clone() };
             let content =
-                format!("#!/bin/sh\nexec {quoted}{}/vendor/{}\n", places::SCRIPTS, hidden.name).into_bytes();
+                format!("#!/bin/sh\nexec {quoted}/{}/vendor/{}\n", preroot::seed::SCRIPTS, hidden.name)
+                    .into_bytes();
             all.extend([Script { content, ..script }, hidden]);
         } else {
             all.push(script);

@@ -31,7 +31,7 @@ pub(crate) fn from_json(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `\uXXXX`, and the half behind it where that belongs to it; a half alone is no character. What follows.
+/// `\u` with four digits, and the half behind it where that belongs to it; a half alone is no character. What follows.
 fn character<'t>(text: &'t [u8], out: &mut Vec<u8>) -> &'t [u8] {
     let unit = |at: usize| {
         let digits = text.get(at..)?.strip_prefix(b"\\u")?.get(..4)?;

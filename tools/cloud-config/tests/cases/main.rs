@@ -4,4 +4,5 @@
 mod answer;
 mod modules;
 mod parts;
+mod scripts;
 mod yaml;
